@@ -1,0 +1,34 @@
+# Each target makes what it needs on a fresh machine: a virtual environment and the pinned packages in it.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test test-quick lint bench clean
+
+demo: $(READY)
+	$(BIN)/msa sweep cpsl --storage runs/demo --trials 24 --epochs 9
+	$(BIN)/msa table runs/demo
+	$(BIN)/msa status runs/demo
+
+test: $(READY)
+	$(BIN)/pytest -n 2
+
+test-quick: $(READY)
+	$(BIN)/pytest -n 2 -m "not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf .venv runs build *.egg-info
+
+$(READY): pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	touch $(READY)

@@ -1,0 +1,60 @@
+"""A batch of utterances, cut from a split of the corpus.
+
+B batch, T time steps, d_m feature width of modality m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from msa_models.data.corpus import Split
+from msa_models.lazy import torch
+
+STD_EPSILON = 1e-8  # below the square root, so that the gradient of a zero deviation stays finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Standardised inputs (B, T, d_m) or (B, d_m), masks (B, T) for sequences (True: a real step), targets (B,)."""
+
+    inputs: dict[str, torch.Tensor]
+    masks: dict[str, torch.Tensor]
+    targets: torch.Tensor
+    _moments: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def moments(self, modality: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation over the real steps, each (B, d_m); an utterance vector is its own mean, deviation 0."""
+        if modality not in self._moments:
+            self._moments[modality] = _masked_moments(self.inputs[modality], self.masks.get(modality))
+        return self._moments[modality]
+
+
+def batches(split: Split, size: int, order: np.ndarray | None = None, device: str = "cpu") -> Iterator[Batch]:
+    """Batches of `size` samples (the last may be smaller) in the given order of sample indices, or as they stand.
+
+    Rows are gathered from NumPy, so the split may live read-only in shared memory.
+    """
+    order = np.arange(len(split)) if order is None else order
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        yield Batch(
+            inputs={name: torch.from_numpy(array[rows]).to(device) for name, array in split.inputs.items()},
+            masks={name: torch.from_numpy(array[rows]).to(device) for name, array in split.masks.items()},
+            targets=torch.from_numpy(split.targets[rows]).to(device),
+        )
+
+
+def _masked_moments(inputs: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    if inputs.dim() == 2 or mask is None:
+        return inputs, torch.zeros_like(inputs)
+    real = mask.unsqueeze(-1).to(inputs.dtype)
+    count = real.sum(1).clamp_min(1.0)
+    mean = (inputs * real).sum(1) / count
+    variance = ((inputs - mean.unsqueeze(1)).square() * real).sum(1) / count
+    return mean, (variance + STD_EPSILON).sqrt()

@@ -1,0 +1,1 @@
+"""Ablatable parts of methods, one file each: its fields are the configuration, its method is the equation."""

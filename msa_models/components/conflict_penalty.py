@@ -1,0 +1,82 @@
+"""Conflict-aware Penalty (CP): the gradient of a modality that drowns the others is turned down.
+
+M modalities, B batch, T time steps, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from msa_models.lazy import nn, torch
+from msa_models.seams import STATISTICS, Forward, GradientModulator, Gradients, Modulation, Shapes, total
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConflictPenalty(GradientModulator):
+    """Scales the task-side gradient of encoder m by max(k_m p_m, floor); the statistical loss is left unscaled.
+
+    g_m: RMS of d L_task-side / d h_m, smoothed by an exponential average; r_m = g_m / mean_{n != m} g_n;
+    k_m = 1 - tanh(alpha_e relu(r_m - 1)), alpha_e falling linearly from alpha to 0 over the epochs [start, stop) (shares of
+    all epochs), 0 outside; p_m = rho^{c_m}, c_m = #{n != m: g_m > threshold g_n}.
+
+    Detection and penalty at every step, multiplicative within an epoch-scheduled modulation: CP-SL, arXiv:2605.28575 [paper,
+    read]; the formulas are our reading [ours]. threshold = inf with alpha = 0 is bitwise the same as removed.
+
+    A single modality is left alone. `modulate: update` scales the optimiser's step of the encoder instead of its gradient, to which Adam is nearly invariant.
+    """
+
+    threshold: Annotated[float, Gt(1)] = 2.0
+    alpha: Annotated[float, Ge(0)] = 0.3
+    rho: Annotated[float, Gt(0), Le(1)] = 0.7
+    floor: Annotated[float, Ge(0), Le(1)] = 0.1
+    start: Annotated[float, Ge(0), Lt(1)] = 0.0
+    stop: Annotated[float, Gt(0), Le(1)] = 0.5
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.9
+    modulate: Literal["gradient", "update"] = "gradient"
+
+    def parts(self, shapes: Shapes) -> nn.Module:
+        parts = nn.Module()
+        parts.register_buffer("magnitude", torch.zeros(len(shapes.inputs)))
+        parts.register_buffer("steps", torch.zeros(()))
+        return parts
+
+    def balance(self, parts: nn.Module, gradients: Gradients, forward: Forward, progress: float) -> Modulation:
+        if len(forward.representations) == 1:
+            return Modulation(gradients=total(gradients))
+        magnitude = self._smoothed(parts, _task_side_rms(gradients))
+        others = 1.0 - torch.eye(len(magnitude), device=magnitude.device)
+        limits = torch.finfo(magnitude.dtype)
+        ratio = (magnitude / (others @ magnitude / others.sum(1)).clamp_min(limits.tiny)).clamp_max(limits.max)
+        conflicts = ((magnitude.unsqueeze(1) > self.threshold * magnitude.unsqueeze(0)) * others).sum(1)
+        modulation = 1.0 - torch.tanh(self._alpha(progress) * (ratio - 1.0).relu())
+        factor = (modulation * self.rho**conflicts).clamp_min(self.floor)
+        log = {"gradient": magnitude, "ratio": ratio, "conflicts": conflicts, "factor": factor}
+        if self.modulate == "update":
+            return Modulation(gradients=total(gradients), step_scale=factor, log=log)
+        scale = dict(zip(forward.representations, factor, strict=True))
+        return Modulation(gradients=total(gradients, scale), log=log)
+
+    def _alpha(self, progress: float) -> float:
+        if not self.start <= progress < self.stop:
+            return 0.0
+        return self.alpha * (self.stop - progress) / (self.stop - self.start)
+
+    def _smoothed(self, parts: nn.Module, magnitude: torch.Tensor) -> torch.Tensor:
+        average, steps = parts.get_buffer("magnitude"), parts.get_buffer("steps")
+        decay = self.ema * (steps > 0)  # the first step initialises
+        average.copy_(decay * average + (1.0 - decay) * magnitude)
+        steps.add_(1.0)
+        return average.clone()
+
+
+def _task_side_rms(gradients: Gradients) -> torch.Tensor:
+    """(M,): root of the mean over batch and width, summed over time: for utterance vectors the plain RMS."""
+    sides = [by_modality for group, by_modality in gradients.items() if group != STATISTICS]
+    rms = []
+    for modality in sides[0]:
+        gradient = torch.stack([side[modality] for side in sides]).sum(0) if len(sides) > 1 else sides[0][modality]
+        rms.append(gradient.square().sum(1).mean().sqrt())
+    return torch.stack(rms)

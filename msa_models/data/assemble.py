@@ -1,0 +1,170 @@
+"""From what a layout found to a checked corpus: shapes, counts, widths, labels, non-finite values, masks, ids.
+
+N samples, T steps, d features.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+
+from msa_models.data.corpus import SPLITS, Corpus, CorpusError, Split, in_usual_order
+from msa_models.data.ids import oddities, sample_ids
+from msa_models.data.moments import chunks
+from msa_models.data.raw import RawSplit, Reading, numbers
+
+NonFinite = Literal["refuse", "zero"]
+_SCALE_LIMITS = {"mosi": 3.0, "sims": 1.0}
+
+
+def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Corpus:
+    """A corpus from a reading, which it empties on the way so that no array is held twice.
+
+    Raises CorpusError on anything a model could not be trained on. Non-finite features are counted over all splits and
+    modalities and refused, or set to 0 with a warning; non-finite labels are always refused.
+    """
+    if empty := [split for split in SPLITS if len(reading.splits[split].targets) == 0]:
+        raise CorpusError(f"no samples in {', '.join(empty)}; each of {', '.join(SPLITS)} needs some")
+    modalities = _common_modalities(reading)
+    inputs = {split: _inputs(reading.splits[split], split, modalities) for split in SPLITS}
+    _check_agreement(reading, inputs)
+    warnings = _repair(inputs, nonfinite)
+    ids = {split: sample_ids(reading.splits[split].ids, split, len(reading.splits[split].targets)) for split in SPLITS}
+    warnings += oddities(ids) + _label_oddities(reading)
+    kind = np.float32 if reading.task == "regression" else np.int64
+    splits = {
+        split: Split(
+            inputs=inputs[split],
+            masks=_masks(reading.splits[split], inputs[split], split),
+            targets=reading.splits[split].targets.astype(kind, copy=False),
+            ids=ids[split],
+        )
+        for split in SPLITS
+    }
+    return Corpus(
+        name=name + reading.name_suffix,
+        task=reading.task,
+        scale=reading.scale,
+        classes=reading.classes,
+        splits=splits,
+        warnings=tuple(warnings),
+    )
+
+
+def real_steps(values: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+    """Mask (N, T): steps before a sample's length where lengths (N,) are given, else steps with any non-zero feature.
+
+    A sample without a single real step gets its first one, so that every mean over steps exists.
+    """
+    if lengths is not None:
+        mask = np.arange(values.shape[1]) < lengths[:, None]
+    else:
+        mask = np.empty(values.shape[:2], bool)
+        for rows in chunks(values):
+            mask[rows] = values[rows].any(axis=-1)
+    mask[~mask.any(axis=1), 0] = True
+    return mask
+
+
+def _common_modalities(reading: Reading) -> tuple[str, ...]:
+    found = {split: set(reading.splits[split].inputs) for split in SPLITS}
+    union = in_usual_order(set().union(*found.values()))
+    if not union:
+        raise CorpusError("it has no features; expected at least one of text, audio, vision")
+    gaps = [f"{modality} in {split}" for modality in union for split in SPLITS if modality not in found[split]]
+    if gaps:
+        raise CorpusError(f"missing {', '.join(gaps)}; a modality must be in all splits or in none")
+    return union
+
+
+def _inputs(raw: RawSplit, split: str, modalities: tuple[str, ...]) -> dict[str, np.ndarray]:
+    return {modality: _features(raw.inputs.pop(modality), modality, split) for modality in modalities}
+
+
+def _features(value: Any, modality: str, split: str) -> np.ndarray:
+    """Float32 and contiguous, and the very same array where it is both already."""
+    try:
+        if not isinstance(value, np.ndarray) or (value.dtype == object and value.ndim == 1):
+            value = np.stack([np.asarray(sample) for sample in value])
+        if value.dtype.kind not in "biufO":
+            raise TypeError(f"its type is {value.dtype}")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is then counted as such
+            array = np.ascontiguousarray(value, np.float32)
+    except (TypeError, ValueError) as error:
+        raise CorpusError(f"{modality} of {split} is no array of numbers of one shape per sample ({error})") from error
+    if array.ndim not in (2, 3):
+        raise CorpusError(
+            f"{modality} of {split} has shape {array.shape}; expected (N, d) utterance vectors or (N, T, d) sequences"
+        )
+    return array
+
+
+def _check_agreement(reading: Reading, inputs: dict[str, dict[str, np.ndarray]]) -> None:
+    """All disagreements of counts, kinds and widths at once."""
+    faults = []
+    for split, arrays in inputs.items():
+        counts = {"labels": len(reading.splits[split].targets)}
+        counts |= {modality: len(array) for modality, array in arrays.items()}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{count} {what}" for what, count in counts.items())
+            faults.append(f"{split} has {listed}, expected equal counts")
+    for modality in inputs["train"]:
+        kinds = {split: (arrays[modality].ndim, arrays[modality].shape[-1]) for split, arrays in inputs.items()}
+        if len(set(kinds.values())) > 1:
+            shapes = ", ".join(f"{split} {arrays[modality].shape}" for split, arrays in inputs.items())
+            faults.append(f"{modality} has shapes {shapes}, expected one kind and one feature width in all splits")
+    if faults:
+        raise CorpusError("; ".join(faults))
+
+
+def _repair(inputs: dict[str, dict[str, np.ndarray]], nonfinite: NonFinite) -> list[str]:
+    """Refuse non-finite features or set them to 0; the warning, if any, has the same counts as the error."""
+    counts = {}
+    for modality in inputs["train"]:
+        for split, arrays in inputs.items():
+            array = arrays[modality]
+            finite = sum(int(np.isfinite(array[rows]).sum()) for rows in chunks(array))
+            if finite < array.size:
+                counts[split, modality] = array.size - finite
+    if not counts:
+        return []
+    listed = ", ".join(f"{modality} of {split} {bad}" for (split, modality), bad in counts.items())
+    if nonfinite == "refuse":
+        raise CorpusError(
+            f"NaN or infinite feature values: {listed}; repair them, or pass nonfinite: zero to set them to 0"
+        )
+    for split, modality in counts:
+        array = inputs[split][modality]
+        array = inputs[split][modality] = array if array.flags.writeable else array.copy()
+        for rows in chunks(array):
+            array[rows][~np.isfinite(array[rows])] = 0.0
+    return [f"NaN or infinite feature values set to 0: {listed}"]
+
+
+def _masks(raw: RawSplit, arrays: dict[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
+    sequences = {modality: values for modality, values in arrays.items() if values.ndim == 3}
+    return {modality: real_steps(values, _lengths(raw, modality, split)) for modality, values in sequences.items()}
+
+
+def _lengths(raw: RawSplit, modality: str, split: str) -> np.ndarray | None:
+    if modality not in raw.lengths:
+        return None
+    lengths = numbers(raw.lengths[modality], f"{modality}_lengths of {split}").reshape(-1)
+    if len(lengths) != len(raw.targets) or (lengths < 0).any():
+        count = f"{len(lengths)} for {len(raw.targets)} samples"
+        raise CorpusError(f"{modality}_lengths of {split}: {count}; expected one for each, 0 or more")
+    return lengths
+
+
+def _label_oddities(reading: Reading) -> list[str]:
+    """What label scale or class indices suggest about labels; classes outside the names are an error of the layout."""
+    if reading.task == "classification":
+        counts = np.bincount(reading.splits["train"].targets, minlength=len(reading.classes))
+        absent = [name for name, count in zip(reading.classes, counts.tolist(), strict=True) if count == 0]
+        return [f"no training sample of class {', '.join(absent)}"] if absent else []
+    largest = max(float(np.abs(split.targets).max()) for split in reading.splits.values())
+    limit = _SCALE_LIMITS[reading.scale]
+    if largest > limit:
+        return [f"labels reach {largest:g}, beyond the {reading.scale} scale of {limit:g}; binned accuracies clip them"]
+    if reading.scale == "mosi" and largest <= 1:
+        return ["all labels lie in -1 to 1; if this is a CH-SIMS corpus, pass scale: sims"]
+    return []

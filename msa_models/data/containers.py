@@ -1,0 +1,143 @@
+"""Corpus files opened without trusting them: pickles through a restricted unpickler, and `.npz` archives.
+
+A pickle is a program. The unpickler here knows the handful of names that plain data needs (NumPy arrays, dtypes and
+scalars, built-in containers, byte strings) and looks none of them up by name, so a file can neither import nor call
+anything else.
+"""
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from os import strerror
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msa_models.data.corpus import CorpusError
+
+SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test",)}
+
+RawCorpus = dict[str, dict[str, Any]]
+
+
+def read(path: Path) -> RawCorpus:
+    """The file as {train, valid, test} -> key -> value, unchecked beyond that.
+
+    Formats: `.pkl` / `.pickle`, and `.npz` with keys such as `train/text`. The validation split may be called valid,
+    dev or val.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if path.is_dir():
+        raise CorpusError(f"it is a folder; give one file ({', '.join(_READERS)})")
+    if not path.exists():
+        raise CorpusError("there is no such file")
+    if reader is None:
+        raise CorpusError(f"it ends in '{path.suffix}'; expected {', '.join(_READERS)}")
+    try:
+        return _splits(reader(path))
+    except CorpusError:
+        raise
+    except OSError as error:
+        raise CorpusError(f"it cannot be opened: {strerror(error.errno) if error.errno else error}") from error
+    except Exception as error:  # a damaged file can raise anything
+        fault = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise CorpusError(
+            f"it is cut short, damaged, or no {path.suffix} file ({fault}); copy or export it again"
+        ) from error
+
+
+def _read_pickle(path: Path) -> object:
+    with path.open("rb") as file:
+        # latin1 changes only what Python 2 wrote: its byte strings, and so its arrays, survive no other encoding.
+        return _DataUnpickler(file, encoding="latin1").load()
+
+
+def _read_npz(path: Path) -> dict[str, dict[str, np.ndarray]]:
+    nested: dict[str, dict[str, np.ndarray]] = {}
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        for name in archive.files:
+            split, slash, key = name.partition("/")
+            if not slash or not key:
+                raise CorpusError(f"its array '{name}' belongs to no split; expected names such as 'train/text'")
+            try:
+                nested.setdefault(split, {})[key] = archive[name]
+            except ValueError as error:
+                if "Object arrays" not in str(error):
+                    raise
+                raise CorpusError(
+                    f"its array '{name}' holds Python objects; save numbers, or text as np.array(x, dtype=str)"
+                ) from error
+    return nested
+
+
+_READERS: dict[str, Callable[[Path], object]] = {".pkl": _read_pickle, ".pickle": _read_pickle, ".npz": _read_npz}
+
+
+def _splits(content: object) -> RawCorpus:
+    if not isinstance(content, dict):
+        raise CorpusError(f"it holds a {type(content).__name__}; expected a dictionary with train, valid and test")
+    found: RawCorpus = {}
+    for split, accepted in SPLIT_NAMES.items():
+        present = [name for name in accepted if name in content]
+        keys = ", ".join(map(str, content)) or "nothing"
+        if len(present) != 1:
+            count = f"both {' and '.join(present)}, one too many" if present else "no such split"
+            raise CorpusError(f"{split} split: there is {count}; expected {' or '.join(accepted)}, found {keys}")
+        value = content[present[0]]
+        if not isinstance(value, dict):
+            raise CorpusError(
+                f"its {present[0]} split is a {type(value).__name__}; expected a dictionary (text, audio, id, ...)"
+            )
+        found[split] = {str(key): item for key, item in value.items()}
+    return found
+
+
+class _DataUnpickler(pickle.Unpickler):
+    """Resolves the names of plain data, and no others."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The object that a pickle may know by this name; CorpusError names what is refused."""
+        known = _known_names().get((_NEW_MODULE_NAMES.get(module, module), name))
+        if known is None:
+            raise CorpusError(
+                f"its pickle asks for '{module}.{name}', which plain data does not need, so nothing was run; "
+                "save NumPy arrays, numbers and strings only (for example as .npz)"
+            )
+        return known
+
+
+_NEW_MODULE_NAMES = {
+    "__builtin__": "builtins",
+    "numpy._core.multiarray": "numpy.core.multiarray",
+    "numpy._core.numeric": "numpy.core.numeric",
+}
+
+
+def _known_names() -> dict[tuple[str, str], Any]:
+    """What plain data needs; functions are made anew each time, because a pickle can alter one that it was given."""
+
+    def dtype(kind: Any, align: object = False, copy: object = False) -> np.dtype:
+        return np.dtype(kind, bool(align), bool(copy))  # older files give 0 and 1, at which newer NumPy warns
+
+    def from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+        return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
+
+    def encode(text: str, encoding: str) -> bytes:
+        if encoding != "latin1":
+            raise CorpusError(
+                f"its pickle asks for the codec '{encoding}', which plain data does not need; nothing was run"
+            )
+        return text.encode("latin1")
+
+    plain = (dict, list, tuple, set, frozenset, str, bytes, bytearray, bool, int, float, complex)
+    return {
+        **{("builtins", kind.__name__): kind for kind in plain},
+        ("collections", "OrderedDict"): OrderedDict,
+        ("_codecs", "encode"): encode,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): dtype,
+        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy.core.multiarray", "scalar"): np.float32(0).__reduce__()[0],
+        ("numpy.core.numeric", "_frombuffer"): from_buffer,
+    }

@@ -1,0 +1,151 @@
+"""A corpus in memory: features, masks and labels of a train, a valid and a test split.
+
+N samples, T steps, d features, K classes.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from msa_models.data.moments import chunks, moments
+from msa_models.data.suggest import unknown
+
+Task = Literal["regression", "classification"]
+SPLITS = ("train", "valid", "test")
+USUAL_ORDER = ("text", "audio", "vision")
+
+
+class CorpusError(ValueError):
+    """A corpus that cannot be used as asked: one line that says what arrived, what was expected and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """The samples of one split.
+
+    inputs   modality -> float32 (N, T, d) sequences or (N, d) utterance vectors
+    masks    modality -> bool (N, T), True for a real step; for sequence modalities only
+    targets  (N,) float32 regression labels or (N,) int64 class indices
+    ids      (N,) str, `video$_$clip` where the corpus says so
+    """
+
+    inputs: dict[str, np.ndarray]
+    masks: dict[str, np.ndarray]
+    targets: np.ndarray
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Corpus:
+    """Three splits of one corpus, and what their labels mean.
+
+    `scale` is the label scale of a regression corpus, "mosi" ([-3, 3]) or "sims" ([-1, 1]), and "" for classes;
+    `classes` names the class indices and is empty for regression; `warnings` says what a reader of results should know
+    of the data.
+    """
+
+    name: str
+    task: Task
+    scale: str
+    classes: tuple[str, ...]
+    splits: dict[str, Split]
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert set(self.splits) == set(SPLITS), f"splits {tuple(self.splits)}, expected {SPLITS}"
+        assert bool(self.classes) == (self.task == "classification"), "classes belong to classification, and only there"
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modality names: text, audio, vision, then any others by name."""
+        return in_usual_order(self.splits["train"].inputs)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Number of features d of each modality."""
+        return {modality: self.splits["train"].inputs[modality].shape[-1] for modality in self.modalities}
+
+    @property
+    def num_outputs(self) -> int:
+        """Width of a prediction: 1 for regression, K for classes."""
+        return len(self.classes) or 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash (16 hexadecimal digits) of everything but `name` and `warnings`."""
+        digest = hashlib.sha256(repr((self.task, self.scale, self.classes, self.modalities)).encode())
+        for split in (self.splits[name] for name in SPLITS):
+            digest.update("\0".join(split.ids.tolist()).encode())
+            for part in _arrays(split):
+                digest.update(f"{part.dtype.str}{part.shape}".encode())
+                for rows in chunks(part):
+                    digest.update(np.ascontiguousarray(part[rows]).data)
+        return digest.hexdigest()[:16]
+
+    def sequence(self, modality: str) -> bool:
+        """Whether a modality comes as sequences (N, T, d) rather than as utterance vectors (N, d)."""
+        return modality in self.splits["train"].masks
+
+    def select(self, modalities: Sequence[str]) -> "Corpus":
+        """The same corpus with these modalities only, sharing its arrays; CorpusError answers an unknown one."""
+        known = self.modalities
+        for modality in modalities:
+            if modality not in known:
+                raise CorpusError(unknown("modality", modality, known, of=f"corpus '{self.name}'"))
+        if not modalities:
+            raise CorpusError(f"no modality chosen; corpus '{self.name}' has {', '.join(known)}")
+        chosen = in_usual_order(modalities)
+        splits = {
+            name: replace(
+                split,
+                inputs={modality: split.inputs[modality] for modality in chosen},
+                masks={modality: split.masks[modality] for modality in chosen if modality in split.masks},
+            )
+            for name, split in self.splits.items()
+        }
+        return replace(self, splits=splits)
+
+    def standardised(self) -> "Corpus":
+        """Zero mean and unit variance per feature, by the real steps of the training split; padded steps are exactly 0.
+
+        A feature that is constant there (to float32 precision) becomes 0 everywhere. New arrays are filled a few rows
+        at a time.
+        """
+        inputs: dict[str, dict[str, np.ndarray]] = {name: {} for name in SPLITS}
+        for modality in self.modalities:
+            train = self.splits["train"]
+            found = moments(train.inputs[modality], train.masks.get(modality))
+            for name, split in self.splits.items():
+                inputs[name][modality] = _scaled(
+                    split.inputs[modality], split.masks.get(modality), found.mean, found.factor
+                )
+        return replace(self, splits={name: replace(split, inputs=inputs[name]) for name, split in self.splits.items()})
+
+
+def in_usual_order(modalities: Collection[str]) -> tuple[str, ...]:
+    """Text, audio, vision, then any others by name; each once."""
+    return (*(name for name in USUAL_ORDER if name in modalities), *sorted(set(modalities) - set(USUAL_ORDER)))
+
+
+def _scaled(values: np.ndarray, mask: np.ndarray | None, mean: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    out = np.empty(values.shape, np.float32)
+    for rows in chunks(values):
+        out[rows] = (values[rows] - mean) * factor
+        if mask is not None:
+            out[rows][~mask[rows]] = 0.0
+    return out
+
+
+def _arrays(split: Split) -> Iterator[np.ndarray]:
+    for modality in in_usual_order(split.inputs):
+        yield split.inputs[modality]
+        if modality in split.masks:
+            yield split.masks[modality]
+    yield split.targets

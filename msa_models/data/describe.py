@@ -1,0 +1,68 @@
+"""What is in a corpus, as plain data: shapes, padding, ranges, labels, linear probes, and what to beware of."""
+
+from typing import Any
+
+import numpy as np
+
+from msa_models.data.corpus import Corpus, Split
+from msa_models.data.moments import moments
+from msa_models.data.probe import probes, warning
+
+
+def describe(corpus: Corpus) -> dict[str, Any]:
+    """Name, task, scale, classes, fingerprint; `features`, `labels` and `probes` as rows (dicts with equal keys);
+    `warnings`.
+
+    Everything is a str, int, float, None, list or dict. Steps and padding are None for utterance vectors.
+    """
+    rows = probes(corpus)
+    return {
+        "name": corpus.name,
+        "task": corpus.task,
+        "scale": corpus.scale,
+        "classes": list(corpus.classes),
+        "fingerprint": corpus.fingerprint,
+        "features": [
+            _features(split, name, modality) for modality in corpus.modalities for name, split in corpus.splits.items()
+        ],
+        "labels": [_labels(split, name, corpus.classes) for name, split in corpus.splits.items()],
+        "probes": rows,
+        "warnings": [*corpus.warnings, *(warning(row) for row in rows if row["flag"])],
+    }
+
+
+def _features(split: Split, name: str, modality: str) -> dict[str, Any]:
+    values, mask = split.inputs[modality], split.masks.get(modality)
+    found = moments(values, mask)
+    real = None if mask is None else mask.sum(axis=1)
+    return {
+        "modality": modality,
+        "split": name,
+        "samples": len(split),
+        "steps": None if real is None else values.shape[1],
+        "steps_min": None if real is None else int(real.min()),
+        "steps_median": None if real is None else float(np.median(real)),
+        "steps_max": None if real is None else int(real.max()),
+        "width": values.shape[-1],
+        "padding_share": None if mask is None else float(1 - mask.mean()),
+        "mean_min": float(found.mean.min()),
+        "mean_max": float(found.mean.max()),
+        "sd_min": float(found.sd.min()),
+        "sd_max": float(found.sd.max()),
+        "constant_share": float(found.constant.mean()),
+    }
+
+
+def _labels(split: Split, name: str, classes: tuple[str, ...]) -> dict[str, Any]:
+    if classes:
+        counts = np.bincount(split.targets, minlength=len(classes)).tolist()
+        return {"split": name, "samples": len(split)} | dict(zip(classes, counts, strict=True))
+    targets = split.targets.astype(np.float64)
+    return {
+        "split": name,
+        "samples": len(split),
+        "mean": float(targets.mean()),
+        "sd": float(targets.std()),
+        "min": float(targets.min()),
+        "max": float(targets.max()),
+    }

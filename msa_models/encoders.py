@@ -1,0 +1,96 @@
+"""Encoders: one per modality, from standardised input to the representation H_m (B, 1 + T, D), summary first.
+
+B batch, T time steps, d_m feature width, D model width.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from msa_models.blueprint import EncoderConfig
+from msa_models.seams import Representation
+
+
+class UtteranceEncoder(nn.Module):
+    """(B, d_m) -> (B, 1, D) by an MLP of `layers` hidden layers."""
+
+    def __init__(self, features: int, config: EncoderConfig) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Dropout(config.input_dropout)]
+        for index in range(config.layers):
+            layers += [
+                nn.Linear(features if index == 0 else config.width, config.width),
+                nn.GELU(),
+                nn.Dropout(config.dropout),
+            ]
+        self.layers = nn.Sequential(*layers, nn.Linear(config.width, config.width), nn.LayerNorm(config.width))
+
+    def forward(self, inputs: torch.Tensor, mask: torch.Tensor | None) -> Representation:
+        return Representation(hidden=self.layers(inputs).unsqueeze(1))
+
+
+class SequenceEncoder(nn.Module):
+    """(B, T, d_m) with mask (B, T) -> (B, 1 + T, D): projection, positions, mixing over time, attentive pooling."""
+
+    def __init__(self, features: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.project = nn.Linear(features, config.width)
+        mixer = _Transformer if config.kind == "transformer" else _Convolutions
+        self.mix = mixer(config)
+        self.norm = nn.LayerNorm(config.width)
+        self.score = nn.Linear(config.width, 1)
+
+    def forward(self, inputs: torch.Tensor, mask: torch.Tensor | None) -> Representation:
+        assert mask is not None, "sequences come with masks"
+        hidden = self.project(self.input_dropout(inputs))
+        hidden = hidden + _positions(hidden.shape[1], hidden.shape[2]).to(hidden)
+        hidden = self.norm(self.mix(hidden, mask))
+        attention = self.score(hidden).masked_fill(~mask.unsqueeze(-1), -math.inf).softmax(1)
+        summary = (attention * hidden).sum(1, keepdim=True)
+        return Representation(hidden=torch.cat([summary, hidden], dim=1), mask=mask)
+
+
+class _Transformer(nn.Module):
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(
+            config.width,
+            config.heads,
+            2 * config.width,
+            config.dropout,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
+        )
+        self.layers = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.layers(hidden, src_key_padding_mask=~mask)
+
+
+class _Convolutions(nn.Module):
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv1d(config.width, config.width, 3, padding=1) for _ in range(config.layers))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        real = mask.unsqueeze(-1).to(hidden.dtype)
+        for layer in self.layers:
+            mixed = layer((hidden * real).transpose(1, 2)).transpose(1, 2)
+            hidden = hidden + self.dropout(nn.functional.gelu(mixed))
+        return hidden
+
+
+def encoder(features: int, sequence: bool, config: EncoderConfig) -> nn.Module:
+    """The encoder that fits the layout of a modality."""
+    return SequenceEncoder(features, config) if sequence else UtteranceEncoder(features, config)
+
+
+def _positions(steps: int, width: int) -> torch.Tensor:
+    """Sinusoidal positions (T, D), Vaswani et al. 2017 (arXiv:1706.03762)."""
+    frequencies = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
+    angles = torch.arange(steps).unsqueeze(1) * frequencies
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]

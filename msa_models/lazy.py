@@ -1,0 +1,28 @@
+"""torch at its first use, so that configurations, `msa list` and `msa describe` never pay its seconds of import.
+
+Modules that only describe components write `from msa_models.lazy import nn, torch` and touch them inside functions alone;
+modules that subclass `torch.nn.Module` import torch plainly and are imported only where something is trained.
+"""
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+
+class _Lazy(ModuleType):
+    def __getattr__(self, name: str) -> object:
+        value = getattr(importlib.import_module(self.__name__), name)
+        setattr(self, name, value)
+        return value
+
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from torch.nn import functional
+else:
+    torch = _Lazy("torch")
+    nn = _Lazy("torch.nn")
+    functional = _Lazy("torch.nn.functional")
+
+__all__ = ["functional", "nn", "torch"]

@@ -1,0 +1,50 @@
+"""CP-SL: conflict-aware penalty and statistical loss (arXiv:2605.28575)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from msa_models.blueprint import Blueprint, EncoderConfig, TrainingConfig, present
+from msa_models.components.adaptive_encoding import AdaptiveEncoding
+from msa_models.components.conflict_penalty import ConflictPenalty
+from msa_models.components.feature_diversity import FeatureDiversity
+from msa_models.components.gated_fusion import GatedFusion
+from msa_models.components.reconstruction import Reconstruction
+from msa_models.components.statistical_loss import StatisticalLoss
+from msa_models.components.unimodal_heads import UnimodalHeads
+from msa_models.seams import Concatenation, Unmodulated, Unrefined
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything one CP-SL trial needs; a component set to None is removed."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    adaptive_encoding: AdaptiveEncoding | None = field(default_factory=AdaptiveEncoding)
+    gated_fusion: GatedFusion | None = field(default_factory=GatedFusion)
+    unimodal_heads: UnimodalHeads | None = field(default_factory=UnimodalHeads)
+    reconstruction: Reconstruction | None = field(default_factory=Reconstruction)
+    statistical_loss: StatisticalLoss | None = field(default_factory=StatisticalLoss)
+    feature_diversity: FeatureDiversity | None = field(default_factory=FeatureDiversity)
+    conflict_penalty: ConflictPenalty | None = field(default_factory=ConflictPenalty)
+
+
+def build(config: Config) -> Blueprint:
+    """L = task loss + UAH + REC + SL + DIV over adaptively encoded, gate-fused representations; CP balances the gradients."""
+    return Blueprint(
+        encoder=config.encoder,
+        training=config.training,
+        refinement=config.adaptive_encoding or Unrefined(),
+        fusion=config.gated_fusion or Concatenation(),
+        terms=present(
+            unimodal_heads=config.unimodal_heads,
+            reconstruction=config.reconstruction,
+            statistical_loss=config.statistical_loss,
+            feature_diversity=config.feature_diversity,
+        ),
+        modulator=config.conflict_penalty or Unmodulated(),
+    )

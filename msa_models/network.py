@@ -1,0 +1,94 @@
+"""The network of a blueprint: encoders below the representation boundary; refinement, fusion, head and losses above it.
+
+B batch, T time steps, D width, K outputs.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from msa_models import encoders, seeding
+from msa_models.batch import Batch
+from msa_models.blueprint import Blueprint
+from msa_models.data.corpus import Corpus
+from msa_models.seams import Forward, Representation, Representations, Shapes
+
+
+class Network(nn.Module):
+    """Every part draws its initial weights from (seed, its name), so removing one leaves the others bitwise unchanged."""
+
+    def __init__(self, blueprint: Blueprint, shapes: Shapes, seed: int) -> None:
+        super().__init__()
+        self.blueprint = blueprint
+        self.encoders = nn.ModuleDict()
+        for modality, features in shapes.inputs.items():
+            with seeding.scope(seed, "encoder", modality):
+                self.encoders[modality] = encoders.encoder(features, modality in shapes.sequences, blueprint.encoder)
+        self.parts = nn.ModuleDict()
+        for component in (blueprint.refinement, blueprint.fusion, *blueprint.terms.values(), blueprint.modulator):
+            with seeding.scope(seed, "component", component.name):
+                self.parts[component.name] = component.parts(shapes)
+        with seeding.scope(seed, "head"):
+            self.head = _head(blueprint.fusion.fused_width(shapes), blueprint.encoder.dropout, shapes)
+        self.task_loss = _task_loss(blueprint.training.loss, shapes.outputs)
+
+    def encode(self, batch: Batch) -> Representations:
+        """H_m of every modality, with the graph of its encoder."""
+        return {
+            modality: encoder(batch.inputs[modality], batch.masks.get(modality))
+            for modality, encoder in self.encoders.items()
+        }
+
+    def decide(self, batch: Batch, representations: Representations) -> Forward:
+        """Everything above the boundary, up to the prediction."""
+        blueprint, parts = self.blueprint, self.parts
+        refined = blueprint.refinement.refine(parts[blueprint.refinement.name], representations)
+        fused = blueprint.fusion.fuse(parts[blueprint.fusion.name], refined)
+        return Forward(batch=batch, representations=refined, prediction=self.head(fused), task_loss=self.task_loss)
+
+    def losses(self, forward: Forward) -> dict[str, torch.Tensor]:
+        """`task` and every loss term by name, weighted."""
+        losses = {"task": forward.task_loss(forward.prediction, forward.batch.targets)}
+        for name, term in self.blueprint.terms.items():
+            losses[name] = term.weight * term.loss(self.parts[term.name], forward)
+        return losses
+
+    def predict(self, batch: Batch) -> torch.Tensor:
+        """Predictions: (B,) labels for regression, (B, K) scores for classes."""
+        prediction = self.decide(batch, self.encode(batch)).prediction
+        return prediction.squeeze(-1) if prediction.shape[-1] == 1 else prediction
+
+
+def cut(representations: Representations) -> dict[str, Representation]:
+    """The representation boundary: the same values as leaves of a new graph, ready to collect gradients."""
+    return {
+        modality: Representation(hidden=representation.hidden.detach().requires_grad_(), mask=representation.mask)
+        for modality, representation in representations.items()
+    }
+
+
+def shapes(corpus: Corpus, width: int) -> Shapes:
+    """The shapes of a corpus, for a model of the given width."""
+    return Shapes(
+        inputs=corpus.dims,
+        sequences=frozenset(modality for modality in corpus.modalities if corpus.sequence(modality)),
+        width=width,
+        outputs=corpus.num_outputs,
+    )
+
+
+def _head(features: int, dropout: float, shapes: Shapes) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(features, shapes.width), nn.GELU(), nn.Dropout(dropout), nn.Linear(shapes.width, shapes.outputs)
+    )
+
+
+_REGRESSION: Mapping[str, nn.Module] = {"l1": nn.L1Loss(), "mse": nn.MSELoss()}
+
+
+def _task_loss(kind: str, outputs: int):
+    if outputs > 1:
+        return nn.CrossEntropyLoss()
+    loss = _REGRESSION[kind]
+    return lambda prediction, targets: loss(prediction.squeeze(-1), targets)

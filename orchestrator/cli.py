@@ -1,0 +1,281 @@
+"""The command `msa`: parses, calls one function, prints."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from orchestrator.run.driver import Finished
+    from orchestrator.run.launch import Prepared
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+FORMATS = ("plain", "markdown", "latex", "csv", "json")
+
+
+class Examples(click.Command):
+    """A command whose help ends with examples, as they are typed."""
+
+    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.examples:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"  {line.strip()}\n" for line in self.examples.strip().splitlines()))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="msa-sweeps", prog_name="msa")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def msa(debug: bool) -> None:
+    """Hyperparameter sweeps of multimodal sentiment models on Ray Tune and Optuna, resumable from plain files.
+
+    Exit codes: 0 done, 1 some work failed, 2 bad input, 130 interrupted.
+    """
+
+
+def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `sweep` and `describe` have in common; each option is short for a `--set`."""
+    for option in (
+        click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override a value; repeatable."),
+        click.option("--max-concurrent", type=click.IntRange(min=1), help="Trials at a time [default: what fits]."),
+        click.option("--seed", type=click.IntRange(min=0), help="Seed of the search."),
+        click.option("--epochs", type=click.IntRange(min=1), help="Epochs of each trial."),
+        click.option("--trials", type=click.IntRange(min=1), help="Trials of the search."),
+        click.option("--data", metavar="PATH", help="A corpus file (.pkl, .npz), or `synthetic`."),
+        click.argument("experiment"),
+    ):
+        command = option(command)
+    return command
+
+
+@msa.command(
+    cls=Examples,
+    examples="""
+    msa sweep cpsl
+    msa sweep cpsl --data mosi.pkl --storage runs/mosi --trials 60
+    msa sweep my_experiment.yaml --set modalities=[text] --set training.batch_size=64
+    msa sweep cpsl --dry-run
+    """,
+)
+@experiment_options
+@click.option("--storage", metavar="URI", help="A folder, or s3://bucket/prefix [default: runs/EXPERIMENT].")
+@click.option("--address", help="A running Ray cluster: auto, or ray://host:port [default: start Ray here].")
+@click.option("--dry-run", is_flag=True, help="Check everything, show the plan, write nothing.")
+def sweep(experiment: str, storage: str | None, address: str | None, dry_run: bool, **options: Any) -> int:
+    """Search EXPERIMENT's space, then retrain the best configuration on several seeds.
+
+    EXPERIMENT is a shipped name (see `msa list`) or a YAML file. On a storage that holds the same experiment it goes on
+    with what is missing; more --trials extend it.
+    """
+    from pathlib import Path
+
+    prepared = _prepare(experiment, **options)
+    if dry_run:
+        return _describe(prepared)
+    return _run(prepared, storage or f"runs/{Path(experiment).stem}", address)
+
+
+@msa.command(cls=Examples, examples="msa describe cpsl --data mosi.pkl\nmsa describe my_experiment.yaml --trials 200")
+@experiment_options
+def describe(experiment: str, **options: Any) -> int:
+    """Show what EXPERIMENT would do: method, corpus, space, trials. Starts and writes nothing."""
+    return _describe(_prepare(experiment, **options))
+
+
+@msa.command(cls=Examples, examples="msa resume runs/mosi")
+@click.argument("storage")
+@click.option("--address", help="A running Ray cluster: auto, or ray://host:port [default: start Ray here].")
+def resume(storage: str, address: str | None) -> int:
+    """Go on with STORAGE after any interruption: interrupted trials from their checkpoints, then what was planned."""
+    from orchestrator.run.launch import prepare, stored
+
+    return _run(prepare(stored(storage)), storage, address)
+
+
+@msa.command(cls=Examples, examples="msa status runs/mosi\nmsa status runs/mosi --watch\nmsa status runs/mosi --json")
+@click.argument("storage")
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def status(storage: str, watch: bool, as_json: bool) -> int:
+    """How far STORAGE is: trials by state, the best value, speed, utilisation of the slots, failures."""
+    import json
+    import time
+
+    from orchestrator.findings.status import render, summary
+    from orchestrator.store import Store
+
+    while True:
+        found = summary(Store.open(storage))
+        if watch and not as_json:
+            click.clear()
+        click.echo(json.dumps(found) if as_json else render(found))
+        if not watch:
+            return DONE
+        time.sleep(2.0)
+
+
+@msa.command(
+    cls=Examples, examples="msa table runs/mosi\nmsa table runs/mosi --top 3 --format latex\nmsa table runs/mosi --format csv"
+)
+@click.argument("storage")
+@click.option("--format", "layout", type=click.Choice(FORMATS), default="plain", show_default=True)
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Trials of the search to show.")
+def table(storage: str, layout: str, top: int) -> int:
+    """The best trials of STORAGE's search, and its best configuration over several seeds."""
+    from orchestrator.store import Store
+
+    store = Store.open(storage)
+    click.echo(_tables(store, layout, top))
+    for warning in store.warnings_:
+        _say(f"warning: {warning}")
+    return DONE
+
+
+@msa.command(name="list", cls=Examples, examples="msa list")
+def list_() -> int:
+    """The known experiments, methods, components and corpora."""
+    from msa_models.data import SYNTHETIC, layouts
+    from orchestrator.plan import registry
+    from search_spaces.loading import titles
+
+    corpora = {SYNTHETIC: "embedded, with a planted truth", **layouts.titles()}
+    groups = {
+        "Experiments": titles(),
+        "Methods": registry.methods(),
+        "Components": registry.components(),
+        "Corpora": corpora,
+    }
+    for heading, entries in groups.items():
+        click.echo(f"{heading}:")
+        for name, title in entries.items():
+            click.echo(f"  {name:<20} {title}")
+    return DONE
+
+
+@msa.group()
+def data() -> None:
+    """Look at corpora."""
+
+
+@data.command(name="describe", cls=Examples, examples="msa data describe mosi.pkl\nmsa data describe synthetic")
+@click.argument("path")
+@click.option("--task", type=click.Choice(["regression", "classification"]), default="regression", show_default=True)
+@click.option("--target", help="One emotion to tell from the rest.")
+@click.option("--nonfinite", type=click.Choice(["refuse", "zero"]), default="refuse", show_default=True)
+def data_describe(path: str, task: str, target: str | None, nonfinite: str) -> int:
+    """Splits, shapes, ranges, labels, what each modality can do on its own, and what to beware of."""
+    from msa_models.data import load
+    from msa_models.data.describe import describe as facts
+    from orchestrator.findings.corpus import render
+
+    click.echo(render(facts(load(path, task=task, target=target, nonfinite=nonfinite))))
+    return DONE
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: one clear line per error; a traceback only with --debug."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        code = msa.main(args=list(arguments), prog_name="msa", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = DONE
+    except Exception as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        _say(f"error: {error}" if isinstance(error, ValueError) else f"error: {type(error).__name__}: {error}")
+        code = BAD_INPUT if isinstance(error, ValueError) else FAILED
+    sys.exit(code)
+
+
+def _prepare(
+    experiment: str,
+    data: str | None,
+    trials: int | None,
+    epochs: int | None,
+    seed: int | None,
+    max_concurrent: int | None,
+    overrides: tuple[str, ...],
+) -> Prepared:
+    import json
+
+    from orchestrator.run.launch import prepare
+    from search_spaces.loading import load
+
+    short = {
+        "search.trials": trials,
+        "config.training.epochs": epochs,
+        "search.seed": seed,
+        "resources.max_concurrent": max_concurrent,
+    }
+    options = [f"{path}={value}" for path, value in short.items() if value is not None]
+    if data is not None:
+        options += [f"data.source={json.dumps(data)}", "data.options={}"]
+    loaded = load(experiment, [*options, *overrides])
+    return prepare(loaded.experiment, loaded.places)
+
+
+def _describe(prepared: Prepared) -> int:
+    from orchestrator.findings.outline import render
+
+    click.echo(render(prepared.experiment, prepared.plan.studies))
+    _warn(prepared)
+    return DONE
+
+
+def _run(prepared: Prepared, storage: str, address: str | None) -> int:
+    from orchestrator.run.launch import sweep as run_sweep
+    from orchestrator.store import Store
+
+    _warn(prepared)
+    finished = run_sweep(prepared, storage, address=address)
+    if finished.interrupted:
+        _say(f"interrupted after {finished.num_new} trials; go on with: msa resume {storage}")
+        return INTERRUPTED
+    if finished.num_new == 0:
+        click.echo(f"nothing to do: all {finished.num_planned} trials are finished")
+    click.echo(_tables(Store.open(storage), "plain", top=5))
+    click.echo(f"\nresults: {storage} (msa table, msa status)")
+    return _verdict(finished)
+
+
+def _verdict(finished: Finished) -> int:
+    failed = finished.states.get("FAIL", 0)
+    if failed:
+        _say(f"{failed} trials failed; trials/*.parquet has their error and traceback")
+    return FAILED if failed else DONE
+
+
+def _tables(store: Any, layout: str, top: int) -> str:
+    from orchestrator.findings import tables
+
+    trials, direction = store.trials(), store.record["direction"]
+    objective = store.record["experiment"]["objective"]["metric"]
+    best = tables.leaderboard(trials, objective, direction, store.metrics, top=top)
+    confirmed = tables.confirmed(trials, objective, direction, store.metrics)
+    shown = [best, confirmed] if confirmed.rows else [best]
+    return "\n\n".join(tables.render(each, layout) for each in shown)
+
+
+def _warn(prepared: Prepared) -> None:
+    for warning in prepared.corpus.warnings:
+        _say(f"warning: {warning}")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""How far a sweep is, from its files alone: while its driver works, after it died, and when all is done."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.store import Store, holder
+from orchestrator.store.schema import PHASES, STATES
+
+_COLUMNS = ("trial_id", "study_id", "phase", "number", "state", "value", "error_type", "attempts", "finished_at")
+_NUM_SHOWN = 5
+
+
+def summary(store: Store) -> dict[str, Any]:
+    """Counts, what runs, the best so far, speed of the newest run, who drives, what failed; fit for JSON."""
+    rows = store.trials(columns=_COLUMNS).to_pylist()
+    counts = {phase: {state: 0 for state in STATES} for phase in PHASES}
+    for row in rows:
+        counts[row["phase"]][row["state"]] += 1
+    failed = [row for row in rows if row["state"] == "FAIL"]
+    attempts = {row["trial_id"]: row["attempts"] or 0 for row in failed}
+    driver = holder(store.files)
+    objective = store.record["experiment"].get("objective") or {}
+    direction = store.record.get("direction") or objective.get("direction")
+    return {
+        "storage": store.files.uri,
+        "method": store.record["experiment"].get("method"),
+        "objective": objective.get("metric"),
+        "direction": direction,
+        "counts": counts,
+        "planned": _planned(store),
+        "running": [
+            {"trial_id": trial["trial_id"], "epochs": max(store.checkpoint_epochs(trial["trial_id"]), default=0)}
+            for trial in store.running(clean=False)
+            if trial["trial_id"] not in attempts or trial.get("attempts", 0) > attempts[trial["trial_id"]]
+        ],
+        "best": _best(rows, direction),
+        "run": _newest_run(store, rows, driver),
+        "driver": driver and {name: driver[name] for name in ("host", "pid", "since", "beat")},
+        "failures": dict(Counter(row["error_type"] or "unknown" for row in failed).most_common()),
+        "warnings": list(store.warnings_),
+    }
+
+
+def render(summary: dict[str, Any]) -> str:
+    """The summary for the screen."""
+    lines = [f"{summary['storage']}: {summary['method']} by {summary['objective']} ({summary['direction']})"]
+    for phase, states in summary["counts"].items():
+        num_finished, planned = sum(states.values()), summary["planned"].get(phase)
+        if num_finished or planned:
+            of = f" of {planned}" if planned is not None else ""
+            parts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+            lines.append(f"{phase:12}{num_finished}{of} finished" + (f" ({parts})" if parts else ""))
+    driver, running = summary["driver"], summary["running"]
+    if driver:
+        lines.append(f"driver      {driver['host']} (pid {driver['pid']}) since {driver['since']}")
+    else:
+        lines.append("driver      none" + ("; `msa resume` goes on with what was interrupted" if running else ""))
+    if running:
+        label = "running" if driver else "interrupted"
+        lines.append(f"{label:12}" + _some([f"{each['trial_id']} (epoch {each['epochs']})" for each in running]))
+    if summary["best"]:
+        best = [f"{each['value']:.4f} in {each['trial_id']}" for each in summary["best"]]
+        lines.append(f"best        {_some(best)}")
+    if run := summary["run"]:
+        rate = "-" if run["trials_per_min"] is None else f"{run['trials_per_min']:.1f}"
+        used = "-" if run["utilisation"] is None else f"{run['utilisation']:.0%}"
+        lines.append(
+            f"speed       {rate} trials/min, {used} of {run['slots'] or '?'} slots used, since {run['started_at']}"
+        )
+    if summary["failures"]:
+        lines.append("failed      " + _some([f"{count} x {kind}" for kind, count in summary["failures"].items()]))
+    return "\n".join([*lines, *(f"warning     {warning}" for warning in summary["warnings"])])
+
+
+def _planned(store: Store) -> dict[str, int]:
+    """As the driver recorded it; else what one study of the experiment asks for."""
+    if store.record.get("planned"):
+        return dict(store.record["planned"])
+    experiment = store.record["experiment"]
+    asked = {
+        "search": (experiment.get("search") or {}).get("trials"),
+        "confirm": (experiment.get("confirm") or {}).get("seeds"),
+    }
+    return {phase: number for phase, number in asked.items() if number is not None}
+
+
+def _best(rows: list[dict[str, Any]], direction: str | None) -> list[dict[str, Any]]:
+    """The best COMPLETE search trial of each study, by its value on valid."""
+    sign = -1.0 if direction == "maximize" else 1.0
+    best: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row["phase"] != "search" or row["state"] != "COMPLETE" or not math.isfinite(row["value"]):
+            continue
+        leader = best.get(row["study_id"])
+        if leader is None or sign * row["value"] < sign * leader["value"]:
+            best[row["study_id"]] = row
+    return [{name: row[name] for name in ("study_id", "trial_id", "number", "value")} for row in best.values()]
+
+
+def _newest_run(store: Store, rows: list[dict[str, Any]], driver: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Utilisation as the newest run recorded it, and its rate from the trials that finished since it began."""
+    newest: dict[str, Any] = max(store.runs(), key=lambda run: run["started_at"], default={})
+    if driver and newest.get("started_at", "") < driver["since"]:  # it has not come to a record yet
+        newest = {"started_at": driver["since"]}
+    if not newest:
+        return None
+    started_at = datetime.fromisoformat(newest["started_at"])
+    finished = [row["finished_at"] for row in rows if row["finished_at"] and row["finished_at"] >= started_at]
+    last = datetime.now(UTC) if driver else max(finished, default=started_at)
+    wall_s = (last - started_at).total_seconds()
+    return {
+        "started_at": newest["started_at"],
+        "slots": newest.get("slots"),
+        "num_finished": len(finished),
+        "trials_per_min": 60.0 * len(finished) / wall_s if wall_s > 0 else None,
+        "utilisation": newest.get("utilisation"),
+    }
+
+
+def _some(texts: list[str]) -> str:
+    more = f" and {len(texts) - _NUM_SHOWN} more" if len(texts) > _NUM_SHOWN else ""
+    return ", ".join(texts[:_NUM_SHOWN]) + more

@@ -1,0 +1,180 @@
+"""The trials as tables for people: the best of a search, and what came of the best on several seeds.
+
+Configurations are ranked and chosen on `valid/` alone. Test metrics appear only for a configuration that was chosen.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import statistics
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from orchestrator.findings.render import Cell, MeanSd, Table, render
+
+__all__ = ["MeanSd", "Table", "confirmed", "leaderboard", "render", "short_names"]
+
+_WHERE = ("dataset", "variant", "modalities")
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_Row = dict[str, Any]
+
+
+def leaderboard(trials: pa.Table, objective: str, direction: str, metrics: Sequence[str], top: int = 10) -> Table:
+    """The best finished search trials by the objective, with the parameters that vary and the validation metrics."""
+    valid = _valid_columns(trials, metrics)
+    rows = _rows(trials, "search", objective, direction, valid)
+    ranked = _ranked([row for row in rows if row["state"] == "COMPLETE"], direction)
+    where = _varying(ranked, _WHERE)
+    params = _varying(
+        [row["params"] for row in ranked], dict.fromkeys(name for row in ranked for name in row["params"])
+    )
+    shown = [name for name in valid if any(row[name] is not None for row in ranked)]
+    headers = ("rank", "trial", "state", *where, "value", "seed", "epochs", "best epoch", "duration_s")
+    names = short_names(params, taken=(*headers, *shown))
+    table = []
+    for rank, row in enumerate(ranked[:top], start=1):
+        cells: list[Cell] = [rank, row["number"], row["state"], *(row[name] for name in where), row["rank_by"]]
+        cells += [row["seed"], row["epochs"], row["best_epoch"], row["duration_s"]]
+        cells += [_cell(row["params"].get(name)) for name in params] + [row[name] for name in shown]
+        table.append(tuple(cells))
+    caption = (
+        f"Best {len(table)} of {len(ranked)} COMPLETE search trials ({len(rows)} finished), {objective} {direction}d. "
+        "Test metrics are shown for confirmed configurations only."
+    )
+    return Table(headers=(*headers, *(names[name] for name in params), *shown), rows=tuple(table), caption=caption)
+
+
+def confirmed(trials: pa.Table, objective: str, direction: str, metrics: Sequence[str]) -> Table:
+    """Per study the chosen configuration retrained on several seeds: mean ± sd of each validation and test metric."""
+    valid = _valid_columns(trials, metrics)
+    shown = [*valid, *(name for name in (f"test/{metric}" for metric in metrics) if name in trials.column_names)]
+    search = _rows(trials, "search", objective, direction, valid)
+    confirm = _rows(trials, "confirm", objective, direction, shown)
+    kept: dict[str, list[_Row]] = {}
+    for study in dict.fromkeys(row["study_id"] for row in confirm):
+        mine = [row for row in confirm if row["study_id"] == study and row["state"] == "COMPLETE"]
+        if mine:
+            kept[study] = _chosen(mine, [row for row in search if row["study_id"] == study], direction)
+    where = _varying([rows[0] for rows in kept.values()], _WHERE)
+    shown = [name for name in shown if any(row[name] is not None for rows in kept.values() for row in rows)]
+    table = tuple(
+        (study, *(rows[0][name] for name in where), len(rows), *(_mean_sd(row[name] for row in rows) for name in shown))
+        for study, rows in kept.items()
+    )
+    num_failed = sum(row["state"] != "COMPLETE" for row in confirm)
+    return Table(
+        headers=("study", *where, "seeds", *shown),
+        rows=table,
+        caption=_confirmed_caption([len(rows) for rows in kept.values()], num_failed, objective, direction),
+    )
+
+
+def short_names(paths: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """For each dotted path as few of its last words as tell it apart: `encoder.width` is `width` if alone in that."""
+    words = {path: path.split(".") for path in paths}
+
+    def ending(path: str, length: int) -> str:
+        return ".".join(words[path][-length:])
+
+    short = {}
+    for path, parts in words.items():
+        lengths = range(1, len(parts) + 1)
+        alone = (n for n in lengths if sum(ending(other, n) == ending(path, n) for other in words) == 1)
+        short[path] = next((ending(path, n) for n in alone if ending(path, n) not in taken), f"config.{path}")
+    return short
+
+
+def _valid_columns(trials: pa.Table, metrics: Sequence[str]) -> list[str]:
+    return [name for name in (f"valid/{metric}" for metric in metrics) if name in trials.column_names]
+
+
+def _rows(trials: pa.Table, phase: str, objective: str, direction: str, columns: Sequence[str]) -> list[_Row]:
+    """The trials of a phase; `rank_by` is the objective at the best epoch, `params` a dict."""
+    if direction not in ("minimize", "maximize"):
+        raise ValueError(f"the direction {direction!r} is neither minimize nor maximize")
+    if not objective.startswith("valid/"):
+        raise ValueError(
+            f"cannot rank by {objective!r}: a configuration is chosen on a valid/ metric, never on the test split"
+        )
+    recorded = set(trials["objective"].to_pylist())
+    if objective not in trials.column_names and objective not in recorded and trials.num_rows:
+        known = [name for name in trials.column_names if name.startswith("valid/")]
+        close = difflib.get_close_matches(objective, known, n=1)
+        hint = f". Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"no metric {objective!r} in this storage; it has {', '.join(known)}{hint}")
+    base = ("study_id", *_WHERE, "phase", "seed", "number", "state", "objective", "value", "params", "epochs")
+    wanted = [*base, "best_epoch", "duration_s", "finished_at", *columns]
+    if objective in trials.column_names and objective not in wanted:
+        wanted.append(objective)
+    rows = [row for row in trials.select(wanted).to_pylist() if row["phase"] == phase]
+    for row in rows:
+        row["params"] = json.loads(row["params"] or "{}")
+        row["rank_by"] = row["value"] if row["objective"] == objective else row.get(objective)
+    return rows
+
+
+def _ranked(rows: list[_Row], direction: str) -> list[_Row]:
+    sign = _sign(direction)
+    usable = [row for row in rows if row["rank_by"] is not None and math.isfinite(row["rank_by"])]
+    return sorted(usable, key=lambda row: (sign * row["rank_by"], row["number"] if row["number"] is not None else 0))
+
+
+def _chosen(confirm: list[_Row], search: list[_Row], direction: str) -> list[_Row]:
+    """One trial per seed of the configuration that its search chose; without one, of the best mean on valid."""
+    groups: dict[str, dict[int, _Row]] = {}
+    for row in sorted(confirm, key=lambda row: row["finished_at"] or _LONG_AGO):
+        groups.setdefault(_key(row), {})[row["seed"]] = row
+    best = _ranked([row for row in search if row["state"] == "COMPLETE"], direction)
+    chosen = _key(best[0]) if best else ""
+    if chosen not in groups:
+        chosen = min(groups, key=lambda key: _mean_loss(groups[key].values(), direction))
+    return list(groups[chosen].values())
+
+
+def _mean_loss(rows: Iterable[_Row], direction: str) -> float:
+    ranks = [row["rank_by"] for row in _ranked(list(rows), direction)]
+    return _sign(direction) * statistics.fmean(ranks) if ranks else math.inf
+
+
+def _sign(direction: str) -> float:
+    return 1.0 if direction == "minimize" else -1.0
+
+
+def _key(row: _Row) -> str:
+    return json.dumps(row["params"], sort_keys=True)
+
+
+def _varying(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> list[str]:
+    return [name for name in names if len({json.dumps(row.get(name)) for row in rows}) > 1]
+
+
+def _cell(value: Any) -> Cell:
+    return value if value is None or isinstance(value, int | float | str) else json.dumps(value)
+
+
+def _mean_sd(values: Iterable[float | None]) -> MeanSd | None:
+    present = [value for value in values if value is not None]
+    if not present:
+        return None
+    sd = statistics.stdev(present) if len(present) > 1 else None
+    return MeanSd(mean=statistics.fmean(present), sd=sd, n=len(present))
+
+
+def _confirmed_caption(num_seeds: Sequence[int], num_failed: int, objective: str, direction: str) -> str:
+    if not num_seeds:
+        return "No confirmed configuration yet." + (f" {num_failed} confirm trials failed." if num_failed else "")
+    low, high = min(num_seeds), max(num_seeds)
+    seeds = str(low) if low == high else f"{low} to {high}"
+    caption = (
+        f"Configurations chosen by {objective} ({direction}), mean ± sd (ddof=1) over {seeds} seed{'s' * (high > 1)}."
+    )
+    if low == 1:
+        caption += " One seed is not a finding: confirm on several."
+    if num_failed:
+        caption += f" {num_failed} confirm trials did not come to COMPLETE and are left out."
+    return caption

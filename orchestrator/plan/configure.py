@@ -1,0 +1,124 @@
+"""Values by dotted path into a method's frozen configuration: merged over its defaults, every fault at once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from orchestrator.plan.parameters import paths, sections, to_dict
+from search_spaces.dotted import flatten, within
+from search_spaces.faults import ExperimentError, Fault, did_you_mean, listed, show
+
+__all__ = ["configure", "paths", "place", "removed", "sections", "take", "to_dict"]
+
+Config = TypeVar("Config")
+
+
+def configure(config_type: type[Config], values: Mapping[str, Any]) -> Config:
+    """A configuration with these values, nested or dotted; all others keep their defaults.
+
+    None removes a component, an empty mapping brings one in with its defaults, and so does any value below one that is
+    absent by default. Raises ExperimentError with every fault, each with the path of its parameter.
+    """
+    flat, twice = flatten(values)
+    faults = [Fault(path=path, message="given twice, nested and dotted; delete one of them") for path in twice]
+    tree = to_dict(config_type())
+    for path, value in flat.items():
+        try:
+            _refuse_below_removed(config_type, path, flat)
+            place(config_type, tree, path, take(config_type, path, value))
+        except ExperimentError as error:
+            faults += error.faults
+    try:
+        config = _adapter(config_type).validate_json(json.dumps(tree), strict=True)
+        if not faults:
+            return config
+    except (
+        ValidationError
+    ) as error:  # every value is fine by itself, so these are about values that do not fit together
+        for finding in error.errors():
+            path = ".".join(str(part) for part in finding["loc"])
+            faults.append(Fault(path=path, message=str(finding.get("ctx", {}).get("error", finding["msg"]))))
+    raise ExperimentError(faults)
+
+
+def take(config_type: type, path: str, value: Any) -> Any:
+    """One value as plain data of the type its parameter has (2 is 2.0 where a number is expected).
+
+    Raises ExperimentError if there is no such parameter, or if it does not accept the value.
+    """
+    section, parameter = sections(config_type).get(path), paths(config_type).get(path)
+    if section is not None:
+        if value == {} or (value is None and section.optional):
+            return value
+        also = ", or null to remove it" if section.optional else ""
+        inside = listed(_inside(config_type, path))
+        raise _fault(path, f"{show(value)} arrived, expected a mapping of {inside}{also}")
+    if parameter is None:
+        raise _fault(path, _unknown(config_type, path))
+    try:
+        if not isinstance(value, float) or not math.isnan(value):
+            return to_dict(_leaf_adapter(config_type, path).validate_json(json.dumps(to_dict(value)), strict=True))
+    except (TypeError, ValueError, RecursionError):  # not JSON, or pydantic's ValidationError
+        pass
+    raise _fault(path, f"{show(value)} arrived, expected {parameter.expects}{did_you_mean(value, parameter.words)}")
+
+
+def removed(config_type: type, values: Mapping[str, Any]) -> frozenset[str]:
+    """The components that flat values remove."""
+    return frozenset(path for path, value in values.items() if value is None and path in sections(config_type))
+
+
+def place(config_type: type, tree: dict[str, Any], path: str, value: Any) -> None:
+    """Put one taken value into the plain data of a configuration, in place; absent components on the way come in."""
+    known = sections(config_type)
+    words = path.split(".")
+    inner = tree
+    for length, word in enumerate(words[:-1], start=1):
+        if inner[word] is None:
+            inner[word] = to_dict(known[".".join(words[:length])].kind())
+        inner = inner[word]
+    if path not in known or value is None:
+        inner[words[-1]] = value
+    elif inner[words[-1]] is None:
+        inner[words[-1]] = to_dict(known[path].kind())
+
+
+@cache
+def _adapter(config_type: type) -> TypeAdapter[Any]:
+    return TypeAdapter(config_type)
+
+
+@cache
+def _leaf_adapter(config_type: type, path: str) -> TypeAdapter[Any]:
+    return TypeAdapter(paths(config_type)[path].hint)
+
+
+def _refuse_below_removed(config_type: type, path: str, flat: Mapping[str, Any]) -> None:
+    for component in removed(config_type, flat):
+        if path != component and within(path, component):
+            raise _fault(path, f"set, but {component} is removed (null); delete one of them")
+
+
+def _unknown(config_type: type, path: str) -> str:
+    known = [*paths(config_type), *sections(config_type)]
+    enclosing = path.rpartition(".")[0]
+    while enclosing and enclosing not in sections(config_type):
+        enclosing = enclosing.rpartition(".")[0]
+    inside = listed(_inside(config_type, enclosing))
+    return f"no such parameter; {enclosing or 'the method'} has {inside}{did_you_mean(path, known)}"
+
+
+def _inside(config_type: type, enclosing: str) -> list[str]:
+    """The names one level below a section, or at the top."""
+    everything = [*sections(config_type), *paths(config_type)]
+    return [path.rpartition(".")[2] for path in everything if path.rpartition(".")[0] == enclosing]
+
+
+def _fault(path: str, message: str) -> ExperimentError:
+    return ExperimentError([Fault(path=path, message=message)])

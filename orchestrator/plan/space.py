@@ -1,0 +1,123 @@
+"""The space of an experiment as Optuna distributions, with both ends and every choice checked against the method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from orchestrator.plan.configure import paths, place, removed, sections, take, to_dict
+from orchestrator.plan.fit import faults_of_fixed, faults_together
+from search_spaces.dotted import within
+from search_spaces.faults import ExperimentError, Fault, show
+from search_spaces.schema import Choices, Range
+
+LARGEST_INT = 2**53
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """What is searched; the whole configuration as plain data, searched places holding any one of their values; and the
+    entries that left because their component is removed.
+    """
+
+    distributions: Mapping[str, BaseDistribution]
+    config: Mapping[str, Any]
+    left: tuple[str, ...]
+
+
+def search_space(config_type: type, values: Mapping[str, Any], space: Mapping[str, Range | Choices]) -> SearchSpace:
+    """Flat fixed values and a space, checked by themselves and together.
+
+    Raises ExperimentError with every fault; their paths begin with `config.` or `space.`.
+    """
+    gone = removed(config_type, values)
+    left = tuple(path for path in space if any(within(path, component) for component in gone))
+    distributions: dict[str, BaseDistribution] = {}
+    faults: list[Fault] = []
+    for path, entry in space.items():
+        try:
+            if path in values and path not in left:
+                raise _fault(path, "fixed under config and searched here; delete one of them")
+            if path not in left:
+                distributions[path] = _distribution(config_type, path, entry)
+        except ExperimentError as error:
+            faults += error.faults
+    candidates = {path: _candidates(found) for path, found in distributions.items()}
+    faults += faults_of_fixed(config_type, values, candidates)
+    if not faults:
+        faults += faults_together(config_type, values, candidates)
+    if faults:
+        raise ExperimentError(faults)
+    tree = to_dict(config_type())
+    for path, value in {**values, **{path: next(iter(found.values())) for path, found in candidates.items()}}.items():
+        place(config_type, tree, path, take(config_type, path, value))
+    return SearchSpace(distributions=distributions, config=tree, left=left)
+
+
+def _distribution(config_type: type, path: str, entry: Range | Choices) -> BaseDistribution:
+    """One entry of the space, every value of it that can be checked alone checked alone."""
+    if path in sections(config_type):
+        inside = [known for known in paths(config_type) if within(known, path)]
+        also = f" such as {inside[0]}" if inside else ""
+        raise _fault(path, f"a component arrived, expected one of its values{also}")
+    if path not in paths(config_type):
+        take(config_type, path, None)  # raises, with the known ones
+    return _choices(config_type, path, entry) if isinstance(entry, Choices) else _range(config_type, path, entry)
+
+
+def _choices(config_type: type, path: str, entry: Choices) -> CategoricalDistribution:
+    taken = _taken(config_type, path, {f"choices.{index}": choice for index, choice in enumerate(entry.choices)})
+    if len({repr(value) for value in taken}) < len(taken):
+        raise _fault(
+            f"{path}.choices", f"{show(entry.choices)} arrived, expected choices that differ for this parameter"
+        )
+    return CategoricalDistribution(taken)
+
+
+def _range(config_type: type, path: str, entry: Range) -> FloatDistribution | IntDistribution:
+    parameter = paths(config_type)[path]
+    if parameter.number is None:
+        raise _fault(path, f"a range arrived, expected choices of {parameter.expects}")
+    if parameter.number == "float":
+        low, high = _taken(config_type, path, {"low": entry.low, "high": entry.high})
+        return FloatDistribution(low, high, log=entry.log, step=entry.step)
+    low, high, step = entry.low, entry.high, entry.step if entry.step is not None else 1.0
+    _taken(config_type, path, {"low": _whole(low), "high": _whole(high)})
+    if not step.is_integer() or max(abs(low), abs(high)) > LARGEST_INT:
+        raise _fault(
+            path, f"{show(entry.low)} to {show(entry.high)} in steps of {show(step)} arrived, expected whole numbers"
+        )
+    _taken(config_type, path, {"step": min(int(low + step), int(high))})
+    return IntDistribution(int(low), int(high), log=entry.log, step=int(step))
+
+
+def _whole(value: float) -> float:
+    return int(value) if value.is_integer() else value
+
+
+def _taken(config_type: type, path: str, candidates: Mapping[str, Any]) -> list[Any]:
+    """Candidates as the parameter takes them; the faults of all of them at once, each at its own path."""
+    taken, faults = [], []
+    for name, value in candidates.items():
+        try:
+            taken.append(take(config_type, path, value))
+        except ExperimentError as error:
+            faults += [Fault(path=f"space.{path}.{name}", message=fault.message) for fault in error.faults]
+    if faults:
+        raise ExperimentError(faults)
+    return taken
+
+
+def _candidates(distribution: BaseDistribution) -> dict[str, Any]:
+    """The ends of a range, or every choice."""
+    if isinstance(distribution, CategoricalDistribution):
+        return {f"choices.{index}": choice for index, choice in enumerate(distribution.choices)}
+    assert isinstance(distribution, FloatDistribution | IntDistribution), distribution
+    return {"low": distribution.low, "high": distribution.high}
+
+
+def _fault(path: str, message: str) -> ExperimentError:
+    return ExperimentError([Fault(path=f"space.{path}", message=message)])

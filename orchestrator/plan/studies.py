@@ -1,0 +1,118 @@
+"""A study: one search of a method on a dataset as one variant; and the identities of studies and trials."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+
+from orchestrator.plan.variant import Variant
+from search_spaces.dotted import flatten
+from search_spaces.schema import Search
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Everything a search and its confirmation need, except the arrays.
+
+    `fixed` is the whole configuration as plain nested data, in which suggestions replace the searched values.
+    `left` are the entries of the space that went with their component.
+    """
+
+    method: str
+    dataset: str
+    data_fingerprint: str
+    variant: Variant
+    metric: str
+    direction: Literal["minimize", "maximize"]
+    distributions: Mapping[str, BaseDistribution]
+    fixed: Mapping[str, Any]
+    search: Search
+    confirm_seeds: tuple[int, ...]
+    left: tuple[str, ...] = ()
+
+    @cached_property
+    def study_id(self) -> str:
+        """A readable prefix, and a hash over all that makes suggestions comparable.
+
+        The number of trials, the seeds of the confirm phase and resources are not part of it: a study can be extended.
+        """
+        searched = {path: _distribution(self.distributions[path]) for path in sorted(self.distributions)}
+        fixed = {path: value for path, value in flatten(self.fixed)[0].items() if path not in searched}
+        variant = {**asdict(self.variant), "removed": sorted(self.variant.removed)}
+        search = self.search.model_dump(exclude={"trials"})
+        objective = (self.metric, self.direction)
+        digest = _digest((self.method, self.data_fingerprint, variant, searched, fixed, objective, search), 10)
+        readable = "-".join(_slug(part) for part in (self.method, self.dataset, self.variant.name))
+        return f"{readable}-{digest}"
+
+    def config(self, suggested: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole configuration of a trial as plain nested data."""
+        assert set(suggested) == set(self.distributions), (set(suggested), set(self.distributions))
+        tree: dict[str, Any] = copy.deepcopy(dict(self.fixed))
+        for path, value in suggested.items():
+            *words, last = path.split(".")
+            inner = tree
+            for word in words:
+                inner = inner[word]
+            inner[last] = value
+        return tree
+
+
+def search_trial_id(study_id: str, number: int) -> str:
+    """The identity of a search trial: its study and its number."""
+    return f"{study_id}-{number:05d}"
+
+
+def confirm_trial_id(study: Study, suggested: Mapping[str, Any], seed: int, code_fingerprint: str) -> str:
+    """The identity of a trial that stands for its configuration: equal cells of two experiments are one trial.
+
+    The objective is part of it, because it picks the epoch at which the test split is read.
+    """
+    return cell_id(
+        method=study.method,
+        config=study.config(suggested),
+        seed=seed,
+        modalities=study.variant.modalities,
+        objective=(study.metric, study.direction),
+        data_fingerprint=study.data_fingerprint,
+        code_fingerprint=code_fingerprint,
+    )
+
+
+def cell_id(
+    *,
+    method: str,
+    config: Mapping[str, Any],
+    seed: int,
+    modalities: tuple[str, ...],
+    objective: tuple[str, str],
+    data_fingerprint: str,
+    code_fingerprint: str,
+) -> str:
+    """16 hexadecimal digits over all that decides the outcome of one training."""
+    return _digest((method, config, seed, sorted(modalities), objective, data_fingerprint, code_fingerprint), 16)
+
+
+def _digest(payload: Any, length: int) -> str:
+    canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:length]
+
+
+def _distribution(distribution: BaseDistribution) -> list[Any]:
+    """What a distribution is, independent of how an Optuna version writes it down."""
+    if isinstance(distribution, CategoricalDistribution):
+        return ["choices", *distribution.choices]
+    fields = {name: getattr(distribution, name) for name in ("low", "high", "log", "step")}
+    return [type(distribution).__name__.removesuffix("Distribution").lower(), fields]
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]+", "_", text).strip("_")[:32] or "x"

@@ -1,0 +1,33 @@
+"""An assignment: everything a worker needs to train one trial, as plain data that survives a file and a network."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """One trial of one study; `params` is what the sampler suggested, `config` the whole method configuration."""
+
+    trial_id: str
+    study_id: str
+    phase: str  # search | confirm
+    number: int  # within the study and phase
+    seed: int
+    method: str
+    modalities: tuple[str, ...]
+    params: dict[str, Any]
+    config: dict[str, Any]
+    metric: str  # valid/...
+    direction: str
+    rungs: tuple[int, ...]  # epochs at which the driver may prune; none for confirm trials
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The inverse of `to_json`."""
+        data = json.loads(text)
+        return cls(**{**data, "modalities": tuple(data["modalities"]), "rungs": tuple(data["rungs"])})

@@ -1,0 +1,178 @@
+"""A campaign: all studies of an experiment being run against one storage; knows nothing of Ray.
+
+It hands out assignments, decides on pruning, and writes every finished trial before anybody else hears of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import accumulate
+from typing import Any
+
+from orchestrator.plan.studies import Study
+from orchestrator.run.assignment import Assignment
+from orchestrator.run.live_study import COMPLETE, FAIL, PRUNED, LiveStudy, intermediate_values
+from orchestrator.run.provenance import Provenance
+from orchestrator.run.report import Failure, Outcome, Report
+from orchestrator.store import Store
+
+
+class Campaign:
+    """Planned minus finished, over all studies; the same for a first start and for any continuation."""
+
+    def __init__(self, store: Store, studies: Sequence[Study], provenance: Provenance) -> None:
+        self._store, self._provenance = store, provenance
+        rows = store.trials().to_pylist()
+        started = store.running()
+        self._attempts = {record["trial_id"]: record["attempts"] for record in started}
+        interrupted = [Assignment.from_json(record["assignment"]) for record in started]
+        self.studies = [
+            LiveStudy(
+                study,
+                code_fingerprint=provenance.code_fingerprint,
+                history=[row for row in rows if row["study_id"] == study.study_id],
+                interrupted=[trial for trial in interrupted if trial.study_id == study.study_id],
+                finished_ids=[row["trial_id"] for row in rows],
+            )
+            for study in studies
+        ]
+        self.states = Counter(row["state"] for row in rows)
+        self._num_before = len(rows)
+        self._running: dict[str, _Started] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether every planned trial of every study is finished."""
+        return all(study.done for study in self.studies)
+
+    @property
+    def num_planned(self) -> int:
+        """Trials of all studies and phases."""
+        return sum(study.num_planned for study in self.studies)
+
+    @property
+    def num_new(self) -> int:
+        """Trials finished since this campaign began."""
+        return sum(self.states.values()) - self._num_before
+
+    @property
+    def best_text(self) -> str:
+        """The best value of the first study that has one, e.g. `valid/mae 0.8123`; empty before."""
+        return next(
+            (f"{study.study.metric} {study.best_value:.4f}" for study in self.studies if study.best_value is not None),
+            "",
+        )
+
+    @property
+    def num_running(self) -> int:
+        """Trials handed out and not finished."""
+        return len(self._running)
+
+    def next(self) -> Assignment | None:
+        """The next trial of the first study that has one; it is on file before it is handed out."""
+        for study in self.studies:
+            assignment = study.next()
+            if assignment is not None:
+                attempts = self._attempts.get(assignment.trial_id, 0) + 1
+                self._store.begin(
+                    {"trial_id": assignment.trial_id, "attempts": attempts, "assignment": assignment.to_json()}
+                )
+                self._running[assignment.trial_id] = _Started(assignment, study, attempts)
+                return assignment
+        return None
+
+    def report(self, trial_id: str, report: Report) -> bool:
+        """Take a worker's report; True when the trial is over (trained, failed or pruned) and written."""
+        started = self._running[trial_id]
+        started.take(report)
+        if isinstance(report.end, Outcome):
+            self._finish(started, COMPLETE, outcome=report.end)
+        elif isinstance(report.end, Failure):
+            self._finish(started, FAIL, failure=report.end)
+        elif started.study.prune(started.assignment, started.curve):
+            self._finish(started, PRUNED)
+        else:
+            return False
+        return True
+
+    def lose(self, trial_id: str, failure: Failure) -> None:
+        """Its worker died, and was not to be replaced again."""
+        self._finish(self._running[trial_id], FAIL, failure=failure)
+
+    def _finish(
+        self, started: _Started, state: str, *, outcome: Outcome | None = None, failure: Failure | None = None
+    ) -> None:
+        row = self._row(started, state, outcome, failure)
+        self._store.finish(row, started.measurements)
+        started.study.finish(started.assignment, state, row["value"], started.curve)
+        del self._running[started.assignment.trial_id]
+        self.states[state] += 1
+
+    def _row(self, started: _Started, state: str, outcome: Outcome | None, failure: Failure | None) -> dict[str, Any]:
+        assignment, study, provenance = started.assignment, started.study.study, self._provenance
+        curve = started.curve
+        best_epoch = outcome.best_epoch if outcome else curve.index(curve[-1]) + 1 if curve else None
+        row: dict[str, Any] = {
+            "trial_id": assignment.trial_id,
+            "study_id": assignment.study_id,
+            "method": assignment.method,
+            "dataset": study.dataset,
+            "variant": study.variant.name,
+            "modalities": "+".join(assignment.modalities),
+            "phase": assignment.phase,
+            "seed": assignment.seed,
+            "number": assignment.number,
+            "state": state,
+            "objective": assignment.metric,
+            "value": None if state == FAIL or not curve else curve[-1],
+            "intermediate_values": json.dumps(intermediate_values(assignment, curve)),
+            "params": json.dumps(assignment.params),
+            "config": json.dumps(assignment.config),
+            "epochs": len(curve),
+            "best_epoch": None if state == FAIL else best_epoch,
+            "duration_s": started.busy_s,
+            "started_at": started.since,
+            "finished_at": datetime.now(UTC),
+            "host": started.host,
+            "git_commit": provenance.git_commit,
+            "code_fingerprint": provenance.code_fingerprint,
+            "data_fingerprint": study.data_fingerprint,
+            "versions": json.dumps(provenance.versions),
+            "error_type": failure.error_type if failure else None,
+            "error_message": failure.message if failure else None,
+            "traceback": failure.traceback if failure else None,
+            "attempts": started.attempts,
+        }
+        if state != FAIL and best_epoch:
+            best = started.measurements[best_epoch - 1]
+            row |= {name: value for name, value in best.items() if name.startswith("valid/")}
+        return row | (outcome.metrics if outcome else {})
+
+
+@dataclass
+class _Started:
+    assignment: Assignment
+    study: LiveStudy
+    attempts: int
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    measurements: list[dict[str, float]] = field(default_factory=list)
+    busy_s: float = 0.0
+    host: str = ""
+
+    @property
+    def curve(self) -> list[float]:
+        """The best value so far after each epoch."""
+        best = min if self.assignment.direction == "minimize" else max
+        return list(accumulate((row[self.assignment.metric] for row in self.measurements), best))
+
+    def take(self, report: Report) -> None:
+        """Append the new measurements; a worker that starts over sends them again from its first epoch on."""
+        if report.measurements:
+            first = int(report.measurements[0]["epoch"])
+            self.measurements = self.measurements[: first - 1] + report.measurements
+        self.busy_s += report.busy_s
+        self.host = report.host

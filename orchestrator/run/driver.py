@@ -1,0 +1,132 @@
+"""The driver: the only module that drives ray.tune. One Tuner runs all studies of an experiment."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from msa_models.data import Corpus
+from orchestrator.plan.studies import Study
+from orchestrator.run.campaign import Campaign
+from orchestrator.run.cluster import Demand, Slots, cluster
+from orchestrator.run.logs import captured
+from orchestrator.run.progress import Display
+from orchestrator.run.provenance import provenance
+from orchestrator.run.report import Report
+from orchestrator.run.run_record import RunRecord
+from orchestrator.run.trainee import Workload
+from orchestrator.run.workload import train
+from orchestrator.store import Lease, StorageError, Store
+
+WORKER_RETRIES = 2  # of one trial, after its worker process or node was lost
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """How a run ended; `states` counts all trials of the storage."""
+
+    num_new: int
+    num_planned: int
+    states: dict[str, int]
+    interrupted: bool
+
+
+def run(
+    store: Store,
+    lease: Lease,
+    studies: Sequence[Study],
+    corpus: Corpus,
+    *,
+    demand: Demand | None = None,
+    address: str | None = None,
+    workload: Workload = train,
+) -> Finished:
+    """Train what is planned and not finished; where that is nothing, nothing is started.
+
+    The first Ctrl-C (or SIGTERM) lets running steps end, their checkpoints are on file, and returns `interrupted`; the
+    second raises KeyboardInterrupt. Raises ClusterError and StorageError.
+    """
+    campaign = Campaign(store, studies, provenance())
+    if not campaign.done:
+        with captured(store.files) as terminal:
+            display = Display(campaign, terminal)
+            with display.shown(), cluster(address):
+                _tune(campaign, store, lease, corpus, demand or Demand(), workload, display)
+    return Finished(
+        num_new=campaign.num_new,
+        num_planned=campaign.num_planned,
+        states=dict(campaign.states),
+        interrupted=not campaign.done,
+    )
+
+
+def _tune(
+    campaign: Campaign, store: Store, lease: Lease, corpus: Corpus, demand: Demand, workload: Workload, display: Display
+) -> None:
+    from ray import tune
+
+    from orchestrator.run import tuning
+    from orchestrator.run.worker import Worker
+
+    slots = Slots(demand)
+    record = RunRecord(store, slots())
+
+    def heard(report: Report) -> None:
+        if lease.lost:
+            raise StorageError(f"{lease.lost}; stopped, so that no trial is trained twice")
+        record.take(report, campaign.num_new)
+        display.update()
+
+    conduct = tuning.Conduct(campaign, slots, heard)
+    worker = tune.with_parameters(Worker, corpus=corpus, storage=store.files.uri, workload=workload)
+    with TemporaryDirectory(prefix="msa-ray-") as scratch, _stopped_by_signals(conduct, display):
+        tuner = tune.Tuner(
+            tune.with_resources(worker, {"cpu": demand.cpu, "gpu": demand.gpu}),
+            tune_config=tune.TuneConfig(
+                search_alg=tuning.CampaignSearcher(conduct),
+                scheduler=tuning.CampaignScheduler(conduct),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="run",
+                storage_path=scratch,
+                stop=tuning.CampaignStopper(conduct),
+                callbacks=[tuning.ForgetReports()],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
+                verbose=0,
+            ),
+        )
+        try:
+            tuner.fit()
+        finally:
+            record.write(campaign.num_new)
+            if conduct.error is not None:
+                raise conduct.error from None
+
+
+@contextmanager
+def _stopped_by_signals(conduct: Any, display: Display) -> Iterator[None]:
+    """The first SIGINT or SIGTERM asks for an orderly stop, the next one is a KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        if conduct.stopping:
+            raise KeyboardInterrupt
+        conduct.request_stop()
+        display.say("stopping: running steps come to their end; once more to stop at once")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

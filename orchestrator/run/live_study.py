@@ -1,0 +1,198 @@
+"""One study being run: which trial comes next, what the sampler is told, who is pruned.
+
+Everything here follows from the study and its finished trials, so a study rebuilt from the files goes on exactly as one that
+was never interrupted. Every suggestion is drawn by a fresh sampler seeded by (study seed, trial number).
+"""
+
+import json
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+
+from msa_models.seeding import derive
+from orchestrator.plan.studies import Study, confirm_trial_id, search_trial_id
+from orchestrator.run.assignment import Assignment
+from orchestrator.run.pruning import Rungs, rung_epochs
+
+SEARCH, CONFIRM = "search", "confirm"
+COMPLETE, PRUNED, FAIL = "COMPLETE", "PRUNED", "FAIL"
+
+
+def intermediate_values(assignment: Assignment, curve: Sequence[float]) -> dict[int, float]:
+    """The values at the rungs a trial has reached, in Optuna's sense."""
+    return {epoch: curve[epoch - 1] for epoch in assignment.rungs if epoch <= len(curve)}
+
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class LiveStudy:
+    """Search first, pruned by ASHA; then the best configuration on every confirm seed, never pruned.
+
+    `history`: finished rows of this study. `interrupted`: assignments of its search that were started but not finished.
+    `finished_ids`: every finished trial of the storage, so that no cell is trained twice.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        *,
+        code_fingerprint: str,
+        history: Iterable[Mapping[str, Any]] = (),
+        interrupted: Iterable[Assignment] = (),
+        finished_ids: Collection[str] = (),
+    ) -> None:
+        self.study = study
+        self._code_fingerprint = code_fingerprint
+        self._rungs = Rungs(study.search.pruner.reduction, study.direction)
+        self._optuna = optuna.create_study(direction=study.direction)
+        self._asked: dict[int, optuna.Trial] = {}  # search trials that are not finished
+        self._waiting: deque[Assignment] = deque()
+        self._running: set[str] = set()
+        self._finished = set(finished_ids)
+        self._best: tuple[float, int, dict[str, Any]] | None = None  # value, number, params
+        self._replay(history, interrupted)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to hand out or to wait for."""
+        return self._search_is_over and not self._running and self._next_confirm() is None
+
+    @property
+    def best_value(self) -> float | None:
+        """The best value of a complete search trial."""
+        return self._best[0] if self._best else None
+
+    @property
+    def num_planned(self) -> int:
+        """Number of trials of both phases."""
+        return self.study.search.trials + len(self.study.confirm_seeds)
+
+    def next(self) -> Assignment | None:
+        """The next trial, or None while there is nothing to hand out (yet)."""
+        assignment = self._waiting.popleft() if self._waiting else self._next_search() or self._next_confirm()
+        if assignment is not None:
+            self._running.add(assignment.trial_id)
+        return assignment
+
+    def prune(self, assignment: Assignment, curve: Sequence[float]) -> bool:
+        """Whether to stop this trial now, given its best value so far after each epoch (1, 2, ...).
+
+        Rungs it passed before are recorded too: a trial continued from a checkpoint may not have reported them to us.
+        """
+        for epoch in assignment.rungs:
+            if epoch < len(curve):
+                self._rungs.record(assignment.number, epoch, curve[epoch - 1])
+        if len(curve) not in assignment.rungs:
+            return False
+        return self._rungs.prune(assignment.number, len(curve), curve[-1])
+
+    def finish(self, assignment: Assignment, state: str, value: float | None, curve: Sequence[float]) -> None:
+        """Take note of how a trial ended; the sampler hears COMPLETE, PRUNED or FAIL as what it is."""
+        self._running.discard(assignment.trial_id)
+        self._finished.add(assignment.trial_id)
+        if assignment.phase == SEARCH:
+            trial = self._asked.pop(assignment.number)
+            for epoch, intermediate in intermediate_values(assignment, curve).items():
+                trial.report(intermediate, epoch)
+            self._optuna.tell(trial, value if state == COMPLETE else None, state=TrialState[state])
+            self._note_best(state, value, assignment.number, assignment.params)
+
+    @property
+    def _search_is_over(self) -> bool:
+        return len(self._optuna.get_trials(deepcopy=False)) >= self.study.search.trials and not self._asked
+
+    def _next_search(self) -> Assignment | None:
+        number = len(self._optuna.get_trials(deepcopy=False))
+        if number >= self.study.search.trials:
+            return None
+        self._asked[number] = trial = self._ask(number)
+        return self._assignment(
+            SEARCH, number, self.study.search.seed, trial.params, search_trial_id(self.study.study_id, number)
+        )
+
+    def _next_confirm(self) -> Assignment | None:
+        if not self._search_is_over or self._best is None:
+            return None
+        params = self._best[2]
+        for number, seed in enumerate(self.study.confirm_seeds):
+            trial_id = confirm_trial_id(self.study, params, seed, self._code_fingerprint)
+            if trial_id not in self._finished and trial_id not in self._running:
+                return self._assignment(CONFIRM, number, seed, params, trial_id)
+        return None
+
+    def _assignment(self, phase: str, number: int, seed: int, params: Mapping[str, Any], trial_id: str) -> Assignment:
+        config = self.study.config(params)
+        pruner = self.study.search.pruner
+        prunes = phase == SEARCH and pruner.kind == "asha"
+        epochs = config["training"]["epochs"]
+        return Assignment(
+            trial_id=trial_id,
+            study_id=self.study.study_id,
+            phase=phase,
+            number=number,
+            seed=seed,
+            method=self.study.method,
+            modalities=self.study.variant.modalities,
+            params=dict(params),
+            config=config,
+            metric=self.study.metric,
+            direction=self.study.direction,
+            rungs=rung_epochs(pruner.min_epochs, pruner.reduction, epochs) if prunes else (),
+        )
+
+    def _ask(self, number: int) -> optuna.Trial:
+        self._optuna.sampler = self._sampler(number)
+        trial = self._optuna.ask(dict(self.study.distributions))
+        assert trial.number == number, (trial.number, number)
+        return trial
+
+    def _sampler(self, number: int) -> BaseSampler:
+        search = self.study.search
+        seed = derive(search.seed, "suggestion", number) % 2**32
+        if search.sampler == "random":
+            return RandomSampler(seed=seed)
+        return TPESampler(seed=seed, n_startup_trials=search.startup)
+
+    def _replay(self, history: Iterable[Mapping[str, Any]], interrupted: Iterable[Assignment]) -> None:
+        finished = {row["number"]: row for row in history if row["phase"] == SEARCH}
+        started = {assignment.number: assignment for assignment in interrupted if assignment.phase == SEARCH}
+        for number in range(max([-1, *finished, *started]) + 1):
+            if number in finished:
+                self._replay_finished(finished[number])
+            elif number in started:
+                self._optuna.enqueue_trial(started[number].params)
+                self._asked[number] = self._ask(number)
+                self._waiting.append(started[number])
+            else:  # handed out, but the driver died before its first write: ask again, for the same answer
+                assignment = self._next_search()
+                assert assignment is not None
+                self._waiting.append(assignment)
+
+    def _replay_finished(self, row: Mapping[str, Any]) -> None:
+        params = json.loads(row["params"])
+        rungs = {int(epoch): value for epoch, value in json.loads(row["intermediate_values"]).items()}
+        for epoch, value in rungs.items():
+            self._rungs.record(row["number"], epoch, value)
+        value = row["value"] if row["state"] == COMPLETE else None
+        self._optuna.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState[row["state"]],
+                value=value,
+                params=params,
+                distributions=dict(self.study.distributions),
+                intermediate_values=rungs,
+            )
+        )
+        self._note_best(row["state"], value, row["number"], params)
+
+    def _note_best(self, state: str, value: float | None, number: int, params: dict[str, Any]) -> None:
+        if state != COMPLETE or value is None:
+            return
+        sign = 1 if self.study.direction == "minimize" else -1
+        if self._best is None or (sign * value, number) < (sign * self._best[0], self._best[1]):
+            self._best = (value, number, params)

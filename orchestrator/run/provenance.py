@@ -1,0 +1,51 @@
+"""Where a result comes from: the commit, a fingerprint of the model code, the versions of what computes."""
+
+import hashlib
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import msa_models
+
+PACKAGES = ("msa-sweeps", "torch", "ray", "optuna", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """The same for every trial of one driver run."""
+
+    git_commit: str  # "" outside a repository; "-dirty" where files differ from the commit
+    code_fingerprint: str
+    versions: dict[str, str]
+
+
+def provenance() -> Provenance:
+    """Read off the installed packages; imports none of them."""
+    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    return Provenance(git_commit=_git_commit(), code_fingerprint=code_fingerprint(), versions=versions)
+
+
+def code_fingerprint() -> str:
+    """16 hex digits over every source file of `msa_models`: what can change the numbers of a trial."""
+    root = Path(msa_models.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _git_commit() -> str:
+    root = Path(msa_models.__file__).parent.parent
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return described.stdout.strip()

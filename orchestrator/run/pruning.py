@@ -1,0 +1,44 @@
+"""ASHA's decision at a rung, as a pure function of the values seen there (Li et al. 2018, arXiv:1810.05934).
+
+The stopping form, as in Ray Tune's own scheduler: a trial goes on when it is among the best 1/reduction of those that reached
+the rung before it. Ours is written out because the decision must be the same after a replay from the files: no bracket is
+drawn from a global generator, and a trial that reports a rung twice (before and after an interruption) is not counted twice.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+def rung_epochs(min_epochs: int, reduction: int, max_epochs: int) -> tuple[int, ...]:
+    """Epochs at which a trial may be pruned: min, min * reduction, ... below the last epoch."""
+    epochs = []
+    epoch = min_epochs
+    while epoch < max_epochs:
+        epochs.append(epoch)
+        epoch *= reduction
+    return tuple(epochs)
+
+
+@dataclass
+class Rungs:
+    """The rungs of one study; values are compared within the study only, never across variants."""
+
+    reduction: int
+    direction: str
+    _values: dict[int, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+
+    def record(self, number: int, epoch: int, value: float) -> None:
+        """Note the best value so far of trial `number` at a rung, without deciding."""
+        self._values[epoch][number] = value
+
+    def prune(self, number: int, epoch: int, value: float) -> bool:
+        """Record, and say whether the trial is to be stopped here. The first at a rung always goes on."""
+        others = [other for trial, other in self._values[epoch].items() if trial != number]
+        self.record(number, epoch, value)
+        if not others:
+            return False
+        sign = -1.0 if self.direction == "minimize" else 1.0
+        cutoff = np.percentile(np.multiply(others, sign), 100 * (1 - 1 / self.reduction))
+        return bool(sign * value < cutoff)

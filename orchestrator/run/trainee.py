@@ -1,0 +1,89 @@
+"""One assignment being trained in a worker process, stretch by stretch; knows nothing of Ray.
+
+Whatever a trial raises becomes a failure in its report. Every trial starts by looking for its newest whole checkpoint, so
+a lost worker, a killed driver and a restarted cluster are all the same to it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+import traceback
+from collections.abc import Callable
+
+import numpy as np
+
+from msa_models.data import Corpus
+from orchestrator.run.assignment import Assignment
+from orchestrator.run.report import Failure, Outcome, Report, Run
+from orchestrator.store import Store
+
+STRETCH_S = 5.0  # a stretch ends after the epoch in which this is over, so that the driver can be interrupted
+
+Workload = Callable[[Assignment, Corpus], Run]
+
+
+class Trainee:
+    """Trains up to the next rung, the end, or for a few seconds, whichever is first."""
+
+    def __init__(self, assignment: Assignment, corpus: Corpus, store: Store, workload: Workload) -> None:
+        self._assignment, self._corpus, self._store, self._workload = assignment, corpus, store, workload
+        self._run: Run | None = None
+        self._num_reported = 0
+
+    def stretch(self) -> Report:
+        """One stretch; a checkpoint is on file before it is reported. Raises nothing that the trial caused."""
+        started, clock, busy_s = time.time(), time.perf_counter(), 0.0
+        end: Outcome | Failure | None
+        try:
+            run = self._train(clock)
+            end = self._outcome(run) if run.done else None
+            busy_s = time.perf_counter() - clock
+            if end is None:
+                self._store.checkpoint_write(self._assignment.trial_id, len(run.measurements), run.snapshot())
+        except Exception as error:
+            busy_s = busy_s or time.perf_counter() - clock
+            end = Failure(error_type=type(error).__name__, message=str(error), traceback=traceback.format_exc())
+        measurements = self._run.measurements if self._run else []
+        new, self._num_reported = measurements[self._num_reported :], len(measurements)
+        return Report(
+            measurements=new, host=platform.node(), pid=os.getpid(), started=started, busy_s=busy_s, end=end
+        )
+
+    def _train(self, clock: float) -> Run:
+        rungs = self._assignment.rungs
+        if self._run is None:
+            self._run = self._workload(self._assignment, self._corpus)
+            if self._restore(self._run) and len(self._run.measurements) in rungs:
+                return self._run  # the driver may have died before it decided at this rung: it decides first
+        run = self._run
+        while not run.done:
+            run.train_epoch()
+            if len(run.measurements) in rungs or time.perf_counter() - clock > STRETCH_S:
+                break
+        return run
+
+    def _restore(self, run: Run) -> bool:
+        for data in self._store.checkpoint_read(self._assignment.trial_id):
+            try:
+                run.restore(data)
+            except ValueError:
+                continue  # damaged: the one before will do
+            return True
+        return False
+
+    def _outcome(self, run: Run) -> Outcome:
+        result = run.result()
+        if self._assignment.phase == "confirm":
+            self._write_predictions(result.predictions)
+        return Outcome(best_epoch=result.best_epoch, value=result.value, metrics=result.metrics)
+
+    def _write_predictions(self, predictions: np.ndarray) -> None:
+        test = self._corpus.splits["test"]
+        columns = {"sample_id": test.ids, "target": test.targets}
+        if predictions.ndim == 1:
+            columns["prediction"] = predictions
+        else:
+            columns |= {f"score_{name}": predictions[:, index] for index, name in enumerate(self._corpus.classes)}
+        self._store.write_predictions(self._assignment.trial_id, columns)

@@ -1,0 +1,19 @@
+"""The store: files are the truth, on any pyarrow filesystem."""
+
+from orchestrator.store.faults import AbsentFile, StorageError
+from orchestrator.store.files import Files
+from orchestrator.store.lease import Lease, LeaseHeld, holder
+from orchestrator.store.schema import SCHEMA_VERSION, trial_schema
+from orchestrator.store.store import Store
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "AbsentFile",
+    "Files",
+    "Lease",
+    "LeaseHeld",
+    "StorageError",
+    "Store",
+    "holder",
+    "trial_schema",
+]

@@ -1,0 +1,190 @@
+"""The files of one storage, on any pyarrow filesystem: a write is whole or absent, a fault is one clear line.
+
+On a local (or NFS) folder a write goes to a dot-prefixed temporary name in the same folder and is then renamed over the
+target; the temporary name ends in `.tmp`, so that `trials/*.parquet` matches it in no reader. On an object store an
+object appears when its upload is complete, so that one output stream is enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+from urllib.parse import parse_qsl, urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+from orchestrator.store.faults import AbsentFile, StorageError, advice, reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """A root on a filesystem; every path below is relative to it, with `/` between its parts."""
+
+    filesystem: fs.FileSystem
+    root: str
+    uri: str
+
+    @classmethod
+    def at(cls, uri: str | os.PathLike[str]) -> Files:
+        """The files under a folder (`runs/x`) or a URI (`s3://bucket/prefix`); nothing is created."""
+        text = os.fspath(uri)
+        if not text.strip():
+            raise StorageError("the storage is empty text: give a folder (runs/x) or a URI (s3://bucket/prefix)")
+        if "://" not in text:
+            root = os.path.abspath(os.path.expanduser(text))
+            return cls(filesystem=fs.LocalFileSystem(), root=root, uri=root)
+        _refuse_credentials(text)
+        try:
+            filesystem, root = fs.FileSystem.from_uri(text)
+        except (OSError, pa.ArrowException) as error:
+            raise StorageError(
+                f"cannot open the storage {text}: {reason(error)}; expected a folder or a URI such as "
+                "s3://bucket/prefix, gs://bucket/prefix, abfs://container@account.dfs.core.windows.net/prefix"
+            ) from error
+        root = root.rstrip("/")
+        if not root:
+            raise StorageError(f"the storage {text} names no bucket or folder: give one, as in s3://bucket/prefix")
+        return cls(filesystem=filesystem, root=root, uri=text.rstrip("/"))
+
+    @property
+    def local(self) -> bool:
+        """Whether the root is a folder of this machine's own file tree (NFS included)."""
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def path(self, path: str = "") -> str:
+        """The path as the filesystem knows it."""
+        return f"{self.root}/{path}" if path else self.root
+
+    def uri_of(self, path: str = "") -> str:
+        """The path as messages show it."""
+        return f"{self.uri}/{path}" if path else self.uri
+
+    def write(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        """Write the file, whole or not at all; `durable`: it also survives a power cut right after the return."""
+        with self._clear("write", path):
+            if self.local:
+                with self._temporary(path, data, durable=durable) as temporary:
+                    os.replace(temporary, self.path(path))
+            else:
+                self._upload(path, data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write the file unless there is one (False). Exclusive on a local folder, best effort elsewhere."""
+        with self._clear("write", path):
+            if not self.local:
+                if self.exists(path):
+                    return False
+                self._upload(path, data)
+                return True
+            try:
+                with self._temporary(path, data) as temporary:
+                    _link(temporary, self.path(path))
+            except FileExistsError:
+                return False
+        return True
+
+    def read(self, path: str) -> bytes:
+        """The content of the file; `AbsentFile` where there is none."""
+        with self._clear("read", path), self.filesystem.open_input_stream(self.path(path), compression=None) as stream:
+            return stream.read()
+
+    def exists(self, path: str) -> bool:
+        """Whether a file or folder is there."""
+        with self._clear("read", path):
+            return self.filesystem.get_file_info(self.path(path)).type != fs.FileType.NotFound
+
+    def names(self, folder: str = "") -> list[str]:
+        """Sorted names of the files in the folder, dot-prefixed ones left out; none for an absent folder."""
+        return self._list(folder, fs.FileType.File)
+
+    def folders(self, folder: str = "") -> list[str]:
+        """Sorted names of the folders in the folder, dot-prefixed ones left out; none for an absent folder."""
+        return self._list(folder, fs.FileType.Directory)
+
+    def delete(self, path: str) -> None:
+        """Remove a file, or a folder and what is in it; what is absent is fine."""
+        with self._clear("delete", path), contextlib.suppress(FileNotFoundError):
+            kind = self.filesystem.get_file_info(self.path(path)).type
+            if kind == fs.FileType.Directory:
+                self.filesystem.delete_dir(self.path(path))
+            elif kind != fs.FileType.NotFound:
+                self.filesystem.delete_file(self.path(path))
+
+    def _list(self, folder: str, kind: fs.FileType) -> list[str]:
+        with self._clear("list", folder):
+            found = self.filesystem.get_file_info(fs.FileSelector(self.path(folder), allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == kind and not info.base_name.startswith("."))
+
+    def _upload(self, path: str, data: bytes) -> None:
+        target = self.path(path)
+        try:
+            stream = self.filesystem.open_output_stream(target, compression=None)
+        except FileNotFoundError:  # a filesystem with real folders; object stores have none
+            self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
+            stream = self.filesystem.open_output_stream(target, compression=None)
+        with stream:
+            stream.write(data)
+
+    @contextlib.contextmanager
+    def _temporary(self, path: str, data: bytes, *, durable: bool = False) -> Iterator[str]:
+        folder, _, name = self.path(path).rpartition("/")
+        temporary = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"
+        try:
+            with _open_new(temporary) as file:
+                file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            yield temporary
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+    @contextlib.contextmanager
+    def _clear(self, verb: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except StorageError:
+            raise
+        except FileNotFoundError as error:
+            raise AbsentFile(f"cannot {verb} {self.uri_of(path)}: it does not exist") from error
+        except (OSError, pa.ArrowException) as error:
+            raise StorageError(f"cannot {verb} {self.uri_of(path)}: {reason(error)}; {advice(error)}") from error
+
+
+def _link(temporary: str, target: str) -> None:
+    """Give the file its name unless the name is taken; where there are no hard links, whole only once it returns."""
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        with open(temporary, "rb") as source, open(target, "xb") as copy:
+            copy.write(source.read())
+
+
+def _open_new(path: str) -> BinaryIO:
+    try:
+        return open(path, "xb")
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return open(path, "xb")
+
+
+def _refuse_credentials(uri: str) -> None:
+    """Refuse a URI that carries a secret: it would end up in records, logs and `ps`. The secret is not repeated."""
+    scheme, _, rest = uri.partition("://")
+    user = rest.rpartition("@")[0]
+    words = ("key", "secret", "token", "password", "sig")
+    secrets = [name for name, _ in parse_qsl(urlsplit(uri).query) if any(word in name.lower() for word in words)]
+    if ":" in user or (user and scheme == "s3") or secrets:
+        raise StorageError(
+            f"a {scheme}:// storage with credentials in its URI is refused: they would end up in records and logs; "
+            "leave them out and give them through the environment (AWS_ACCESS_KEY_ID, …) or a profile"
+        )

@@ -1,0 +1,188 @@
+"""The lease: one driver per storage at a time, known by a heartbeat in `lease.json`.
+
+A second driver is refused, and told who holds the storage. A lease is taken over at once if this machine can tell that
+its process is gone; if its heartbeat is older than `ttl_s` it is first watched for a beat and a half, since clocks of
+two hosts differ and suspended processes wake. On a local folder acquiring is exclusive: `flock` orders those who want
+the lease, and a hard link creates it. NFS without locks and object stores (no conditional PUT) give less: the lease is
+written, read back after a moment, and of two drivers that overlap one finds out at its next heartbeat that it lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
+
+from orchestrator.store.faults import AbsentFile, StorageError
+from orchestrator.store.files import Files
+from orchestrator.store.process import gone, place, process_started
+from orchestrator.store.record import LEASE_PATH
+
+_KINDS = {"host": str, "pid": int, "since": str, "beat_s": float, "ttl_s": float, "token": str}
+_SETTLE_S = 1.0
+_WATCH_BEATS = 1.5
+
+
+class LeaseHeld(StorageError):
+    """Another driver works on this storage."""
+
+
+class Lease:
+    """Held from `with` to its end. Watch `lost`: a driver whose lease was taken must stop, another one is at work."""
+
+    def __init__(self, files: Files, *, ttl_s: float = 60.0, beat_s: float = 10.0) -> None:
+        if not 0 < beat_s < ttl_s:
+            raise ValueError(f"a lease beats within its time to live; got beat_s={beat_s}, ttl_s={ttl_s}")
+        self.files, self.ttl_s, self.beat_s = files, float(ttl_s), float(beat_s)
+        self.lost = ""  # the reason, once it is lost
+        self._token = uuid.uuid4().hex
+        self._since = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat_on, name="lease heartbeat", daemon=True)
+
+    def __enter__(self) -> Lease:
+        self._since = _now().isoformat()
+        watched: dict[str, Any] | None = None
+        while not self._try_to_take(watched):
+            watched = _load(self.files)
+            time.sleep(_WATCH_BEATS * (watched["beat_s"] if watched else 0.0))
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(timeout=self.beat_s)
+        with contextlib.suppress(StorageError), _in_turn(self.files):
+            if (_load(self.files) or {}).get("token") == self._token:
+                self.files.delete(LEASE_PATH)
+
+    def _try_to_take(self, watched: dict[str, Any] | None) -> bool:
+        """Take the lease if it is free; False: it looks stale but is to be watched first."""
+        with _in_turn(self.files) as exclusive:
+            if not self.files.create(LEASE_PATH, self._record()):
+                held = _load(self.files)
+                if held is not None and not gone(held):
+                    if not _stale(held, self.ttl_s) or (watched is not None and held != watched):
+                        raise self._refusal(held)
+                    if watched is None:
+                        return False
+                self.files.write(LEASE_PATH, self._record())
+            elif self.files.local:
+                exclusive = True
+        if not exclusive:
+            time.sleep(_SETTLE_S)
+            held = _load(self.files)
+            if held is not None and held.get("token") != self._token:
+                raise self._refusal(held)
+        return True
+
+    def _beat_on(self) -> None:
+        last_beat = time.monotonic()
+        while not self.lost and not self._stop.wait(self.beat_s):
+            try:
+                with _in_turn(self.files):
+                    held = _load(self.files)
+                    if held is not None and held.get("token") == self._token:
+                        self.files.write(LEASE_PATH, self._record())
+                        last_beat = time.monotonic()
+                    elif held is not None:
+                        self.lost = f"the lease on {self.files.uri} was taken over by {_who(held)}"
+                    else:
+                        self.lost = f"{self.files.uri_of(LEASE_PATH)} was removed or damaged by somebody else"
+            except StorageError as error:
+                if time.monotonic() - last_beat > self.ttl_s:
+                    self.lost = f"no heartbeat could be written for {self.ttl_s:.0f} s ({error})"
+
+    def _record(self) -> bytes:
+        holder = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "process_started": process_started(os.getpid()),
+            "place": place(),
+            "since": self._since,
+            "beat": _now().isoformat(),
+            "beat_s": self.beat_s,
+            "ttl_s": self.ttl_s,
+            "token": self._token,
+        }
+        return json.dumps(holder, indent=1).encode()
+
+    def _refusal(self, held: dict[str, Any]) -> LeaseHeld:
+        age_s = max(0.0, _age_s(held))
+        return LeaseHeld(
+            f"{self.files.uri} is in use by {_who(held)} (last heartbeat {age_s:.0f} s ago); wait for it, or stop it "
+            f"(kill -INT {held['pid']} on {held['host']}); if that machine is gone, try again in "
+            f"{max(1.0, self.ttl_s - age_s):.0f} s"
+        )
+
+
+def holder(files: Files) -> dict[str, Any] | None:
+    """Who drives this storage now (host, pid, since, beat, …); None if nobody does."""
+    held = _load(files)
+    return None if held is None or gone(held) or _stale(held, held["ttl_s"]) else held
+
+
+def _load(files: Files) -> dict[str, Any] | None:
+    """The lease as it stands; None if there is none, or one that is damaged and so tells nothing."""
+    try:
+        held = json.loads(files.read(LEASE_PATH))
+        _age_s(held)
+        return held if all(isinstance(held[name], kind) for name, kind in _KINDS.items()) else None
+    except AbsentFile:
+        return None
+    except StorageError:
+        raise
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _who(held: dict[str, Any]) -> str:
+    return f"the driver on {held['host']} (pid {held['pid']}) since {held['since']}"
+
+
+def _age_s(held: dict[str, Any]) -> float:
+    return (_now() - datetime.fromisoformat(held["beat"])).total_seconds()
+
+
+def _stale(held: dict[str, Any], ttl_s: float) -> bool:
+    """Whether the heartbeat is too old, or so far in the future that one of the two clocks is wrong."""
+    return abs(_age_s(held)) > ttl_s
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@contextlib.contextmanager
+def _in_turn(files: Files) -> Iterator[bool]:
+    """Let one process at a time look at the lease and change it; whether that is sure on this filesystem."""
+    if not files.local:
+        yield False
+        return
+    try:
+        os.makedirs(files.root, exist_ok=True)
+        descriptor = os.open(files.path(".lease.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        reason = f"cannot lock {files.uri}: {error.strerror}; check the folder and who may write there"
+        raise StorageError(reason) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # a network filesystem without locks
+            sure = False
+        else:
+            sure = True
+        yield sure
+    finally:
+        os.close(descriptor)

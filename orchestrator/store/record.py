@@ -1,0 +1,101 @@
+"""experiment.json: what a storage is about, so that two experiments never share one by accident."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from orchestrator.store.faults import AbsentFile, StorageError
+from orchestrator.store.files import Files
+from orchestrator.store.schema import SCHEMA_VERSION
+
+PATH = "experiment.json"
+LEASE_PATH = "lease.json"
+_KINDS: dict[str, type] = {"schema_version": int, "experiment": dict, "identity": str, "metrics": list}
+_VOLATILE = ("schema_version", "identity", "created_at", "updated_at", "argv")
+_NUM_SHOWN = 3
+_ABSENT = object()
+
+
+def create_record(files: Files, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the record of a new storage, or renew that of a storage with the same identity."""
+    new = check_record(files, record)
+    files.write(PATH, json.dumps(new, indent=1, allow_nan=False).encode(), durable=True)
+    return new
+
+
+def check_record(files: Files, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record as it would be written; `StorageError` where another experiment, or something else, is there."""
+    new = {**record, "schema_version": SCHEMA_VERSION}
+    if fault := _fault(new):
+        raise ValueError(f"an experiment record needs {fault}")
+    if files.exists(PATH):
+        old = load_record(files)
+        if old["identity"] != new["identity"]:
+            raise StorageError(
+                f"{files.uri} holds another experiment: {_shown(old, new)}; "
+                "use a new storage for this one, or go back to the stored experiment to resume it"
+            )
+        return {**old, **new, "created_at": old.get("created_at")}
+    if strangers := [name for name in files.names() + files.folders() if name != LEASE_PATH]:
+        raise StorageError(
+            f"{files.uri} is not empty and no storage (it has {', '.join(strangers[:_NUM_SHOWN])}, but no {PATH}); "
+            "use a new or an empty folder"
+        )
+    return new
+
+
+def load_record(files: Files) -> dict[str, Any]:
+    """The record of an existing storage."""
+    try:
+        record = json.loads(files.read(PATH))
+    except AbsentFile as error:
+        raise StorageError(
+            f"no storage at {files.uri}: there is no {PATH}; check the path, or start a sweep with it"
+        ) from error
+    except ValueError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"{files.uri_of(PATH)} is damaged ({error}); restore it, or start a new storage") from error
+    version = record.get("schema_version") if isinstance(record, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise StorageError(
+            f"{files.uri} was written with schema version {version}, this program knows up to {SCHEMA_VERSION}; "
+            "update the program to read it"
+        )
+    if fault := _fault(record):
+        raise StorageError(f"{files.uri_of(PATH)} is damaged (it needs {fault}); restore it, or start a new storage")
+    return record
+
+
+def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Each dotted path at which two JSON values differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            yield from differences(old.get(key, _ABSENT), new.get(key, _ABSENT), f"{path}.{key}" if path else str(key))
+    elif old != new:
+        yield f"{path} is {_short(old)} there and {_short(new)} here"
+
+
+def _shown(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    rest_old, rest_new = (
+        {key: value for key, value in each.items() if key not in (*_VOLATILE, "experiment")} for each in (old, new)
+    )
+    found = [*differences(old["experiment"], new["experiment"]), *differences(rest_old, rest_new)]
+    if not found:
+        return f"its identity is {old['identity']} there and {new['identity']} here"
+    more = f" (and {len(found) - _NUM_SHOWN} more)" if len(found) > _NUM_SHOWN else ""
+    return "; ".join(found[:_NUM_SHOWN]) + more
+
+
+def _short(value: Any, max_length: int = 60) -> str:
+    text = "absent" if value is _ABSENT else json.dumps(value, default=str)
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"
+
+
+def _fault(record: Any) -> str:
+    if not isinstance(record, dict):
+        return "to be a JSON object"
+    wrong = [name for name, kind in _KINDS.items() if not isinstance(record.get(name), kind)]
+    return ", ".join(f"{name} ({_KINDS[name].__name__})" for name in wrong)

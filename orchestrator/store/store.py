@@ -1,0 +1,219 @@
+"""The store: what the files of one storage promise, whoever is killed at whatever moment.
+
+A trial is finished when, and only when, `trials/<trial_id>.parquet` exists; its measurements are written before it and
+`running/<trial_id>/` is removed after it. So whatever moment a process dies at, a trial is either finished, with all
+that belongs to it, or it is not, and is taken up again from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from orchestrator.store import checkpoints
+from orchestrator.store.faults import AbsentFile, StorageError
+from orchestrator.store.files import Files
+from orchestrator.store.parts import part_ids, part_path, read_parts
+from orchestrator.store.record import create_record, load_record
+from orchestrator.store.schema import measurements_table, parquet, predictions_table, trial_schema, trial_table, utc
+
+_ORDER = (("study_id", "ascending"), ("phase", "descending"), ("number", "ascending"), ("seed", "ascending"))
+_SAFE_NAME = re.compile(r"[^\s._/\\*?\[\]{}\"'][^\s/\\*?\[\]{}\"']{0,199}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """One storage. Picklable: a worker gets it with its trial, or opens it by its URI.
+
+    `warnings_` gathers one line for each file that a reader had to leave out.
+    """
+
+    files: Files
+    record: dict[str, Any]
+    warnings_: list[str] = field(default_factory=list, compare=False)
+
+    @classmethod
+    def create(cls, uri: str | os.PathLike[str], record: Mapping[str, Any]) -> Store:
+        """The storage of this experiment, made if it is new; `StorageError` if it holds another one. Hold its `Lease`.
+
+        `record`: `experiment` (dict), `identity` (fingerprint of what must match), `metrics`, `direction` and what else
+        is worth keeping; `planned` ({phase: number of trials}) lets `status` say how much is left.
+        """
+        files = Files.at(uri)
+        return cls(files=files, record=create_record(files, record))
+
+    @classmethod
+    def open(cls, uri: str | os.PathLike[str]) -> Store:
+        """An existing storage."""
+        files = Files.at(uri)
+        return cls(files=files, record=load_record(files))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metric names, without their split."""
+        return tuple(self.record["metrics"])
+
+    # The driver writes: begin, finish, write_run.
+
+    def begin(self, trial: Mapping[str, Any]) -> None:
+        """Remember what was suggested, before a worker hears of it."""
+        self.files.write(f"{_running(trial['trial_id'])}/trial.json", _json(trial))
+
+    def running(self, *, clean: bool = True) -> list[dict[str, Any]]:
+        """What was begun and is neither COMPLETE nor PRUNED, by trial_id; a FAIL that awaits its retry is among them.
+
+        `clean`: remove what a crash left behind of trials that have (only the driver should).
+        """
+        begun = self.files.folders("running")
+        done = self._ids_in(("COMPLETE", "PRUNED"), begun)
+        for trial_id in done if clean else ():
+            self._forget(trial_id)
+        trials = []
+        for trial_id in begun:
+            if trial_id in done:
+                continue
+            trials += self._json_files([f"{_running(trial_id)}/trial.json"])
+        return trials
+
+    def finish(self, row: Mapping[str, Any], measurements: Sequence[Mapping[str, float | None]]) -> None:
+        """Commit a finished trial; the row of a retried trial replaces its FAIL.
+
+        A FAIL keeps its folder with the checkpoint for a retry. Failing to remove the folder of another one is no fault
+        of the trial: `running` does it later.
+        """
+        trial = parquet(trial_table(row, self.metrics))
+        trial_id = _checked(row["trial_id"])
+        self.files.write(
+            part_path("measurements", trial_id), parquet(measurements_table(trial_id, measurements)), durable=True
+        )
+        self.files.write(part_path("trials", trial_id), trial, durable=True)
+        if row["state"] != "FAIL":
+            self._forget(trial_id)
+
+    def write_run(self, record: Mapping[str, Any]) -> None:
+        """Write (again) the record of one driver run, known by its `started_at` (aware datetime or ISO 8601)."""
+        started_at = utc(record["started_at"])
+        name = started_at.strftime("%Y%m%dT%H%M%S.%fZ")
+        self.files.write(f"runs/{name}.json", _json({**record, "started_at": started_at.isoformat()}))
+
+    # A worker writes: checkpoints and predictions.
+
+    def checkpoint_write(self, trial_id: str, epoch: int, data: bytes) -> None:
+        """Write the checkpoint of an epoch; the newest two are kept."""
+        checkpoints.write(self.files, _checked(trial_id), epoch, data)
+
+    def checkpoint_read(self, trial_id: str) -> Iterator[bytes]:
+        """The checkpoints of a trial, newest first."""
+        return checkpoints.read(self.files, _checked(trial_id))
+
+    def write_predictions(self, trial_id: str, columns: Mapping[str, np.ndarray]) -> None:
+        """Write the predictions of a trial: `sample_id`, `target`, then `prediction` or `score_<class>` columns."""
+        table = predictions_table(trial_id, columns)
+        self.files.write(part_path("predictions", _checked(trial_id)), parquet(table))
+
+    # Everybody reads.
+
+    def trials(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All finished trials (or these columns of them) by study, phase ('search' first), number and seed."""
+        schema = trial_schema(self.metrics)
+        names = schema.names if columns is None else list(columns)
+        if unknown := [name for name in names if name not in schema.names]:
+            raise ValueError(f"unknown columns {unknown}; the columns are {schema.names}")
+        order = [*_ORDER, ("trial_id", "ascending")]
+        needed = [column.name for column in schema if column.name in {*names, *(name for name, _ in order)}]
+        parts = self._read("trials", part_ids(self.files, "trials"), columns=None if columns is None else needed)
+        empty = schema.empty_table().select(needed)
+        table = pa.concat_tables([empty, *parts], promote_options="default").combine_chunks()
+        return table.sort_by(order).select(names)
+
+    def finished_ids(self, states: Iterable[str] | None = None) -> set[str]:
+        """The ids of the finished trials (in these states); a damaged row does not count as finished.
+
+        Unlike the readers, this raises if the storage does not hand out a row: what it misses would be trained again.
+        """
+        return self._ids_in(None if states is None else tuple(states))
+
+    def measurements(self, trial_ids: Iterable[str] | None = None) -> pa.Table:
+        """The measurements of finished trials (or of these) by trial_id and epoch; what a trial lacks is null."""
+        return self._united("measurements", trial_ids, measurements_table("", []))
+
+    def predictions(self, trial_ids: Iterable[str] | None = None) -> pa.Table:
+        """The predictions of finished trials (or of these) by trial_id, in the order of their samples."""
+        nothing = {"sample_id": np.empty(0, str), "target": np.empty(0, np.int64), "prediction": np.empty(0)}
+        return self._united("predictions", trial_ids, predictions_table("", nothing).drop_columns(["prediction"]))
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The records of all driver runs, oldest first."""
+        return self._json_files([f"runs/{name}" for name in self.files.names("runs")])
+
+    def checkpoint_epochs(self, trial_id: str) -> list[int]:
+        """The epochs of a running trial that have a checkpoint, ascending."""
+        return checkpoints.epochs(self.files, trial_id)
+
+    def _json_files(self, paths: Iterable[str]) -> list[dict[str, Any]]:
+        """The content of those that are there and whole."""
+        values = []
+        for path in paths:
+            with contextlib.suppress(AbsentFile):  # killed before its first write, or removed since
+                data = self.files.read(path)
+                try:
+                    values.append(json.loads(data))
+                except ValueError as error:
+                    self._warn(f"{self.files.uri_of(path)} is damaged ({error}); it is left out")
+        return values
+
+    def _united(self, folder: str, trial_ids: Iterable[str] | None, empty: pa.Table) -> pa.Table:
+        present = set(part_ids(self.files, folder))
+        wanted = set(part_ids(self.files, "trials")) & present if trial_ids is None else set(trial_ids)
+        for trial_id in sorted(wanted - present):
+            self._warn(f"{self.files.uri} has no {folder} of trial {trial_id}")
+        parts = self._read(folder, sorted(wanted & present))
+        return pa.concat_tables([empty, *parts], promote_options="permissive").combine_chunks()
+
+    def _ids_in(self, states: Sequence[str] | None, among: Sequence[str] | None = None) -> set[str]:
+        finished = part_ids(self.files, "trials")
+        asked = finished if among is None else sorted(set(finished) & set(among))
+        parts = self._read("trials", asked, columns=("trial_id", "state"), strict=True)
+        rows = [row for part in parts for row in part.to_pylist()]
+        return {row["trial_id"] for row in rows if states is None or row["state"] in states}
+
+    def _read(
+        self, folder: str, trial_ids: Sequence[str], *, columns: Sequence[str] | None = None, strict: bool = False
+    ) -> list[pa.Table]:
+        parts, warnings = read_parts(self.files, folder, trial_ids, columns=columns, strict=strict)
+        for warning in warnings:
+            self._warn(warning)
+        return parts
+
+    def _forget(self, trial_id: str) -> None:
+        with contextlib.suppress(StorageError):
+            self.files.delete(_running(trial_id))
+
+    def _warn(self, line: str) -> None:
+        if line not in self.warnings_:
+            self.warnings_.append(line)
+
+
+def _running(trial_id: str) -> str:
+    return checkpoints.folder(_checked(trial_id))
+
+
+def _checked(trial_id: str) -> str:
+    if not _SAFE_NAME.fullmatch(trial_id):
+        raise ValueError(
+            f"the trial id {trial_id!r} cannot name a file; expected up to 200 characters, no . or _ in front, "
+            "and none of / \\ * ? [ ] { } quotes or spaces"
+        )
+    return trial_id
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, allow_nan=False).encode()

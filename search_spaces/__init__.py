@@ -1,0 +1,1 @@
+"""Experiments: their schema, their loading, and the shipped ones; knows neither torch nor ray."""

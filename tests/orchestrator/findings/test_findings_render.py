@@ -1,0 +1,78 @@
+"""One table, five formats."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import pytest
+
+from orchestrator.findings.render import FORMATS, MeanSd, Table, render
+
+TABLE = Table(
+    headers=("study", "learning_rate", "seeds", "valid/mae"),
+    rows=(
+        ("a_b & 50% | c", 1e-5, 5, MeanSd(mean=0.71234567, sd=0.0123456, n=5)),
+        ("b", None, 1, MeanSd(mean=0.8, sd=None, n=1)),
+    ),
+    caption="Best of\nall",
+)
+
+
+def test_the_screen_shows_rounded_numbers_right_aligned_under_a_caption() -> None:
+    assert render(TABLE).splitlines() == [
+        "Best of all",
+        "",
+        "study            learning_rate    seeds        valid/mae",
+        "-------------  ---------------  -------  ---------------",
+        "a_b & 50% | c        1.000e-05        5  0.7123 ± 0.0123",
+        "b                            -        1           0.8000",
+    ]
+
+
+def test_markdown_escapes_the_bar_so_that_every_row_has_as_many_cells() -> None:
+    lines = render(TABLE, "markdown").splitlines()
+    assert lines[0] == "Best of all"
+    assert r"a_b & 50% \| c" in lines[4]
+    assert {line.replace(r"\|", "").count("|") for line in lines[2:]} == {5}
+
+
+def test_latex_escapes_what_latex_reads_and_sets_the_plus_minus() -> None:
+    text = render(TABLE, "latex")
+    assert r"a\_b \& 50\% | c" in text
+    assert r"learning\_rate" in text
+    assert r"0.7123 $\pm$ 0.0123" in text
+    assert text.startswith("% Best of all\n\\begin{tabular}")
+    assert r"\toprule" in text
+
+
+def test_csv_carries_unrounded_numbers_and_a_column_each_for_mean_and_sd() -> None:
+    rows = list(csv.DictReader(io.StringIO(render(TABLE, "csv"))))
+    assert rows[0] == {
+        "study": "a_b & 50% | c",
+        "learning_rate": "1e-05",
+        "seeds": "5",
+        "valid/mae mean": "0.71234567",
+        "valid/mae sd": "0.0123456",
+    }
+    assert (rows[1]["learning_rate"], rows[1]["valid/mae sd"]) == ("", "")
+
+
+def test_json_carries_unrounded_numbers_and_null_for_what_is_missing_or_not_finite() -> None:
+    table = Table(headers=("a", "b", "c"), rows=((math.nan, None, MeanSd(mean=0.71234567, sd=None, n=1)),), caption="x")
+    expected = {"caption": "x", "rows": [{"a": None, "b": None, "c": {"mean": 0.71234567, "sd": None, "n": 1}}]}
+    assert json.loads(render(table, "json")) == expected
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_table_without_rows_still_renders_its_headers(format: str) -> None:
+    text = render(Table(headers=("rank", "value"), rows=(), caption="nothing yet"), format)
+    assert text.strip()
+    assert format == "json" or "rank" in text
+
+
+def test_an_unknown_format_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="no table format 'html'; this program has plain, markdown, latex, csv, json"):
+        render(TABLE, "html")

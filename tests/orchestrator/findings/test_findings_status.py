@@ -1,0 +1,124 @@
+"""Status from the files alone: while a driver works, after it died, when all is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from orchestrator.findings.status import render, summary
+from orchestrator.store import Lease, Store
+
+MakeRow = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def busy(store: Store, make_row: MakeRow) -> Store:
+    """Three trials done in one minute, one failed, one in the air at its fourth epoch."""
+    for row in (make_row(0), make_row(1), make_row(2, state="PRUNED"), make_row(3, state="FAIL")):
+        store.begin({"trial_id": row["trial_id"], "attempts": 1})
+        store.finish(row, [])
+    store.begin({"trial_id": "later", "attempts": 1})
+    for epoch in (2, 4):
+        store.checkpoint_write("later", epoch, b"")
+    return store
+
+
+def test_an_empty_storage_has_counts_of_zero_and_what_is_planned(store: Store) -> None:
+    found = summary(store)
+    assert found["planned"] == {"search": 60, "confirm": 5}
+    assert found["counts"]["search"] == {"COMPLETE": 0, "PRUNED": 0, "FAIL": 0}
+    assert (found["running"], found["best"], found["run"], found["driver"], found["failures"]) == (
+        [],
+        [],
+        None,
+        None,
+        {},
+    )
+    assert "search      0 of 60 finished" in render(found)
+
+
+def test_the_summary_counts_by_phase_and_state_and_is_json(busy: Store, make_row: MakeRow) -> None:
+    busy.finish(make_row(0, phase="confirm"), [])
+    found = summary(busy)
+    assert found["counts"] == {
+        "search": {"COMPLETE": 2, "PRUNED": 1, "FAIL": 1},
+        "confirm": {"COMPLETE": 1, "PRUNED": 0, "FAIL": 0},
+    }
+    assert found["failures"] == {"NonFiniteLoss": 1}
+    assert found["running"] == [{"trial_id": "later", "epochs": 4}]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_the_planned_numbers_of_the_driver_come_before_those_of_one_study(store: Store) -> None:
+    store.record["planned"] = {"search": 240, "confirm": 20}
+    assert summary(store)["planned"] == {"search": 240, "confirm": 20}
+
+
+@pytest.mark.parametrize(("direction", "number"), [("minimize", 1), ("maximize", 0)])
+def test_the_best_is_by_value_in_the_direction_among_complete_search_trials(
+    busy: Store, make_row: MakeRow, direction: str, number: int
+) -> None:
+    busy.finish(make_row(9, phase="confirm", **{"valid/mae": 0.001}), [])
+    busy.finish(make_row(7, study_id="other", **{"valid/mae": 0.5}), [])
+    busy.record["direction"] = direction
+    best = summary(busy)["best"]
+    assert [(each["study_id"], each["number"]) for each in best] == [("cpsl-mosi-full", number), ("other", 7)]
+
+
+def test_a_failed_trial_runs_only_once_its_retry_has_begun(busy: Store, make_row: MakeRow) -> None:
+    name = make_row(3)["trial_id"]
+    assert name not in [trial["trial_id"] for trial in summary(busy)["running"]]
+    busy.begin({"trial_id": name, "attempts": 2})
+    assert name in [trial["trial_id"] for trial in summary(busy)["running"]]
+
+
+def test_the_newest_run_tells_its_rate_and_utilisation(busy: Store, make_row: MakeRow) -> None:
+    first = make_row(0)["started_at"]
+    busy.write_run({"started_at": first - timedelta(days=1), "slots": 2, "utilisation": 0.1})
+    busy.write_run({"started_at": make_row(1)["started_at"] - timedelta(seconds=27), "slots": 4, "utilisation": 0.93})
+    run = summary(busy)["run"]
+    assert (run["slots"], run["utilisation"], run["num_finished"]) == (4, 0.93, 3)
+    assert run["trials_per_min"] == pytest.approx(1.2)  # trials 1 to 3 within two and a half minutes
+    assert "1.2 trials/min, 93% of 4 slots used" in render(summary(busy))
+
+
+def test_a_driver_at_work_is_named_and_its_rate_needs_no_record(busy: Store, make_row: MakeRow) -> None:
+    busy.write_run({"started_at": make_row(0)["started_at"], "slots": 2, "utilisation": 0.5})
+    with Lease(busy.files):
+        busy.finish(make_row(5, finished_at=datetime.now(UTC)), [])
+        found = summary(busy)
+        assert found["driver"]["since"] == found["run"]["started_at"]
+        assert found["run"]["num_finished"] == 1
+        assert found["run"]["trials_per_min"] > 0
+        assert f"driver      {found['driver']['host']} (pid {found['driver']['pid']})" in render(found)
+        assert "running     later (epoch 4)" in render(found)
+    assert summary(busy)["driver"] is None
+
+
+def test_the_screen_shows_what_was_interrupted_what_failed_and_what_is_damaged(busy: Store, make_row: MakeRow) -> None:
+    busy.files.write("trials/bad.parquet", b"")
+    text = render(summary(busy))
+    assert "search      4 of 60 finished (2 COMPLETE, 1 PRUNED, 1 FAIL)" in text
+    assert "driver      none; `msa resume` goes on" in text
+    assert "interrupted later (epoch 4)" in text
+    assert f"best        0.8900 in {make_row(1)['trial_id']}" in text
+    assert "failed      1 x NonFiniteLoss" in text
+    assert "warning     " in text
+    assert "bad.parquet is damaged" in text
+
+
+def test_a_long_list_is_cut_short_on_the_screen(store: Store) -> None:
+    for number in range(9):
+        store.begin({"trial_id": f"t{number}"})
+    assert "t4 (epoch 0) and 4 more" in render(summary(store))
+
+
+def test_looking_changes_nothing(busy: Store, make_row: MakeRow) -> None:
+    busy.begin({"trial_id": make_row(0)["trial_id"]})  # as a crash right after the commit leaves it
+    before = busy.files.folders("running")
+    summary(busy)
+    assert busy.files.folders("running") == before

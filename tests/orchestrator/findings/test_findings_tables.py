@@ -1,0 +1,189 @@
+"""The tables choose on valid and never look at test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from orchestrator.findings.render import MeanSd, Table
+from orchestrator.findings.tables import confirmed, leaderboard, short_names
+from orchestrator.store.schema import trial_table
+
+MakeRow = Callable[..., dict[str, Any]]
+METRICS = ("mae", "corr")
+
+
+def trials_of(*rows: dict[str, Any]) -> pa.Table:
+    return pa.concat_tables([trial_table(row, METRICS) for row in rows])
+
+
+def column(table: Table, header: str) -> list[Any]:
+    return [row[table.headers.index(header)] for row in table.rows]
+
+
+@pytest.mark.parametrize(
+    ("direction", "order"), [("minimize", [1, 0, 2]), ("maximize", [2, 0, 1])], ids=["minimize", "maximize"]
+)
+def test_the_best_value_comes_first(make_row: MakeRow, direction: str, order: list[int]) -> None:
+    trials = trials_of(*(make_row(number, **{"valid/mae": value}) for number, value in enumerate((0.8, 0.7, 0.9))))
+    table = leaderboard(trials, "valid/mae", direction, METRICS)
+    assert column(table, "trial") == order
+    assert column(table, "rank") == [1, 2, 3]
+    assert column(table, "value") == column(table, "valid/mae")
+    assert leaderboard(trials, "valid/mae", direction, METRICS, top=2).rows == table.rows[:2]
+
+
+def test_equal_values_are_ranked_by_trial_number(make_row: MakeRow) -> None:
+    trials = trials_of(*(make_row(number, **{"valid/mae": 0.8}) for number in (3, 1, 2)))
+    assert column(leaderboard(trials, "valid/mae", "maximize", METRICS), "trial") == [1, 2, 3]
+
+
+def test_only_complete_search_trials_are_ranked(make_row: MakeRow) -> None:
+    rows = [make_row(0), make_row(1, state="PRUNED"), make_row(2, state="FAIL"), make_row(3, phase="confirm")]
+    table = leaderboard(trials_of(*rows), "valid/mae", "minimize", METRICS)
+    assert column(table, "trial") == [0]
+    assert "Best 1 of 1 COMPLETE search trials (3 finished)" in table.caption
+
+
+def test_any_valid_metric_can_be_ranked_by(make_row: MakeRow) -> None:
+    trials = trials_of(*(make_row(number, **{"valid/corr": corr}) for number, corr in enumerate((0.5, 0.7, 0.6))))
+    table = leaderboard(trials, "valid/corr", "maximize", METRICS)
+    assert column(table, "trial") == [1, 2, 0]
+    assert column(table, "value") == [0.7, 0.6, 0.5]
+
+
+def test_test_metrics_are_not_shown_and_change_no_ranking(make_row: MakeRow) -> None:
+    rows = [make_row(number) for number in range(4)]
+    table = leaderboard(trials_of(*rows), "valid/mae", "minimize", METRICS)
+    assert not any(header.startswith("test/") for header in table.headers)
+    shuffled = [row | {"test/mae": 0.1 * number, "test/corr": -0.1 * number} for number, row in enumerate(rows)]
+    assert leaderboard(trials_of(*shuffled), "valid/mae", "minimize", METRICS) == table
+
+
+@pytest.mark.parametrize("table", [leaderboard, confirmed])
+@pytest.mark.parametrize(
+    ("objective", "direction", "words"),
+    [
+        ("test/mae", "minimize", "never on the test split"),
+        ("valid/mea", "minimize", "Did you mean 'valid/mae'"),
+        ("valid/mae", "down", "neither minimize nor maximize"),
+    ],
+)
+def test_what_cannot_be_ranked_by_is_refused(
+    make_row: MakeRow, table: Callable[..., Table], objective: str, direction: str, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        table(trials_of(make_row()), objective, direction, METRICS)
+
+
+def test_only_the_parameters_that_vary_are_shown_by_short_names(make_row: MakeRow) -> None:
+    first = {"encoder.width": 32, "encoder.depth": 2, "fusion.depth": 1, "training.epochs": 9, "training.decay": 0.1}
+    second = {"encoder.width": 64, "encoder.depth": 3, "fusion.depth": 2, "training.epochs": 7, "training.decay": 0.1}
+    third = second | {"conflict_penalty.kind": "cosine"}
+    trials = trials_of(*(make_row(number, params=params) for number, params in enumerate((first, second, third))))
+    table = leaderboard(trials, "valid/mae", "minimize", METRICS)
+    assert table.headers[-7:-2] == ("kind", "encoder.depth", "width", "fusion.depth", "training.epochs")
+    assert column(table, "width") == [64, 64, 32]
+    assert column(table, "kind") == ["cosine", None, None]
+    assert len(set(table.headers)) == len(table.headers)
+
+
+def test_short_names_are_as_short_as_they_are_clear() -> None:
+    assert short_names(["a.x.depth", "b.x.depth", "b.width"]) == {
+        "a.x.depth": "a.x.depth",
+        "b.x.depth": "b.x.depth",
+        "b.width": "width",
+    }
+    assert short_names(["training.seed", "value"], taken=("seed", "value")) == {
+        "training.seed": "training.seed",
+        "value": "config.value",
+    }
+
+
+def test_variants_are_told_apart_where_there_are_several(make_row: MakeRow) -> None:
+    rows = [make_row(0), make_row(1, study_id="b", variant="no_conflict_penalty")]
+    table = leaderboard(trials_of(*rows), "valid/mae", "minimize", METRICS)
+    assert column(table, "variant") == ["no_conflict_penalty", "full"]
+    assert "dataset" not in table.headers
+
+
+def test_a_search_without_a_complete_trial_is_an_empty_table(make_row: MakeRow) -> None:
+    assert leaderboard(trials_of(make_row(state="FAIL")), "valid/mae", "minimize", METRICS).rows == ()
+    assert leaderboard(trials_of(make_row()).slice(1), "valid/mae", "minimize", METRICS).rows == ()
+
+
+def confirm_rows(make_row: MakeRow, values: dict[int, float], **changes: Any) -> list[dict[str, Any]]:
+    return [
+        make_row(0, phase="confirm", seed=seed, **{"valid/mae": value, "test/mae": 2 * value} | changes)
+        for seed, value in values.items()
+    ]
+
+
+def test_a_confirmed_configuration_has_mean_and_sample_deviation_of_each_metric(make_row: MakeRow) -> None:
+    values = {0: 0.71, 1: 0.74, 2: 0.69}
+    table = confirmed(trials_of(make_row(), *confirm_rows(make_row, values)), "valid/mae", "minimize", METRICS)
+    assert table.headers == ("study", "seeds", "valid/mae", "valid/corr", "test/mae", "test/corr")
+    assert column(table, "seeds") == [3]
+    (mae,), (test_mae,) = column(table, "valid/mae"), column(table, "test/mae")
+    sample = np.array(list(values.values()))
+    assert (mae.mean, mae.sd, mae.n) == pytest.approx((sample.mean(), sample.std(ddof=1), 3))
+    assert (test_mae.mean, test_mae.sd) == pytest.approx((2 * sample.mean(), 2 * sample.std(ddof=1)))
+    assert "mean ± sd (ddof=1) over 3 seeds" in table.caption
+    assert "not a finding" not in table.caption
+
+
+def test_one_seed_has_no_deviation_and_is_called_no_finding(make_row: MakeRow) -> None:
+    table = confirmed(trials_of(*confirm_rows(make_row, {0: 0.7})), "valid/mae", "minimize", METRICS)
+    assert column(table, "valid/mae") == [MeanSd(mean=0.7, sd=None, n=1)]
+    assert "over 1 seed." in table.caption
+    assert "One seed is not a finding" in table.caption
+
+
+def test_a_seed_that_was_trained_twice_counts_once_by_its_newest_trial(make_row: MakeRow) -> None:
+    rows = confirm_rows(make_row, {0: 0.7, 1: 0.8})
+    newer = rows[0] | {
+        "trial_id": "newer",
+        "valid/mae": 0.6,
+        "value": 0.6,
+        "finished_at": datetime(2027, 1, 1, tzinfo=UTC),
+    }
+    table = confirmed(trials_of(newer, *rows), "valid/mae", "minimize", METRICS)
+    assert column(table, "seeds") == [2]
+    assert column(table, "valid/mae")[0].mean == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(("with_search", "expected"), [(True, 0.80), (False, 0.70)])
+def test_of_several_configurations_the_search_decides_and_else_valid_but_never_test(
+    make_row: MakeRow, with_search: bool, expected: float
+) -> None:
+    chosen, other = {"encoder.width": 32}, {"encoder.width": 64}
+    rows = confirm_rows(make_row, {0: 0.81, 1: 0.79}, params=chosen, **{"test/mae": 0.9})
+    rows += [
+        row | {"trial_id": f"other-{row['seed']}", "value": 0.7, "valid/mae": 0.7, "test/mae": 0.1} for row in rows
+    ]
+    rows = [row | ({"params": other} if row["trial_id"].startswith("other") else {}) for row in rows]
+    searched = [make_row(0, params=chosen, **{"valid/mae": 0.6}), make_row(1, params=other, **{"valid/mae": 0.65})]
+    for test_mae in (0.0, 5.0):
+        rows = [row | ({"test/mae": test_mae} if row["params"] == other else {}) for row in rows]
+        table = confirmed(trials_of(*rows, *(searched if with_search else [])), "valid/mae", "minimize", METRICS)
+        assert column(table, "valid/mae")[0].mean == pytest.approx(expected)
+
+
+def test_studies_stand_side_by_side_and_failed_seeds_are_mentioned(make_row: MakeRow) -> None:
+    rows = confirm_rows(make_row, {0: 0.7, 1: 0.8})
+    rows += confirm_rows(make_row, {0: 0.9, 1: 0.9, 2: 0.9}, study_id="b", variant="no_fusion")
+    rows.append(make_row(0, phase="confirm", seed=2, state="FAIL"))
+    table = confirmed(trials_of(*rows), "valid/mae", "minimize", METRICS)
+    assert [row[:3] for row in table.rows] == [("cpsl-mosi-full", "full", 2), ("b", "no_fusion", 3)]
+    assert "over 2 to 3 seeds" in table.caption
+    assert "1 confirm trials did not come to COMPLETE" in table.caption
+
+
+def test_nothing_confirmed_yet_says_so(make_row: MakeRow) -> None:
+    table = confirmed(trials_of(make_row()), "valid/mae", "minimize", METRICS)
+    assert (table.rows, table.caption) == ((), "No confirmed configuration yet.")

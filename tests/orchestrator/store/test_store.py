@@ -1,0 +1,406 @@
+"""The store: what is finished stays finished, whatever dies at whatever moment."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator.store import Files, StorageError, Store
+
+MakeRow = Callable[..., dict[str, Any]]
+Curve = list[dict[str, float]]
+
+
+class PowerCut(Exception):
+    """What a process that is killed does not survive."""
+
+
+# experiment.json
+
+
+def test_a_storage_is_made_once_and_reopened(tmp_path: Path, record: dict[str, Any]) -> None:
+    Store.create(tmp_path / "x", record)
+    store = Store.open(str(tmp_path / "x"))
+    assert store.record == {**record, "schema_version": 1}
+    assert store.metrics == ("mae", "corr")
+
+
+def test_the_same_experiment_reuses_its_storage_and_renews_the_record(tmp_path: Path, record: dict[str, Any]) -> None:
+    Store.create(tmp_path, record)
+    later = {**record, "argv": ["msa", "resume"], "created_at": "2027-01-01T00:00:00+00:00"}
+    assert Store.create(tmp_path, later).record["argv"] == ["msa", "resume"]
+    assert Store.open(tmp_path).record["created_at"] == record["created_at"]
+
+
+def test_another_experiment_is_refused_with_what_differs(tmp_path: Path, record: dict[str, Any]) -> None:
+    Store.create(tmp_path, record)
+    other = json.loads(json.dumps(record)) | {"identity": "other"}
+    other["experiment"]["search"]["trials"] = 80
+    other["experiment"]["config"] = {"training": {"epochs": 9}}
+    other["experiment"]["space"]["training.learning_rate"]["low"] = 1e-5
+    other["experiment"]["method"] = "pase"
+    with pytest.raises(StorageError) as caught:
+        Store.create(tmp_path, other)
+    line = str(caught.value)
+    assert 'method is "cpsl" there and "pase" here' in line
+    assert "search.trials is 60 there and 80 here" in line
+    assert "(and 1 more)" in line
+    assert "use a new storage" in line
+    assert "\n" not in line
+    assert Store.open(tmp_path).record["identity"] == record["identity"]
+
+
+def test_an_experiment_that_differs_by_its_data_alone_says_so(tmp_path: Path, record: dict[str, Any]) -> None:
+    Store.create(tmp_path, record | {"data_fingerprint": "aa"})
+    with pytest.raises(StorageError, match='data_fingerprint is "aa" there and absent here'):
+        Store.create(tmp_path, record | {"identity": "other", "argv": []})
+
+
+def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Path, record: dict[str, Any]) -> None:
+    (tmp_path / "thesis").mkdir()
+    with pytest.raises(StorageError, match="not empty and no storage"):
+        Store.create(tmp_path, record)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
+
+
+def test_a_lease_and_dot_files_do_not_make_a_folder_occupied(tmp_path: Path, record: dict[str, Any]) -> None:
+    for name in ("lease.json", ".lease.lock", ".experiment.json.1.tmp"):
+        (tmp_path / name).touch()
+    assert Store.create(tmp_path, record).trials().num_rows == 0
+
+
+def test_opening_what_is_no_storage_says_so_and_creates_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=f"no storage at {tmp_path}/typo: there is no experiment.json"):
+        Store.open(tmp_path / "typo")
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"schema_version": 2}', "was written with schema version 2, this program knows up to 1"),
+        ('{"schema_version": 1, "exper', "is damaged"),
+        ("[]", "needs to be a JSON object"),
+        ('{"schema_version": 1, "experiment": {}, "metrics": []}', "needs identity"),
+    ],
+)
+def test_a_record_that_cannot_be_used_is_one_clear_line(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "experiment.json").write_text(content)
+    with pytest.raises(StorageError, match=words) as caught:
+        Store.open(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_driver_that_gives_an_incomplete_record_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"needs experiment \(dict\), identity \(str\)"):
+        Store.create(tmp_path, {"metrics": []})
+
+
+# the life of a trial
+
+
+def test_a_trial_is_running_until_it_is_finished(store: Store, make_row: MakeRow, curve: Curve) -> None:
+    row = make_row()
+    trial = {"trial_id": row["trial_id"], "params": row["params"], "seed": 0}
+    store.begin(trial)
+    assert store.running() == [trial]
+    assert store.finished_ids() == set()
+    store.finish(row, curve)
+    assert store.running() == []
+    assert store.finished_ids() == {row["trial_id"]}
+    assert not store.files.exists(f"running/{row['trial_id']}")
+    assert store.measurements()["valid/mae"].to_pylist() == [each["valid/mae"] for each in curve]
+
+
+def test_running_trials_come_by_trial_id(store: Store) -> None:
+    for name in ("b", "c", "a"):
+        store.begin({"trial_id": name})
+    assert [trial["trial_id"] for trial in store.running()] == ["a", "b", "c"]
+
+
+def test_a_fail_keeps_its_checkpoint_and_the_retry_replaces_its_row(
+    store: Store, make_row: MakeRow, curve: Curve
+) -> None:
+    row = make_row(state="FAIL")
+    name = row["trial_id"]
+    store.begin({"trial_id": name})
+    store.checkpoint_write(name, 2, b"weights")
+    store.finish(row, curve[:2])
+    assert [trial["trial_id"] for trial in store.running()] == [name]
+    assert list(store.checkpoint_read(name)) == [b"weights"]
+    assert store.finished_ids(states=["FAIL"]) == {name}
+    store.finish(make_row(attempts=2), curve)
+    rows = store.trials().to_pylist()
+    assert [(row["state"], row["attempts"], row["error_type"]) for row in rows] == [("COMPLETE", 2, None)]
+    assert store.measurements().num_rows == 3
+    assert store.finished_ids(states=["FAIL"]) == set()
+    assert store.running() == []
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, verb: str, call: int, *, before: bool) -> None:
+    """Let the n-th call of `Files.<verb>` be the last thing that the process does, or does not get to do."""
+    original, calls = getattr(Files, verb), 0
+
+    def interrupted(self: Files, *args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call and before:
+            raise PowerCut
+        result = original(self, *args, **kwargs)
+        if calls == call:
+            raise PowerCut
+        return result
+
+    monkeypatch.setattr(Files, verb, interrupted)
+
+
+@pytest.mark.parametrize(
+    ("verb", "call", "before", "committed"),
+    [
+        ("write", 1, True, False),  # before the measurements
+        ("write", 1, False, False),  # after the measurements
+        ("write", 2, True, False),  # before the row
+        ("write", 2, False, True),  # after the row
+        ("delete", 1, True, True),  # before running/ is removed
+        ("delete", 1, False, True),
+    ],
+)
+def test_a_crash_within_finish_leaves_the_trial_wholly_finished_or_wholly_running(
+    store: Store,
+    make_row: MakeRow,
+    curve: Curve,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+    call: int,
+    before: bool,
+    committed: bool,
+) -> None:
+    row = make_row()
+    name = row["trial_id"]
+    store.begin({"trial_id": name})
+    store.checkpoint_write(name, 3, b"weights")
+    with monkeypatch.context() as patch:
+        interrupt(patch, verb, call, before=before)
+        with pytest.raises(PowerCut):
+            store.finish(row, curve)
+    after = Store.open(store.files.root)
+    if committed:
+        assert after.finished_ids() == {name}
+        assert after.measurements().num_rows == len(curve)
+        assert after.running() == []
+        assert not after.files.exists(f"running/{name}")
+    else:
+        assert after.finished_ids() == set()
+        assert after.trials().num_rows == after.measurements().num_rows == 0
+        assert [trial["trial_id"] for trial in after.running()] == [name]
+        assert list(after.checkpoint_read(name)) == [b"weights"]
+    after.finish(row, curve)
+    assert after.trials().num_rows == 1
+    assert after.measurements().num_rows == len(curve)
+    assert after.running() == []
+
+
+def test_a_row_that_is_refused_leaves_no_trace(store: Store, make_row: MakeRow) -> None:
+    with pytest.raises(ValueError, match="takes double"):
+        store.finish(make_row(), [{"epoch": 1, "loss": "low"}])  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="unknown columns"):
+        store.finish(make_row() | {"x": 1}, [])
+    assert store.files.folders() == []
+
+
+def test_a_folder_that_cannot_be_removed_does_not_undo_the_commit(
+    store: Store, make_row: MakeRow, curve: Curve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Files, path: str) -> None:
+        raise StorageError(f"cannot delete {path}: Device or resource busy")
+
+    store.begin({"trial_id": make_row()["trial_id"]})
+    with monkeypatch.context() as patch:
+        patch.setattr(Files, "delete", refuse)
+        store.finish(make_row(), curve)
+        assert store.running() == []
+    assert store.files.folders("running") == [make_row()["trial_id"]]
+    assert store.running(clean=False) == []
+    assert store.files.folders("running") == [make_row()["trial_id"]]
+    assert store.running() == []
+    assert store.files.folders("running") == []
+
+
+def test_a_trial_of_which_nothing_whole_was_written_is_not_running(store: Store) -> None:
+    store.files.write("running/a/.trial.json.1.tmp", b"{")
+    store.files.write("running/b/trial.json", b'{"trial_id": ')
+    assert store.running() == []
+    assert len(store.warnings_) == 1
+    assert "running/b/trial.json is damaged" in store.warnings_[0]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "_private", "a b", "a*", "[a]", 'a"b', "x" * 201])
+def test_a_trial_id_that_cannot_name_a_file_everywhere_is_refused(store: Store, make_row: MakeRow, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a file"):
+        store.begin({"trial_id": name})
+    with pytest.raises(ValueError, match="cannot name a file"):
+        store.finish(make_row() | {"trial_id": name}, [])
+    assert store.files.folders() == []
+
+
+# checkpoints
+
+
+def test_the_newest_two_checkpoints_are_kept_and_come_newest_first(store: Store) -> None:
+    for epoch in (1, 2, 3, 12):
+        store.checkpoint_write("t", epoch, f"epoch {epoch}".encode())
+    assert store.files.names("running/t") == ["epoch-000003.safetensors", "epoch-000012.safetensors"]
+    assert list(store.checkpoint_read("t")) == [b"epoch 12", b"epoch 3"]
+    assert store.checkpoint_epochs("t") == [3, 12]
+    assert list(store.checkpoint_read("unknown")) == []
+
+
+def test_a_worker_that_goes_on_from_an_older_checkpoint_keeps_that_one_until_it_has_a_newer(store: Store) -> None:
+    for epoch in (8, 9):
+        store.checkpoint_write("t", epoch, b"")
+    store.checkpoint_write("t", 8, b"again")
+    assert store.checkpoint_epochs("t") == [8, 9]
+    assert next(store.checkpoint_read("t")) == b""
+
+
+def test_a_checkpoint_that_goes_away_meanwhile_is_passed_over(store: Store) -> None:
+    store.checkpoint_write("t", 1, b"one")
+    store.checkpoint_write("t", 2, b"two")
+    newest_first = store.checkpoint_read("t")
+    assert next(newest_first) == b"two"
+    store.files.delete("running/t/epoch-000001.safetensors")
+    assert list(newest_first) == []
+
+
+def test_a_pickled_store_writes_to_the_same_storage(store: Store) -> None:
+    worker = pickle.loads(pickle.dumps(store))
+    worker.checkpoint_write("t", 1, b"one")
+    assert list(store.checkpoint_read("t")) == [b"one"]
+
+
+# reading
+
+
+def test_trials_come_by_study_then_search_before_confirm_then_number_and_seed(store: Store, make_row: MakeRow) -> None:
+    for study in ("b", "a"):
+        for phase, number, seed in (("confirm", 0, 1), ("confirm", 0, 0), ("search", 10, 0), ("search", 9, 0)):
+            store.finish(make_row(number, phase=phase, seed=seed, study_id=study), [])
+    columns = ("study_id", "phase", "number", "seed")
+    one = [("search", 9, 0), ("search", 10, 0), ("confirm", 0, 0), ("confirm", 0, 1)]
+    expected = [(study, *rest) for study in ("a", "b") for rest in one]
+    assert [tuple(row[name] for name in columns) for row in store.trials().to_pylist()] == expected
+    narrow = store.trials(columns=["number", "state"])
+    assert narrow.column_names == ["number", "state"]
+    assert narrow["number"].to_pylist() == [row[2] for row in expected]
+    with pytest.raises(ValueError, match="unknown columns"):
+        store.trials(columns=["stat"])
+
+
+def test_a_damaged_part_is_reported_left_out_and_not_taken_for_finished(store: Store, make_row: MakeRow) -> None:
+    for number in range(4):
+        store.finish(make_row(number), [])
+    names = [make_row(number)["trial_id"] for number in range(4)]
+    whole = store.files.read(f"trials/{names[2]}.parquet")
+    store.files.write(f"trials/{names[1]}.parquet", b"")
+    store.files.write(f"trials/{names[2]}.parquet", whole[: len(whole) // 2])
+    assert store.trials()["number"].to_pylist() == [0, 3]
+    assert store.trials().num_rows == 2
+    assert [name for name in names if any(name in line for line in store.warnings_)] == [names[1], names[2]]
+    assert len(store.warnings_) == 2
+    assert store.finished_ids() == {names[0], names[3]}
+
+
+def test_a_row_that_the_storage_does_not_hand_out_stops_the_driver_but_not_a_table(
+    store: Store, make_row: MakeRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        store.finish(make_row(number), [])
+    original = Files.read
+
+    def read(self: Files, path: str) -> bytes:
+        if "0001" in path:
+            raise StorageError(f"cannot read {path}: Permission denied")
+        return original(self, path)
+
+    monkeypatch.setattr(Files, "read", read)
+    assert store.trials().num_rows == 1
+    assert "Permission denied" in store.warnings_[0]
+    with pytest.raises(StorageError, match="Permission denied"):
+        store.finished_ids()
+
+
+def test_an_empty_storage_reads_as_empty_tables_with_their_columns(store: Store) -> None:
+    assert store.trials().num_rows == 0
+    assert "valid/mae" in store.trials().column_names
+    assert store.measurements().column_names == ["trial_id", "epoch"]
+    assert store.predictions().column_names == ["trial_id", "sample_id", "target"]
+    assert store.finished_ids() == set()
+    assert store.running() == store.runs() == []
+
+
+def test_measurements_of_different_components_are_united_by_name(store: Store, make_row: MakeRow) -> None:
+    store.finish(make_row(0), [{"epoch": 1, "loss": 1.0}])
+    store.finish(make_row(1), [{"epoch": 1, "loss": 2.0, "transport": 0.5}])
+    store.files.write(
+        "measurements/orphan.parquet", store.files.read(f"measurements/{make_row(0)['trial_id']}.parquet")
+    )
+    table = store.measurements()
+    assert table["loss"].to_pylist() == [1.0, 2.0]
+    assert table["transport"].to_pylist() == [None, 0.5]
+    only = store.measurements([make_row(1)["trial_id"], "unknown"])
+    assert only["loss"].to_pylist() == [2.0]
+    assert "no measurements of trial unknown" in store.warnings_[0]
+
+
+def test_predictions_are_read_for_finished_trials(store: Store, make_row: MakeRow) -> None:
+    row = make_row(phase="confirm")
+    columns = {"sample_id": np.array(["a", "b"]), "target": np.array([1.0, -1.0]), "prediction": np.array([0.5, 0.0])}
+    store.write_predictions(row["trial_id"], columns)
+    assert store.predictions().num_rows == 0
+    store.finish(row, [])
+    assert store.predictions().to_pydict() == {
+        "trial_id": [row["trial_id"]] * 2,
+        "sample_id": ["a", "b"],
+        "target": [1.0, -1.0],
+        "prediction": [0.5, 0.0],
+    }
+
+
+def test_runs_come_oldest_first_and_a_run_is_written_again_as_it_goes_on(store: Store) -> None:
+    first, second = datetime(2026, 3, 1, 9, tzinfo=UTC), datetime(2026, 3, 1, 10, tzinfo=UTC)
+    store.write_run({"started_at": second, "num_finished": 1})
+    store.write_run({"started_at": first.isoformat(), "num_finished": 7})
+    store.write_run({"started_at": second, "num_finished": 2})
+    assert [run["num_finished"] for run in store.runs()] == [7, 2]
+    assert store.runs()[0]["started_at"] == "2026-03-01T09:00:00+00:00"
+
+
+def test_a_thousand_trials_load_in_a_moment(store: Store, make_row: MakeRow) -> None:
+    """0.4 s on two cores; the bound leaves room for a busy machine, one file in 3 ms would still break it."""
+    store.finish(make_row(), [])
+    part = store.files.read(f"trials/{make_row()['trial_id']}.parquet")
+    folder = Path(store.files.root) / "trials"
+    for index in range(999):
+        (folder / f"copy{index}.parquet").write_bytes(part)
+    started = time.perf_counter()
+    assert store.trials().num_rows == 1000
+    assert time.perf_counter() - started < 3.0
+
+
+def test_reading_a_storage_imports_neither_torch_nor_ray_nor_optuna_nor_pandas() -> None:
+    code = (
+        "import sys, orchestrator.store, orchestrator.findings.tables, orchestrator.findings.status\n"
+        "print(sorted({'torch', 'ray', 'optuna', 'pandas', 'pyarrow.dataset'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

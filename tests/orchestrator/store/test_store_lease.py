@@ -1,0 +1,291 @@
+"""The lease: one driver per storage, and none is locked out by the dead."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyarrow import fs
+
+from orchestrator.store import Files, Lease, LeaseHeld, StorageError, holder, lease
+from orchestrator.store.process import gone, place, process_started
+
+HOLDER = """
+import sys, time
+from orchestrator.store import Files, Lease, LeaseHeld
+files = Files.at(sys.argv[1])
+time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
+try:
+    with Lease(files):
+        print("won", flush=True)
+        sys.stdin.readline()
+except LeaseHeld as error:
+    print(error, flush=True)
+"""
+
+
+def start_holder(folder: Path, at: float = 0.0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLDER, str(folder), str(at)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def told(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@contextmanager
+def ended(*processes: subprocess.Popen[str]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files.at(tmp_path / "storage")
+
+
+@pytest.fixture
+def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
+    """A filesystem without locks and links, as an object store is one."""
+    monkeypatch.setattr(lease, "_SETTLE_S", 0.1)
+    (tmp_path / "far").mkdir()
+    filesystem = fs.SubTreeFileSystem(str(tmp_path / "far"), fs.LocalFileSystem())
+    return Files(filesystem=filesystem, root="bucket", uri="s3://bucket")
+
+
+def on_file(files: Files) -> dict[str, Any]:
+    return json.loads(files.read("lease.json"))
+
+
+def write_foreign(files: Files, *, age_s: float, **changes: Any) -> dict[str, Any]:
+    """The lease of a driver on another host."""
+    beat = datetime.now(UTC) - timedelta(seconds=age_s)
+    held = {"host": "node07", "pid": 4242, "process_started": 1, "place": "elsewhere", "beat_s": 0.1, "ttl_s": 60.0}
+    held |= {"since": "2026-03-01T12:00:00+00:00", "beat": beat.isoformat(), "token": "theirs"} | changes
+    files.write("lease.json", json.dumps(held).encode())
+    return held
+
+
+def wait_until(true: Callable[[], object], timeout_s: float = 10.0) -> bool:
+    until = time.monotonic() + timeout_s
+    while not true() and time.monotonic() < until:
+        time.sleep(0.01)
+    return bool(true())
+
+
+def test_a_lease_says_who_holds_it_and_is_gone_afterwards(files: Files) -> None:
+    with Lease(files) as mine:
+        held = on_file(files)
+        assert (held["pid"], held["process_started"]) == (os.getpid(), process_started(os.getpid()))
+        assert holder(files) == held
+        assert mine.lost == ""
+    assert not files.exists("lease.json")
+    assert holder(files) is None
+
+
+def test_a_lease_is_released_when_the_driver_fails(files: Files) -> None:
+    with pytest.raises(RuntimeError, match="the driver fails"), Lease(files):
+        raise RuntimeError("the driver fails")
+    assert not files.exists("lease.json")
+
+
+@pytest.mark.parametrize("where", ["files", "far"])
+def test_a_second_driver_is_refused_and_told_by_whom_since_when_and_what_to_do(
+    where: str, request: pytest.FixtureRequest
+) -> None:
+    files: Files = request.getfixturevalue(where)
+    with Lease(files):
+        held = on_file(files)
+        with pytest.raises(LeaseHeld) as caught, Lease(files):
+            pytest.fail("two drivers")
+        line = str(caught.value)
+        for part in (
+            files.uri,
+            held["host"],
+            f"pid {os.getpid()}",
+            held["since"],
+            "last heartbeat 0 s ago",
+            "kill -INT",
+        ):
+            assert part in line
+        assert "\n" not in line
+        assert on_file(files)["token"] == held["token"]
+    with Lease(files):
+        pass
+
+
+def test_of_many_drivers_that_start_together_exactly_one_wins(files: Files) -> None:
+    start = time.time() + 2.5
+    processes = [start_holder(Path(files.root), start) for _ in range(5)]
+    with ended(*processes):
+        lines = [told(process) for process in processes]
+        assert lines.count("won") == 1
+        winner = processes[lines.index("won")]
+        assert all(f"pid {winner.pid}" in line for line in lines if line != "won")
+
+
+@pytest.mark.parametrize("reaped", [True, False])
+def test_the_lease_of_a_killed_driver_on_this_host_is_taken_over_at_once(files: Files, reaped: bool) -> None:
+    first = start_holder(Path(files.root))
+    with ended(first):
+        assert told(first) == "won"
+        first.kill()
+        if reaped:
+            first.wait()
+        else:
+            assert wait_until(lambda: process_started(first.pid) == 0)
+        assert holder(files) is None
+        started = time.monotonic()
+        with Lease(files):
+            assert time.monotonic() - started < 1.0
+            assert on_file(files)["pid"] == os.getpid()
+
+
+def test_of_many_drivers_that_find_a_dead_one_exactly_one_takes_over(files: Files) -> None:
+    first = start_holder(Path(files.root))
+    start = time.time() + 3.0
+    processes = [start_holder(Path(files.root), start) for _ in range(4)]
+    with ended(first, *processes):
+        assert told(first) == "won"
+        first.kill()
+        first.wait()
+        assert [told(process) for process in processes].count("won") == 1
+
+
+def test_a_process_id_that_was_given_to_another_process_does_not_keep_the_lease(files: Files) -> None:
+    write_foreign(files, age_s=0.0, place=place(), pid=os.getpid(), process_started=1, beat_s=60.0)
+    started = time.monotonic()
+    with Lease(files):
+        assert time.monotonic() - started < 1.0
+
+
+def test_of_a_process_elsewhere_or_of_another_user_nobody_claims_that_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine = {"place": place(), "pid": os.getpid(), "process_started": process_started(os.getpid())}
+    assert not gone(mine)
+    assert gone(mine | {"process_started": 1})
+    assert not gone({"place": "elsewhere", "pid": 2**22 + 1, "process_started": 1})
+
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert not gone(mine)
+
+
+@pytest.mark.parametrize("where", ["files", "far"])
+@pytest.mark.parametrize("age_s", [61.0, -3600.0], ids=["old", "clock far ahead"])
+def test_a_lease_whose_heartbeat_stopped_on_another_host_is_taken_over_after_a_look(
+    where: str, age_s: float, request: pytest.FixtureRequest
+) -> None:
+    files: Files = request.getfixturevalue(where)
+    write_foreign(files, age_s=age_s, beat_s=0.4)
+    assert holder(files) is None
+    started = time.monotonic()
+    with Lease(files):
+        assert time.monotonic() - started > 0.5
+        assert on_file(files)["pid"] == os.getpid()
+
+
+def test_a_driver_whose_clock_is_late_keeps_its_lease_as_long_as_it_beats(files: Files) -> None:
+    write_foreign(files, age_s=500.0, beat_s=0.4)
+    beats = threading.Timer(0.2, lambda: write_foreign(files, age_s=499.0, beat_s=0.4))
+    beats.start()
+    try:
+        with pytest.raises(LeaseHeld, match="node07"), Lease(files):
+            pytest.fail("two drivers")
+    finally:
+        beats.join()
+    assert on_file(files)["token"] == "theirs"
+
+
+def test_a_living_driver_on_another_host_is_not_disturbed(files: Files) -> None:
+    write_foreign(files, age_s=50.0)
+    with pytest.raises(LeaseHeld, match=r"node07 \(pid 4242\).*50 s ago.*try again in 10 s"), Lease(files):
+        pytest.fail("two drivers")
+
+
+def test_a_damaged_lease_locks_nobody_out(files: Files) -> None:
+    files.write("lease.json", b'{"host": "node')
+    assert holder(files) is None
+    with Lease(files):
+        assert on_file(files)["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("where", ["files", "far"])
+def test_the_heart_beats_until_somebody_takes_the_lease_and_then_says_that_it_is_lost(
+    where: str, request: pytest.FixtureRequest
+) -> None:
+    files: Files = request.getfixturevalue(where)
+    with Lease(files, ttl_s=5.0, beat_s=0.05) as mine:
+        first = on_file(files)
+        assert wait_until(lambda: on_file(files)["beat"] > first["beat"])
+        assert on_file(files) | {"beat": ""} == first | {"beat": ""}
+        theirs = write_foreign(files, age_s=0.0)
+        assert wait_until(lambda: mine.lost or on_file(files) != theirs)
+        if on_file(files) != theirs:  # without locks a beat may have gone between; the other one is told then
+            write_foreign(files, age_s=0.0)
+        assert wait_until(lambda: mine.lost)
+        assert "taken over by the driver on node07 (pid 4242)" in mine.lost
+    assert on_file(files)["token"] == "theirs"
+
+
+def test_a_lease_that_was_removed_is_lost(files: Files) -> None:
+    with Lease(files, ttl_s=5.0, beat_s=0.05) as mine:
+        files.delete("lease.json")
+        assert wait_until(lambda: mine.lost)
+        assert "removed or damaged" in mine.lost
+    assert not files.exists("lease.json")
+
+
+def test_a_lease_whose_heartbeat_cannot_be_written_is_lost_after_its_time_to_live(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Files, path: str, data: bytes, *, durable: bool = False) -> None:
+        raise StorageError("cannot write lease.json: No space left on device")
+
+    with Lease(files, ttl_s=0.4, beat_s=0.05) as mine:
+        with monkeypatch.context() as patch:
+            patch.setattr(Files, "write", refuse)
+            time.sleep(0.15)
+            assert mine.lost == ""
+            assert wait_until(lambda: mine.lost)
+        assert "no heartbeat could be written" in mine.lost
+        assert "No space left" in mine.lost
+
+
+def test_on_an_object_store_the_one_that_was_overwritten_meanwhile_is_refused(
+    far: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Files.create
+
+    def create_and_be_overwritten(self: Files, path: str, data: bytes) -> bool:
+        created = original(self, path, data)
+        write_foreign(self, age_s=0.0)
+        return created
+
+    monkeypatch.setattr(Files, "create", create_and_be_overwritten)
+    with pytest.raises(LeaseHeld, match="node07"), Lease(far):
+        pytest.fail("two drivers")
+    assert on_file(far)["token"] == "theirs"
+
+
+def test_a_lease_that_outlives_its_heartbeats_is_refused_at_once(files: Files) -> None:
+    with pytest.raises(ValueError, match="beat_s=60"):
+        Lease(files, ttl_s=10, beat_s=60)
