@@ -29,7 +29,7 @@ class Batch:
         return len(self.targets)
 
     def moments(self, modality: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation over the real steps, each (B, d_m); an utterance vector is its own mean, deviation 0."""
+        """Mean and standard deviation over the real steps, each (B, d_m); of an utterance vector, itself and 0."""
         if modality not in self._moments:
             self._moments[modality] = _masked_moments(self.inputs[modality], self.masks.get(modality))
         return self._moments[modality]
@@ -38,16 +38,23 @@ class Batch:
 def batches(split: Split, size: int, order: np.ndarray | None = None, device: str = "cpu") -> Iterator[Batch]:
     """Batches of `size` samples (the last may be smaller) in the given order of sample indices, or as they stand.
 
-    Rows are gathered from NumPy, so the split may live read-only in shared memory.
+    Rows are gathered by NumPy, so the split may live read-only in shared memory.
     """
     order = np.arange(len(split)) if order is None else order
     for start in range(0, len(order), size):
         rows = order[start : start + size]
         yield Batch(
-            inputs={name: torch.from_numpy(array[rows]).to(device) for name, array in split.inputs.items()},
-            masks={name: torch.from_numpy(array[rows]).to(device) for name, array in split.masks.items()},
-            targets=torch.from_numpy(split.targets[rows]).to(device),
+            inputs={name: _gathered(array, rows).to(device) for name, array in split.inputs.items()},
+            masks={name: _gathered(array, rows).to(device) for name, array in split.masks.items()},
+            targets=_gathered(split.targets, rows).to(device),
         )
+
+
+def _gathered(array: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+    """Rows of an array in memory of torch: NumPy's is aligned by chance, and the last bits of sums follow alignment."""
+    out = torch.empty((len(rows), *array.shape[1:]), dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)
+    np.take(array, rows, axis=0, out=out.numpy(), mode="clip")  # any other mode would gather into a buffer first
+    return out
 
 
 def _masked_moments(inputs: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -45,7 +45,7 @@ class SequenceEncoder(nn.Module):
     def forward(self, inputs: torch.Tensor, mask: torch.Tensor | None) -> Representation:
         assert mask is not None, "sequences come with masks"
         hidden = self.project(self.input_dropout(inputs))
-        hidden = hidden + _positions(hidden.shape[1], hidden.shape[2]).to(hidden)
+        hidden = hidden + _positions(mask, hidden.shape[2]).to(hidden)
         hidden = self.norm(self.mix(hidden, mask))
         attention = self.score(hidden).masked_fill(~mask.unsqueeze(-1), -math.inf).softmax(1)
         summary = (attention * hidden).sum(1, keepdim=True)
@@ -89,8 +89,14 @@ def encoder(features: int, sequence: bool, config: EncoderConfig) -> nn.Module:
     return SequenceEncoder(features, config) if sequence else UtteranceEncoder(features, config)
 
 
-def _positions(steps: int, width: int) -> torch.Tensor:
-    """Sinusoidal positions (T, D), Vaswani et al. 2017 (arXiv:1706.03762)."""
-    frequencies = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
-    angles = torch.arange(steps).unsqueeze(1) * frequencies
-    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
+def _positions(mask: torch.Tensor, width: int) -> torch.Tensor:
+    """Sinusoidal positions (B, T, D), Vaswani et al. 2017 (arXiv:1706.03762), counted from the first real step.
+
+    So it does not matter whether a corpus pads its sequences in front or behind.
+    """
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    frequencies = torch.exp(torch.arange(0, width, 2, device=mask.device) * (-math.log(10_000.0) / width))
+    angles = steps.unsqueeze(1) * frequencies
+    table = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
+    first = mask.int().argmax(1, keepdim=True)
+    return table[(steps - first).clamp_min(0)]

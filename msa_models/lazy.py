@@ -1,7 +1,7 @@
 """torch at its first use, so that configurations, `msa list` and `msa describe` never pay its seconds of import.
 
-Modules that only describe components write `from msa_models.lazy import nn, torch` and touch them inside functions alone;
-modules that subclass `torch.nn.Module` import torch plainly and are imported only where something is trained.
+Modules that only describe components write `from msa_models.lazy import nn, torch` and touch them inside functions
+alone; modules that subclass `torch.nn.Module` import torch plainly and are imported only where something is trained.
 """
 
 import importlib

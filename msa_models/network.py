@@ -3,7 +3,7 @@
 B batch, T time steps, D width, K outputs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from msa_models.seams import Forward, Representation, Representations, Shapes
 
 
 class Network(nn.Module):
-    """Every part draws its initial weights from (seed, its name), so removing one leaves the others bitwise unchanged."""
+    """Every part draws its initial weights from (seed, its name): removing one leaves the others bitwise unchanged."""
 
     def __init__(self, blueprint: Blueprint, shapes: Shapes, seed: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def _head(features: int, dropout: float, shapes: Shapes) -> nn.Module:
 _REGRESSION: Mapping[str, nn.Module] = {"l1": nn.L1Loss(), "mse": nn.MSELoss()}
 
 
-def _task_loss(kind: str, outputs: int):
+def _task_loss(kind: str, outputs: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     if outputs > 1:
         return nn.CrossEntropyLoss()
     loss = _REGRESSION[kind]

@@ -1,11 +1,11 @@
 """The seams that carry every component: Refinement, Fusion, LossTerm, GradientModulator, each with its identity.
 
 A component is one frozen dataclass: its fields are the hyperparameters, `parts` makes what it learns or remembers (an
-`nn.Module` with parameters and buffers), and one pure method is its equation. Configuration, equation and code are thus one
-object in one file, and importing it does not import torch.
+`nn.Module` with parameters and buffers), and one pure method is its equation. Configuration, equation and code are thus
+one object in one file, and importing it does not import torch.
 
-Refinement is a fourth seam beside the three of the first sketch: adaptive encoding changes the representations that *all*
-losses and the fusion read, which neither a loss nor a fusion can express.
+Refinement is a fourth seam beside the three of the first sketch: adaptive encoding changes the representations that
+*all* losses and the fusion read, which neither a loss nor a fusion can express.
 
 B batch, T time steps (0 for utterance vectors), D model width, M modalities, K outputs.
 """
@@ -79,9 +79,7 @@ class Modulation:
 
     gradients: Mapping[str, torch.Tensor]  # modality -> (B, 1 + T, D), all loss groups together
     step_scale: torch.Tensor | None = None  # (M,): scales the optimiser's step of each encoder instead of its gradient
-    log: Mapping[str, torch.Tensor] = field(
-        default_factory=dict
-    )  # quantity -> (M,), averaged over the steps of an epoch
+    log: Mapping[str, torch.Tensor] = field(default_factory=dict)  # quantity -> (M,), averaged over an epoch's steps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Every random draw is a function of a seed and of what it is for; nothing depends on what ran before in the process."""
+"""Every random draw is a function of a seed and of what it is for, never of what ran before in the process."""
 
 import hashlib
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def generator(seed: int, *purpose: str | int) -> np.random.Generator:
 
 @contextmanager
 def scope(seed: int, *purpose: str | int) -> Iterator[None]:
-    """Draws of torch's global CPU generator inside depend on (seed, purpose) alone, and those outside are not disturbed.
+    """Draws of torch's global CPU generator inside depend on (seed, purpose) alone; those outside are not disturbed.
 
     Each component draws its initial weights in a scope of its own, so removing one leaves all others bitwise unchanged.
     """

@@ -1,25 +1,24 @@
 """Training: a stream of measurements, one per epoch, that can be cut at any epoch and continued bit for bit.
 
-Each step differentiates the losses with respect to the representations H_m, lets the modulator change these gradients, and
-runs ONE backward pass through the encoders, however many losses and modulators there are.
+Each step differentiates the losses with respect to the representations H_m, lets the modulator change these gradients,
+and runs ONE backward pass through the encoders, however many losses and modulators there are.
 """
 
-import json
 import math
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-import safetensors.torch
 import torch
 
-from msa_models import metrics, seeding
+from msa_models import metrics, seeding, snapshot
 from msa_models.batch import Batch, batches
 from msa_models.blueprint import Blueprint
 from msa_models.data.corpus import Corpus, Split
+from msa_models.data.suggest import unknown
 from msa_models.network import Network, cut, shapes
-from msa_models.seams import Forward, Modulation
+from msa_models.seams import Forward, Modulation, Representations
 
 EVALUATION_BATCH = 512
 Measurement = dict[str, float]
@@ -34,11 +33,13 @@ class Objective:
     """A metric of the validation split and the direction in which it improves."""
 
     metric: str = "valid/mae"
-    direction: str = "minimize"
+    direction: Literal["minimize", "maximize"] = "minimize"
 
     def improves(self, value: float, on: float | None) -> bool:
-        """Whether `value` is better than the best so far (None: nothing yet)."""
-        return on is None or (value < on if self.direction == "minimize" else value > on)
+        """Whether `value` is better than the best so far (None: nothing yet); NaN never is."""
+        if on is None:
+            return not math.isnan(value)
+        return value < on if self.direction == "minimize" else value > on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +53,10 @@ class Result:
 
 
 class Training:
-    """One trial being trained on a standardised corpus.
+    """One trial being trained on a standardised corpus; ValueError for an objective that the corpus cannot have.
 
     Iterating yields the measurement of each epoch; `snapshot` and `restore` move the state between processes; `result`
-    reads the test split, once, at the best epoch by the objective.
+    reads the test split, at the best epoch by the objective.
     """
 
     def __init__(
@@ -69,8 +70,12 @@ class Training:
     ) -> None:
         self.blueprint, self.corpus, self.seed, self.device = blueprint, corpus, seed, device
         self.objective = objective or Objective()
+        known = [f"valid/{name}" for name in metrics.names(corpus.task, corpus.scale, corpus.classes)]
+        if self.objective.metric not in known:
+            raise ValueError(unknown("objective", self.objective.metric, known))
         self.network = Network(blueprint, shapes(corpus, blueprint.encoder.width), seed).to(device)
         self.optimizer = _optimizer(self.network, blueprint)
+        self._parameters = list(self.network.parameters())
         self.measurements: list[Measurement] = []
         self.best_epoch, self.best_value = 0, None
         self._best: dict[str, torch.Tensor] = {}
@@ -92,7 +97,11 @@ class Training:
             yield self.train_epoch()
 
     def train_epoch(self) -> Measurement:
-        """Train one epoch and measure it. Raises NonFiniteLoss."""
+        """Train one epoch and measure it. Raises NonFiniteLoss.
+
+        The measurement has `epoch` (from 1); the means over the steps of `train/objective`, `train/task` and, weighted,
+        `train/<loss term>`; what the modulator logs, as `<modulator>/<quantity>/<modality>`; and `valid/<metric>`.
+        """
         epoch, settings = self.epoch, self.blueprint.training
         train = self.corpus.splits["train"]
         order = seeding.generator(self.seed, "order", epoch).permutation(len(train))
@@ -106,48 +115,73 @@ class Training:
                 sums[name] = sums[name] + value if name in sums else value
             num_steps += 1
         means = {name: (value / num_steps).tolist() for name, value in sums.items()}
-        measurement = {"epoch": epoch + 1, **_flat(means, self.corpus.modalities), **self._evaluate("valid")[0]}
+        valid, _ = self._evaluate("valid", epoch + 1)
+        measurement = {"epoch": epoch + 1} | _flat(means, self.corpus.modalities) | valid
         self.measurements.append(measurement)
         self._remember_best(measurement[self.objective.metric])
         return measurement
 
     def result(self) -> Result:
-        """Metrics of all splits' best epoch: valid as measured, test read here for the only time."""
-        assert self.best_value is not None, "nothing trained yet"
+        """Metrics at the best epoch: valid as measured then, test read here and nowhere else. Raises NonFiniteLoss.
+
+        ValueError if the objective was NaN at every epoch, so that there is no best one.
+        """
+        assert self.measurements, "nothing trained yet"
+        if self.best_value is None:
+            raise ValueError(
+                f"objective '{self.objective.metric}' was not a number at any of {self.epoch} epochs: no sample of the "
+                "valid split counts for it; choose another metric"
+            )
         last = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.network.load_state_dict(self._best)
-        test, predictions = self._evaluate("test")
-        self.network.load_state_dict(last)
+        try:
+            test, predictions = self._evaluate("test", self.best_epoch)
+        finally:
+            self.network.load_state_dict(last)
         best = self.measurements[self.best_epoch - 1]
         valid = {name: value for name, value in best.items() if name.startswith("valid/")}
         return Result(best_epoch=self.best_epoch, value=self.best_value, metrics=valid | test, predictions=predictions)
 
     def snapshot(self) -> bytes:
         """Everything needed to continue, as one safetensors file; draws need no generator state."""
-        progress = {"measurements": self.measurements, "best_epoch": self.best_epoch, "best_value": self.best_value}
-        tensors = {"progress": torch.frombuffer(bytearray(json.dumps(progress).encode()), dtype=torch.uint8)}
-        tensors |= {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
-        return safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+        progress = {
+            "trial": self._identity(),
+            "measurements": self.measurements,
+            "best_epoch": self.best_epoch,
+            "best_value": self.best_value,
+        }
+        optimizer = snapshot.optimizer_state(self.optimizer)
+        groups = {"network": self.network.state_dict(), "best": self._best, "optimizer": optimizer}
+        return snapshot.pack(progress, groups)
 
     def restore(self, data: bytes) -> None:
-        """Continue from a snapshot of the same blueprint, corpus and seed. Raises ValueError for anything else."""
-        try:
-            groups = _grouped(safetensors.torch.load(data))
-            progress = json.loads(bytes(groups["progress"][""].numpy()))
-            self.network.load_state_dict(groups["network"])
-            state: dict[int, dict[str, torch.Tensor]] = defaultdict(dict)
-            for name, tensor in groups.get("optimizer", {}).items():
-                index, _, key = name.partition(".")
-                state[int(index)][key] = tensor
-            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": dict(state)})
-        except (safetensors.SafetensorError, KeyError, RuntimeError, json.JSONDecodeError) as error:
-            raise ValueError(f"not a checkpoint of this trial: {error}") from error
-        self._best = {name: tensor.to(self.device) for name, tensor in groups.get("best", {}).items()}
+        """Continue from a snapshot of the same blueprint, objective, corpus and seed.
+
+        Raises ValueError for anything else, and then leaves everything as it was.
+        """
+        progress, groups = snapshot.unpack(data)
+        theirs, ours = progress.get("trial", {}), self._identity()
+        if differing := [what for what, value in ours.items() if theirs.get(what) != value]:
+            raise ValueError(f"a snapshot of another trial: {' and '.join(differing)} differ")
+        expected = _shapes(self.network.state_dict())
+        if _shapes(groups["network"]) != expected or (groups["best"] and _shapes(groups["best"]) != expected):
+            raise ValueError("a snapshot of another architecture: names or shapes of its tensors differ")
+        self.network.load_state_dict(groups["network"])
+        snapshot.load_optimizer_state(self.optimizer, groups["optimizer"])
+        self._best = {name: tensor.to(self.device) for name, tensor in groups["best"].items()}
         self.measurements = progress["measurements"]
         self.best_epoch, self.best_value = progress["best_epoch"], progress["best_value"]
+
+    def _identity(self) -> dict[str, str]:
+        """What a snapshot belongs to; of the corpus only what is cheap to tell, its fingerprint reads every feature."""
+        corpus = self.corpus
+        sizes = {name: len(corpus.splits[name]) for name in ("train", "valid")}
+        return {
+            "blueprint": repr(self.blueprint),
+            "objective": repr(self.objective),
+            "corpus": repr((corpus.name, corpus.task, corpus.scale, corpus.classes, corpus.dims, sizes)),
+            "seed": repr(self.seed),
+        }
 
     def _step(self, batch: Batch, epoch: int, step: int) -> dict[str, torch.Tensor]:
         """One optimiser step; returns what is averaged over the epoch."""
@@ -166,22 +200,25 @@ class Training:
             [modulation.gradients[modality] for modality in modalities],
         )
         if self.blueprint.training.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.blueprint.training.gradient_clip)
+            torch.nn.utils.clip_grad_norm_(self._parameters, self.blueprint.training.gradient_clip, foreach=True)
         self._update(modulation)
         log = {"train/objective": objective} | {f"train/{name}": loss.detach() for name, loss in losses.items()}
         return log | {f"{self.blueprint.modulator.name}/{name}": value for name, value in modulation.log.items()}
 
-    def _balance(self, losses: dict[str, torch.Tensor], leaves, forward: Forward, epoch: int) -> Modulation:
-        """Gradients at the boundary, per loss group and modality, as the modulator wants them."""
+    def _balance(
+        self, losses: dict[str, torch.Tensor], leaves: Representations, forward: Forward, epoch: int
+    ) -> Modulation:
+        """Gradients at the boundary, per loss group and modality, as the modulator wants them.
+
+        Everything above the boundary collects its gradients on the way.
+        """
         groups: dict[str, torch.Tensor] = {}
         for name, loss in losses.items():
             group = "task" if name == "task" else self.blueprint.terms[name].group
             groups[group] = groups[group] + loss if group in groups else loss
         gradients: dict[str, dict[str, torch.Tensor]] = {}
         for index, (group, loss) in enumerate(groups.items()):
-            loss.backward(
-                retain_graph=index + 1 < len(groups)
-            )  # also collects the gradients of everything above the cut
+            loss.backward(retain_graph=index + 1 < len(groups))
             gradients[group] = {modality: _taken(leaf.hidden) for modality, leaf in leaves.items()}
         modulator = self.blueprint.modulator
         progress = epoch / self.blueprint.training.epochs
@@ -207,13 +244,13 @@ class Training:
             group["lr"] = settings.learning_rate * decay
 
     @torch.no_grad()
-    def _evaluate(self, name: str) -> tuple[dict[str, float], np.ndarray]:
+    def _evaluate(self, name: str, epoch: int) -> tuple[dict[str, float], np.ndarray]:
         self.network.eval()
         split: Split = self.corpus.splits[name]
         parts = [self.network.predict(batch) for batch in batches(split, EVALUATION_BATCH, device=self.device)]
         predictions = torch.cat(parts).float().cpu().numpy()
         if not np.isfinite(predictions).all():
-            raise NonFiniteLoss(f"epoch {self.epoch + 1}: the predictions of the {name} split are not finite")
+            raise NonFiniteLoss(f"the predictions of the {name} split at epoch {epoch} are not finite")
         if self.corpus.task == "regression":
             values = metrics.regression(predictions, split.targets, self.corpus.scale)
         else:
@@ -227,7 +264,7 @@ class Training:
 
 
 def _optimizer(network: Network, blueprint: Blueprint) -> torch.optim.Optimizer:
-    """AdamW with one group for everything above the boundary, then one for each encoder, in the order of the modalities."""
+    """AdamW with one group for everything above the boundary, then one for each encoder, in modality order."""
     above = [parameter for name, parameter in network.named_parameters() if not name.startswith("encoders.")]
     groups = [above, *(list(encoder.parameters()) for encoder in network.encoders.values())]
     settings = blueprint.training
@@ -251,7 +288,7 @@ def _blame(losses: dict[str, torch.Tensor], epoch: int, step: int) -> str:
     return f"non-finite loss at epoch {epoch + 1}, step {step + 1}: {terms}; try a smaller learning rate or weight"
 
 
-def _flat(means: dict[str, float | list[float]], modalities: tuple[str, ...]) -> Measurement:
+def _flat(means: Mapping[str, float | list[float]], modalities: tuple[str, ...]) -> Measurement:
     flat: Measurement = {}
     for name, value in means.items():
         if isinstance(value, list):
@@ -261,9 +298,5 @@ def _flat(means: dict[str, float | list[float]], modalities: tuple[str, ...]) ->
     return flat
 
 
-def _grouped(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
-    groups: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
-    for name, tensor in tensors.items():
-        group, _, key = name.partition(".")
-        groups[group][key] = tensor
-    return groups
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}

@@ -141,11 +141,11 @@ def table(storage: str, layout: str, top: int) -> int:
 @msa.command(name="list", cls=Examples, examples="msa list")
 def list_() -> int:
     """The known experiments, methods, components and corpora."""
-    from msa_models.data import SYNTHETIC, layouts
+    from msa_models.data import SYNTHETIC
     from orchestrator.plan import registry
     from search_spaces.loading import titles
 
-    corpora = {SYNTHETIC: "embedded, with a planted truth", **layouts.titles()}
+    corpora = {SYNTHETIC: "embedded, with a planted truth", **registry.layouts()}
     groups = {
         "Experiments": titles(),
         "Methods": registry.methods(),

@@ -93,9 +93,9 @@ def some_distinct(modalities: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 
 def counted(seeds: Any) -> Any:
-    """`seeds: 3` is short for `seeds: [0, 1, 2]`."""
+    """`seeds: 3` is short for `seeds: [1, 2, 3]`: seed 0 is by default the one of the search."""
     if isinstance(seeds, int) and not isinstance(seeds, bool) and 0 <= seeds <= MAX_SEEDS:
-        return tuple(range(seeds))
+        return tuple(range(1, seeds + 1))
     return as_tuple(seeds)
 
 

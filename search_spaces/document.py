@@ -37,7 +37,7 @@ def parse(text: str, source: str = "") -> Document:
         raise _unreadable(source, mark.line + 1 if mark else None, _syntax(error)) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise _unreadable(source, line, f"the character {error.character!r} is not allowed in YAML") from None
+        raise _unreadable(source, line, f"the character {chr(error.character)!r} is not allowed in YAML") from None
     except RecursionError:
         raise _unreadable(source, None, f"nested more than {MAX_DEPTH} deep") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -117,34 +117,40 @@ class _Reading:
         kind, text = node.tag.removeprefix(_TAG), node.value
         try:
             if not isinstance(node, yaml.ScalarNode) or kind not in _SCALARS:
-                raise ValueError(f"the tag {node.tag!r} arrived, expected plain values, lists and mappings")
+                raise _RefusedError(f"the tag {node.tag!r} arrived, expected plain values, lists and mappings")
             return _SCALARS[kind](text)
-        except (ValueError, KeyError) as error:
-            self._fault(node, path, str(error) if isinstance(error, ValueError) else f"{text!r} is no {kind}")
-            return None
+        except _RefusedError as error:
+            self._fault(node, path, str(error))
+        except (ValueError, KeyError):  # of an explicit tag, such as `!!int x`
+            self._fault(node, path, f"{text!r} arrived, expected what its tag {node.tag!r} says")
+        return None
 
     def _fault(self, node: yaml.Node, path: str, message: str) -> None:
         self.faults.append(Fault(place=_place(self.source, _line(node)), path=path, message=message))
+
+
+class _RefusedError(ValueError):
+    """A scalar that we do not take, and why."""
 
 
 def _text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{text!r} arrived, expected text without halves of characters") from None
+        raise _RefusedError(f"{text!r} arrived, expected text without halves of characters") from None
     return text
 
 
 def _whole_number(text: str) -> int:
     if len(text) > 300:
-        raise ValueError(f"a number of {len(text)} digits arrived, expected one of at most 300")
+        raise _RefusedError(f"a number of {len(text)} digits arrived, expected one of at most 300")
     return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
 
 
 def _number(text: str) -> float:
     value = float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
     if value != value:
-        raise ValueError(f"{text} arrived, expected a number")
+        raise _RefusedError(f"{text} arrived, expected a number")
     return value
 
 

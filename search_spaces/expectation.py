@@ -41,7 +41,9 @@ def expected(annotation: Any) -> str:
         return _either([show(argument) for argument in arguments])
     if origin in (tuple, list, set, frozenset) or annotation in (tuple, list):
         items = [expected(item) for item in arguments if item is not ...]
-        return f"a list of {_either(items)}" if items else "a list"
+        if origin is tuple and len(items) == len(arguments):
+            return f"a list of {len(items)}: {', '.join(items)}"
+        return f"a list, each {items[0]}" if items else "a list"
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return "a mapping"
     if hasattr(annotation, "expects"):

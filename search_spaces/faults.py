@@ -42,12 +42,12 @@ class Places:
     written: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, path: str) -> str:
-        """The place of a path, else of what encloses it, else the source."""
-        while path:
-            if path in self.written:
-                return self.written[path]
+        """The place of a path, else of the first thing in it, else of what encloses it, else the source."""
+        if path not in self.written:
+            path = next((inner for inner in self.written if inner.startswith(f"{path}.")), path)
+        while path and path not in self.written:
             path = path.rpartition(".")[0]
-        return self.source
+        return self.written.get(path, self.source)
 
     def located(self, faults: Iterable[Fault]) -> list[Fault]:
         """The same faults by line, overrides last, each with the place of its path unless it has one already."""

@@ -25,5 +25,10 @@ def text() -> str:
     return json.dumps({"$schema": GenerateJsonSchema.schema_dialect, **schema}, indent=2, ensure_ascii=False) + "\n"
 
 
+def write(file: Path = FILE) -> None:
+    """Write the schema anew."""
+    file.write_text(text(), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    FILE.write_text(text(), encoding="utf-8")
+    write()

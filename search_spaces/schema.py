@@ -141,10 +141,13 @@ class Confirm(Part):
 
     seeds: Annotated[
         tuple[Seed, ...],
-        BeforeValidator(checks.counted, json_schema_input_type=Annotated[int, Ge(0)] | list[Seed]),
+        BeforeValidator(
+            checks.counted, json_schema_input_type=Annotated[int, Ge(0), Le(checks.MAX_SEEDS)] | list[Seed]
+        ),
         AfterValidator(checks.distinct),
+        Field(json_schema_extra={"uniqueItems": True}),
         Expects(f"a number of seeds from 0 to {checks.MAX_SEEDS}, or a list of different seeds from 0 to {MAX_SEED}"),
-    ] = Field(default=tuple(range(5)), description="How many seeds (5 means 0, 1, 2, 3, 4), or a list of seeds.")
+    ] = Field(default=tuple(range(1, 6)), description="How many seeds (5 means 1, 2, 3, 4, 5), or a list of seeds.")
 
 
 class Resources(Part):

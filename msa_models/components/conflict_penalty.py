@@ -5,6 +5,7 @@ M modalities, B batch, T time steps, D width.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -19,13 +20,14 @@ class ConflictPenalty(GradientModulator):
     """Scales the task-side gradient of encoder m by max(k_m p_m, floor); the statistical loss is left unscaled.
 
     g_m: RMS of d L_task-side / d h_m, smoothed by an exponential average; r_m = g_m / mean_{n != m} g_n;
-    k_m = 1 - tanh(alpha_e relu(r_m - 1)), alpha_e falling linearly from alpha to 0 over the epochs [start, stop) (shares of
-    all epochs), 0 outside; p_m = rho^{c_m}, c_m = #{n != m: g_m > threshold g_n}.
+    k_m = 1 - tanh(alpha_e relu(r_m - 1)), alpha_e falling linearly from alpha to 0 over the epochs [start, stop)
+    (shares of all epochs), 0 outside; p_m = rho^{c_m}, c_m = #{n != m: g_m > threshold g_n}.
 
-    Detection and penalty at every step, multiplicative within an epoch-scheduled modulation: CP-SL, arXiv:2605.28575 [paper,
-    read]; the formulas are our reading [ours]. threshold = inf with alpha = 0 is bitwise the same as removed.
+    Detection and penalty at every step, multiplicative within an epoch-scheduled modulation: CP-SL, arXiv:2605.28575
+    [paper, read]; the formulas are our reading [ours]. threshold = inf with alpha = 0 is bitwise the same as removed.
 
-    A single modality is left alone. `modulate: update` scales the optimiser's step of the encoder instead of its gradient, to which Adam is nearly invariant.
+    A single modality is left alone. `modulate: update` scales the optimiser's step of the encoder instead of its
+    gradient, to whose scale Adam is nearly invariant.
     """
 
     threshold: Annotated[float, Gt(1)] = 2.0
@@ -73,10 +75,10 @@ class ConflictPenalty(GradientModulator):
 
 
 def _task_side_rms(gradients: Gradients) -> torch.Tensor:
-    """(M,): root of the mean over batch and width, summed over time: for utterance vectors the plain RMS."""
+    """(M,): root of the mean over batch and width, of squares summed over time; the plain RMS of utterance vectors."""
     sides = [by_modality for group, by_modality in gradients.items() if group != STATISTICS]
     rms = []
     for modality in sides[0]:
         gradient = torch.stack([side[modality] for side in sides]).sum(0) if len(sides) > 1 else sides[0][modality]
-        rms.append(gradient.square().sum(1).mean().sqrt())
+        rms.append(torch.linalg.vector_norm(gradient) / math.sqrt(gradient[:, 0].numel()))
     return torch.stack(rms)

@@ -19,11 +19,11 @@ from msa_models.seams import STATISTICS, Forward, LossTerm, Shapes
 class StatisticalLoss(LossTerm):
     """Aligns predicted distribution statistics with empirical ones (CP-SL, arXiv:2605.28575 [paper]; formulas [ours]).
 
-    target "input", sequences: mean over m, B and features of (mu_hat - xbar_m)^2 + (sigma_hat - s_m)^2, where a head on h_m
-    predicts the masked temporal mean xbar_m and standard deviation s_m. Utterance vectors have no time axis: there the
-    moments of P_m h_m over the batch are compared with those of x_m.
-    target "prediction": (mean_B yhat - mean_B y)^2 + (std_B yhat - std_B y)^2, averaged over outputs; for classes yhat is
-    the softmax and y the one-hot label.
+    target "input", sequences: mean over m, B and features of (mu_hat - xbar_m)^2 + (sigma_hat - s_m)^2, where a head on
+    h_m predicts the masked temporal mean xbar_m and standard deviation s_m. Utterance vectors have no time axis: there
+    the moments of P_m h_m over the batch are compared with those of x_m.
+    target "prediction": (mean_B yhat - mean_B y)^2 + (std_B yhat - std_B y)^2, averaged over outputs; for classes yhat
+    is the softmax and y the one-hot label.
 
     Its gradients form a group of their own, which the conflict penalty leaves unscaled.
     """
@@ -56,12 +56,14 @@ class StatisticalLoss(LossTerm):
 
 def _moment_distance(predicted: torch.Tensor, empirical: torch.Tensor) -> torch.Tensor:
     """Squared distance of the moments over the batch of (B, F) and (B, F), averaged over F."""
-    mean = (predicted.mean(0) - empirical.mean(0)).square().mean()
-    return mean + (_std(predicted) - _std(empirical)).square().mean()
+    (mean, deviation), (empirical_mean, empirical_deviation) = _moments(predicted), _moments(empirical)
+    return (mean - empirical_mean).square().mean() + (deviation - empirical_deviation).square().mean()
 
 
-def _std(values: torch.Tensor) -> torch.Tensor:
-    return (values.var(0, correction=0) + STD_EPSILON).sqrt()
+def _moments(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation over the batch; spelt out, because `torch.var` over rows is several times slower."""
+    mean = values.mean(0)
+    return mean, ((values - mean).square().mean(0) + STD_EPSILON).sqrt()
 
 
 def _prediction_and_target(forward: Forward) -> tuple[torch.Tensor, torch.Tensor]:

@@ -81,14 +81,14 @@ def _inputs(raw: RawSplit, split: str, modalities: tuple[str, ...]) -> dict[str,
 
 
 def _features(value: Any, modality: str, split: str) -> np.ndarray:
-    """Float32 and contiguous, and the very same array where it is both already."""
+    """Float32, contiguous and writeable, and the very same array where it is all that already."""
     try:
         if not isinstance(value, np.ndarray) or (value.dtype == object and value.ndim == 1):
             value = np.stack([np.asarray(sample) for sample in value])
         if value.dtype.kind not in "biufO":
             raise TypeError(f"its type is {value.dtype}")
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is then counted as such
-            array = np.ascontiguousarray(value, np.float32)
+            array = np.require(value, np.float32, ["C", "W", "E"])
     except (TypeError, ValueError) as error:
         raise CorpusError(f"{modality} of {split} is no array of numbers of one shape per sample ({error})") from error
     if array.ndim not in (2, 3):
@@ -134,7 +134,6 @@ def _repair(inputs: dict[str, dict[str, np.ndarray]], nonfinite: NonFinite) -> l
         )
     for split, modality in counts:
         array = inputs[split][modality]
-        array = inputs[split][modality] = array if array.flags.writeable else array.copy()
         for rows in chunks(array):
             array[rows][~np.isfinite(array[rows])] = 0.0
     return [f"NaN or infinite feature values set to 0: {listed}"]

@@ -1,12 +1,5 @@
-"""Corpus files opened without trusting them: pickles through a restricted unpickler, and `.npz` archives.
+"""Corpus files opened without trusting them: `.pkl` and `.npz`, each as splits of named values."""
 
-A pickle is a program. The unpickler here knows the handful of names that plain data needs (NumPy arrays, dtypes and
-scalars, built-in containers, byte strings) and looks none of them up by name, so a file can neither import nor call
-anything else.
-"""
-
-import pickle
-from collections import OrderedDict
 from collections.abc import Callable
 from os import strerror
 from pathlib import Path
@@ -14,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from msa_models.data import plain_pickle
 from msa_models.data.corpus import CorpusError
 
 SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test",)}
@@ -49,8 +43,7 @@ def read(path: Path) -> RawCorpus:
 
 def _read_pickle(path: Path) -> object:
     with path.open("rb") as file:
-        # latin1 changes only what Python 2 wrote: its byte strings, and so its arrays, survive no other encoding.
-        return _DataUnpickler(file, encoding="latin1").load()
+        return plain_pickle.load(file)
 
 
 def _read_npz(path: Path) -> dict[str, dict[str, np.ndarray]]:
@@ -91,53 +84,3 @@ def _splits(content: object) -> RawCorpus:
             )
         found[split] = {str(key): item for key, item in value.items()}
     return found
-
-
-class _DataUnpickler(pickle.Unpickler):
-    """Resolves the names of plain data, and no others."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The object that a pickle may know by this name; CorpusError names what is refused."""
-        known = _known_names().get((_NEW_MODULE_NAMES.get(module, module), name))
-        if known is None:
-            raise CorpusError(
-                f"its pickle asks for '{module}.{name}', which plain data does not need, so nothing was run; "
-                "save NumPy arrays, numbers and strings only (for example as .npz)"
-            )
-        return known
-
-
-_NEW_MODULE_NAMES = {
-    "__builtin__": "builtins",
-    "numpy._core.multiarray": "numpy.core.multiarray",
-    "numpy._core.numeric": "numpy.core.numeric",
-}
-
-
-def _known_names() -> dict[tuple[str, str], Any]:
-    """What plain data needs; functions are made anew each time, because a pickle can alter one that it was given."""
-
-    def dtype(kind: Any, align: object = False, copy: object = False) -> np.dtype:
-        return np.dtype(kind, bool(align), bool(copy))  # older files give 0 and 1, at which newer NumPy warns
-
-    def from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-        return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
-
-    def encode(text: str, encoding: str) -> bytes:
-        if encoding != "latin1":
-            raise CorpusError(
-                f"its pickle asks for the codec '{encoding}', which plain data does not need; nothing was run"
-            )
-        return text.encode("latin1")
-
-    plain = (dict, list, tuple, set, frozenset, str, bytes, bytearray, bool, int, float, complex)
-    return {
-        **{("builtins", kind.__name__): kind for kind in plain},
-        ("collections", "OrderedDict"): OrderedDict,
-        ("_codecs", "encode"): encode,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): dtype,
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy.core.multiarray", "scalar"): np.float32(0).__reduce__()[0],
-        ("numpy.core.numeric", "_frombuffer"): from_buffer,
-    }

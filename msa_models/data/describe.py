@@ -10,8 +10,7 @@ from msa_models.data.probe import probes, warning
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
-    """Name, task, scale, classes, fingerprint; `features`, `labels` and `probes` as rows (dicts with equal keys);
-    `warnings`.
+    """Name, task, scale, classes, fingerprint, warnings; features, labels and probes as rows (dicts of equal keys).
 
     Everything is a str, int, float, None, list or dict. Steps and padding are None for utterance vectors.
     """

@@ -1,6 +1,4 @@
-"""Sample ids: one string per sample, `video$_$clip` where the file says which video it is from, and what is odd about
-them.
-"""
+"""Sample ids: one string per sample, `video$_$clip` where its video is known, and warnings about odd ones."""
 
 import re
 from collections import Counter
@@ -15,18 +13,15 @@ _INDEXED = re.compile(r"(?P<video>.+)\[(?P<clip>\d+)\]")
 
 
 def sample_ids(found: Any, split: str, num_samples: int) -> np.ndarray:
-    """(N,) strings from (N,) names, or from (N, C) rows whose first column names the video and whose others tell its
-    clips apart.
+    """(N,) strings from (N,) names, or from (N, C) rows of the name of a video and what tells its clips apart.
 
     A name such as `video[3]`, as the CMU SDK writes them, becomes `video$_$3`. Without ids samples are numbered within
     their split.
     """
-    if found is None or np.size(found) == 0:
+    if found is None:
         return np.array([f"{split}_{index:06d}" for index in range(num_samples)])
-    if np.ndim(found) == 0:
-        raise CorpusError(
-            f"ids of {split} are one {type(found).__name__}; expected a list or array with one per sample"
-        )
+    if not isinstance(found, list | tuple | np.ndarray) or (isinstance(found, np.ndarray) and found.ndim == 0):
+        raise CorpusError(f"ids of {split} are a {type(found).__name__}; expected a list or array with one per sample")
     rows = [[_text(part) for part in np.ravel(np.asarray(row, dtype=object))] for row in found]
     if len(rows) != num_samples:
         raise CorpusError(f"{len(rows)} ids for {num_samples} samples in {split}; expected one each")

@@ -13,9 +13,7 @@ Scale = Literal["auto", "mosi", "sims"]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The labels wanted: a task, for some corpora one class against the rest (`target`), and the label scale of a
-    regression.
-    """
+    """The labels wanted: a task, one class against the rest (`target`, some corpora only), a regression scale."""
 
     task: Task = "regression"
     target: str | None = None

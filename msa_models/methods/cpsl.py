@@ -34,7 +34,7 @@ class Config:
 
 
 def build(config: Config) -> Blueprint:
-    """L = task loss + UAH + REC + SL + DIV over adaptively encoded, gate-fused representations; CP balances the gradients."""
+    """L = task + UAH + REC + SL + DIV over adaptively encoded, gate-fused representations; CP balances gradients."""
     return Blueprint(
         encoder=config.encoder,
         training=config.training,

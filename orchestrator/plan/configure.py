@@ -14,7 +14,7 @@ from orchestrator.plan.parameters import paths, sections, to_dict
 from search_spaces.dotted import flatten, within
 from search_spaces.faults import ExperimentError, Fault, did_you_mean, listed, show
 
-__all__ = ["configure", "paths", "place", "removed", "sections", "take", "to_dict"]
+__all__ = ["configure", "paths", "place", "removed", "sections", "take", "to_dict", "unknown"]
 
 Config = TypeVar("Config")
 
@@ -60,7 +60,7 @@ def take(config_type: type, path: str, value: Any) -> Any:
         inside = listed(_inside(config_type, path))
         raise _fault(path, f"{show(value)} arrived, expected a mapping of {inside}{also}")
     if parameter is None:
-        raise _fault(path, _unknown(config_type, path))
+        raise _fault(path, unknown(config_type, path))
     try:
         if not isinstance(value, float) or not math.isnan(value):
             return to_dict(_leaf_adapter(config_type, path).validate_json(json.dumps(to_dict(value)), strict=True))
@@ -89,6 +89,16 @@ def place(config_type: type, tree: dict[str, Any], path: str, value: Any) -> Non
         inner[words[-1]] = to_dict(known[path].kind())
 
 
+def unknown(config_type: type, path: str) -> str:
+    """What to say of a path that is no parameter: what there is around it, and which was probably meant."""
+    known = [*paths(config_type), *sections(config_type)]
+    enclosing = path.rpartition(".")[0]
+    while enclosing and enclosing not in sections(config_type):
+        enclosing = enclosing.rpartition(".")[0]
+    inside = listed(_inside(config_type, enclosing))
+    return f"no such parameter; {enclosing or 'the method'} has {inside}{did_you_mean(path, known)}"
+
+
 @cache
 def _adapter(config_type: type) -> TypeAdapter[Any]:
     return TypeAdapter(config_type)
@@ -103,15 +113,6 @@ def _refuse_below_removed(config_type: type, path: str, flat: Mapping[str, Any])
     for component in removed(config_type, flat):
         if path != component and within(path, component):
             raise _fault(path, f"set, but {component} is removed (null); delete one of them")
-
-
-def _unknown(config_type: type, path: str) -> str:
-    known = [*paths(config_type), *sections(config_type)]
-    enclosing = path.rpartition(".")[0]
-    while enclosing and enclosing not in sections(config_type):
-        enclosing = enclosing.rpartition(".")[0]
-    inside = listed(_inside(config_type, enclosing))
-    return f"no such parameter; {enclosing or 'the method'} has {inside}{did_you_mean(path, known)}"
 
 
 def _inside(config_type: type, enclosing: str) -> list[str]:

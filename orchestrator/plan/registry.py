@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import msa_models.components
+import msa_models.data.layouts
 import msa_models.methods
 from search_spaces.faults import ExperimentError, Fault, did_you_mean, listed
 
@@ -22,6 +23,11 @@ def methods() -> dict[str, str]:
 def components() -> dict[str, str]:
     """Name and title of every component, found without importing one."""
     return _titles(msa_models.components)
+
+
+def layouts() -> dict[str, str]:
+    """Name and title of every layout of corpus files, found without importing one."""
+    return _titles(msa_models.data.layouts)
 
 
 def method(name: str) -> ModuleType:

@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from orchestrator.plan.configure import paths, place, removed, sections, take, to_dict
+from orchestrator.plan.configure import paths, place, removed, sections, take, to_dict, unknown
 from orchestrator.plan.fit import faults_of_fixed, faults_together
 from search_spaces.dotted import within
 from search_spaces.faults import ExperimentError, Fault, show
@@ -64,17 +64,13 @@ def _distribution(config_type: type, path: str, entry: Range | Choices) -> BaseD
         also = f" such as {inside[0]}" if inside else ""
         raise _fault(path, f"a component arrived, expected one of its values{also}")
     if path not in paths(config_type):
-        take(config_type, path, None)  # raises, with the known ones
+        raise _fault(path, unknown(config_type, path))
     return _choices(config_type, path, entry) if isinstance(entry, Choices) else _range(config_type, path, entry)
 
 
 def _choices(config_type: type, path: str, entry: Choices) -> CategoricalDistribution:
-    taken = _taken(config_type, path, {f"choices.{index}": choice for index, choice in enumerate(entry.choices)})
-    if len({repr(value) for value in taken}) < len(taken):
-        raise _fault(
-            f"{path}.choices", f"{show(entry.choices)} arrived, expected choices that differ for this parameter"
-        )
-    return CategoricalDistribution(taken)
+    named = {f"choices.{index}": choice for index, choice in enumerate(entry.choices)}
+    return CategoricalDistribution(_taken(config_type, path, named))
 
 
 def _range(config_type: type, path: str, entry: Range) -> FloatDistribution | IntDistribution:

@@ -19,10 +19,9 @@ from orchestrator.run.progress import Display
 from orchestrator.run.provenance import provenance
 from orchestrator.run.report import Report
 from orchestrator.run.run_record import RunRecord
-from orchestrator.run.trainee import Workload
-from orchestrator.run.workload import train
 from orchestrator.store import Lease, StorageError, Store
 
+TRAIN = "orchestrator.run.workload:train"  # a name, because importing it imports torch, which only workers need
 WORKER_RETRIES = 2  # of one trial, after its worker process or node was lost
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ def run(
     *,
     demand: Demand | None = None,
     address: str | None = None,
-    workload: Workload = train,
+    workload: str = TRAIN,
 ) -> Finished:
     """Train what is planned and not finished; where that is nothing, nothing is started.
 
@@ -65,7 +64,7 @@ def run(
 
 
 def _tune(
-    campaign: Campaign, store: Store, lease: Lease, corpus: Corpus, demand: Demand, workload: Workload, display: Display
+    campaign: Campaign, store: Store, lease: Lease, corpus: Corpus, demand: Demand, workload: str, display: Display
 ) -> None:
     from ray import tune
 

@@ -30,7 +30,7 @@ class Trainee:
     def __init__(self, assignment: Assignment, corpus: Corpus, store: Store, workload: Workload) -> None:
         self._assignment, self._corpus, self._store, self._workload = assignment, corpus, store, workload
         self._run: Run | None = None
-        self._num_reported = 0
+        self._num_reported = self._num_on_file = 0  # measurements
 
     def stretch(self) -> Report:
         """One stretch; a checkpoint is on file before it is reported. Raises nothing that the trial caused."""
@@ -40,8 +40,9 @@ class Trainee:
             run = self._train(clock)
             end = self._outcome(run) if run.done else None
             busy_s = time.perf_counter() - clock
-            if end is None:
-                self._store.checkpoint_write(self._assignment.trial_id, len(run.measurements), run.snapshot())
+            if end is None and len(run.measurements) > self._num_on_file:
+                self._num_on_file = len(run.measurements)
+                self._store.checkpoint_write(self._assignment.trial_id, self._num_on_file, run.snapshot())
         except Exception as error:
             busy_s = busy_s or time.perf_counter() - clock
             end = Failure(error_type=type(error).__name__, message=str(error), traceback=traceback.format_exc())
@@ -70,6 +71,7 @@ class Trainee:
                 run.restore(data)
             except ValueError:
                 continue  # damaged: the one before will do
+            self._num_on_file = len(run.measurements)
             return True
         return False
 

@@ -5,6 +5,7 @@ Ray sees an error only when a process or a node is lost; what a trial raises is 
 
 from __future__ import annotations
 
+import pkgutil
 from typing import Any
 
 from ray import tune
@@ -17,9 +18,9 @@ from orchestrator.store import Store
 class Worker(tune.Trainable):
     """Ray Tune's class API around a `Trainee`; `config` holds one assignment as JSON."""
 
-    def setup(self, config: dict[str, Any], corpus: Any = None, storage: str = "", workload: Any = None) -> None:
-        """`corpus` is read from the object store of this machine, not copied."""
-        self.common = corpus, Store.open(storage), workload
+    def setup(self, config: dict[str, Any], corpus: Any = None, storage: str = "", workload: str = "") -> None:
+        """`corpus` is read from the object store of this machine, not copied; `workload` names a `Workload`."""
+        self.common = corpus, Store.open(storage), pkgutil.resolve_name(workload)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

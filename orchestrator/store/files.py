@@ -41,7 +41,7 @@ class Files:
             return cls(filesystem=fs.LocalFileSystem(), root=root, uri=root)
         _refuse_credentials(text)
         try:
-            filesystem, root = fs.FileSystem.from_uri(text)
+            filesystem, root = _filesystem(text)
         except (OSError, pa.ArrowException) as error:
             raise StorageError(
                 f"cannot open the storage {text}: {reason(error)}; expected a folder or a URI such as "
@@ -175,6 +175,17 @@ def _open_new(path: str) -> BinaryIO:
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return open(path, "xb")
+
+
+def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
+    """The filesystem and the path in it; a small S3 object goes up in one PUT where this pyarrow knows how.
+
+    Otherwise it starts a multipart upload for each, which costs two more requests and which a killed writer leaves there.
+    """
+    if uri.startswith("s3://"):
+        with contextlib.suppress(pa.ArrowInvalid):  # "unexpected query parameter", before pyarrow 21
+            return fs.FileSystem.from_uri(f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true")
+    return fs.FileSystem.from_uri(uri)
 
 
 def _refuse_credentials(uri: str) -> None:

@@ -59,8 +59,7 @@ def _read(files: Files, path: str, columns: Sequence[str] | None, strict: bool) 
         return f"{error} (left out)"
     try:
         part = pq.ParquetFile(pa.BufferReader(data))
-        wanted = None if columns is None else [name for name in columns if name in part.schema_arrow.names]
-        return part.read(columns=wanted, use_threads=False)
+        return part.read(columns=columns and list(columns), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         return f"{files.uri_of(path)} is damaged ({reason}); it is left out, delete it to have that trial run again"

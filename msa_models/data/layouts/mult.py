@@ -21,9 +21,7 @@ def matches(raw: RawCorpus) -> bool:
 
 
 def read(raw: RawCorpus, request: Request) -> Reading:
-    """Regression on sentiment scores; on emotions all four classes where each sample has exactly one, or one `target`
-    against the rest.
-    """
+    """Regression on sentiment scores; classes of emotions, all four where each sample has just one, or one target."""
     if missing := [split for split, content in raw.items() if content.get("labels") is None]:
         raise CorpusError(f"'labels' is missing in {', '.join(missing)}")
     labels = {split: numbers(content["labels"], f"labels of {split}") for split, content in raw.items()}

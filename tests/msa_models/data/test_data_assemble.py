@@ -180,10 +180,10 @@ class TestIds:
             content["id"] = [f"{split}-{index}" for index in range(len(content["id"]))]
         assert load(save(mmsa)).warnings == ()
 
-    @pytest.mark.parametrize("ids", [["a", "b"], "name"])
+    @pytest.mark.parametrize("ids", [["a", "b"], [["a"], ["b", 2.5]], [], "name", np.array("name"), 7])
     def test_ids_must_be_one_per_sample(self, ids: Any, mmsa: Raw, save: Save) -> None:
         mmsa["valid"]["id"] = ids
-        with pytest.raises(CorpusError, match=r"2 ids for 6 samples in valid|ids of valid are one str"):
+        with pytest.raises(CorpusError, match=r"[02] ids for 6 samples in valid|ids of valid are a (str|ndarray|int)"):
             load(save(mmsa))
 
 
@@ -194,6 +194,12 @@ def test_float32_arrays_are_taken_over_without_a_copy() -> None:
     for split, array in arrays.items():
         assert corpus.splits[split].inputs["text"] is array
         assert splits[split].inputs == {}
+
+
+def test_the_arrays_of_a_corpus_can_be_written_to(mmsa: Raw, save: Save) -> None:
+    for split in load(save(mmsa)).splits.values():
+        assert all(array.flags.writeable and array.flags.c_contiguous for array in split.inputs.values())
+        assert type(split.inputs["text"]) is np.ndarray
 
 
 def test_a_read_only_array_is_copied_before_it_is_repaired() -> None:

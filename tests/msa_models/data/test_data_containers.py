@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import struct
+import tracemalloc
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,11 @@ PLAIN = {
     "integer scalar": np.int64(-4),
     "text scalar": np.str_("é"),
     "list of arrays": [np.ones(2), np.zeros(3)],
+    "arrays within containers": {"a": ([np.ones(2)], {"b": (np.zeros(1), "c")})},
+    "object array of arrays": np.array([np.ones(2), np.zeros(3)], dtype=object),
+    "object array of two dimensions": np.array([["a", 1], [None, (2,)]], dtype=object),
+    "empty text": np.array(["", ""]),
+    "empty text scalar": np.str_(""),
     "bytes": b"\x00\xff",
     "empty bytes": b"",
     "containers": {"a": (1, 2.5, None, True), "b": {1, 2}, "c": frozenset({3}), "d": bytearray(b"x"), "e": 1j},
@@ -51,6 +57,8 @@ def test_plain_data_survives_every_pickle_protocol(kind: str, protocol: int, tmp
     assert type(found) is type(expected)
     if isinstance(expected, np.ndarray):
         assert found.dtype.newbyteorder("=") == expected.dtype.newbyteorder("=")  # NumPy itself may swap the bytes
+        assert found.shape == expected.shape
+        found, expected = found.tolist(), expected.tolist()
     np.testing.assert_equal(found, expected)
 
 
@@ -75,19 +83,10 @@ def test_dtypes_of_old_numpy_versions_do_not_warn(tmp_path: Path) -> None:
 
 
 def test_arrays_pickled_by_python_2_are_read_byte_by_byte(tmp_path: Path) -> None:
-    """Python 2 keeps an array's bytes, and its text, as 8-bit strings, which Python 3 has no way to write."""
     values = np.array([1.5, -2.25, 3e-8], "<f8")  # has bytes beyond ASCII
     raw = values.tobytes()
     assert max(raw) > 127
-
-    def short_string(text: bytes) -> bytes:
-        return b"U" + struct.pack("<B", len(text)) + text
-
-    array = (
-        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t" + short_string(b"b") + b"tR"
-        b"(K\x01(K\x03tcnumpy\ndtype\n(" + short_string(b"f8") + b"K\x00K\x01tR"
-        b"(K\x03" + short_string(b"<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89" + short_string(raw) + b"tb"
-    )
+    array = python_2_array(b"f8", raw)
     one = b"}(" + short_string(b"x") + array + short_string(b"id") + short_string(b"clip") + b"u"
     names = (b"train", b"valid", b"test")
     path = tmp_path / "x.pkl"
@@ -95,6 +94,62 @@ def test_arrays_pickled_by_python_2_are_read_byte_by_byte(tmp_path: Path) -> Non
     found = read(path)["test"]
     np.testing.assert_array_equal(found["x"], values)
     assert found["id"] == "clip"
+
+
+def short_string(text: bytes) -> bytes:
+    return b"U" + struct.pack("<B", len(text)) + text
+
+
+def python_2_array(kind: bytes, raw: bytes) -> bytes:
+    """Three elements as Python 2 pickles them: bytes and text as 8-bit strings, which Python 3 has no way to write."""
+    return (
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t" + short_string(b"b") + b"tR"
+        b"(K\x01(K\x03tcnumpy\ndtype\n(" + short_string(kind) + b"K\x00K\x01tR"
+        b"(K\x03" + short_string(b"<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        b"\x89" + short_string(raw) + b"tb"
+    )
+
+
+def test_bytes_that_pose_as_objects_are_not_followed_as_pointers(tmp_path: Path) -> None:
+    # The type's state claims that it holds no references, at which NumPy's __setstate__ takes the bytes for objects.
+    path = tmp_path / "x.pkl"
+    path.write_bytes(b"\x80\x02" + python_2_array(b"O8", bytes(range(24))) + b".")
+    with pytest.raises(CorpusError, match="damaged"):
+        read(path)
+
+
+@pytest.mark.parametrize("values", [np.zeros(2, [("a", "f4")]), np.zeros(2, "V8"), np.zeros(2, "M8[s]")])
+def test_arrays_of_anything_but_numbers_and_text_are_refused(values: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "x.pkl"
+    path.write_bytes(pickle.dumps(splits(values)))
+    with pytest.raises(CorpusError, match=r"its pickle holds an array of type '[VM]"):
+        read(path)
+
+
+def test_containers_that_hold_each_other_many_times_are_walked_once(tmp_path: Path) -> None:
+    nested: list = [np.ones(2)]
+    for _ in range(100):
+        nested = [nested, nested]
+    nested.append(nested)
+    path = tmp_path / "x.pkl"
+    path.write_bytes(pickle.dumps(splits(nested)))
+    found = read(path)["train"]["x"]
+    assert found[2] is found
+    assert found[0] is found[1]
+
+
+def test_a_large_array_is_held_once_while_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.pkl"
+    large = np.random.default_rng(0).normal(size=(4, 1000, 1000)).astype(np.float32)
+    path.write_bytes(pickle.dumps({"train": {"x": large}, "valid": {}, "test": {}}))
+    tracemalloc.start()
+    try:
+        found = read(path)["train"]["x"]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found, large)
+    assert peak < 1.2 * large.nbytes
 
 
 class Reduces:

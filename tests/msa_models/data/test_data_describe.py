@@ -1,4 +1,4 @@
-"""The description of a corpus: its figures against NumPy and scikit-learn, and the trap of a modality that knows valid's labels."""
+"""The description of a corpus against NumPy and scikit-learn, and the trap of a modality that knows valid's labels."""
 
 import json
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from sklearn.linear_model import Ridge
 
 from msa_models.data import Corpus, load, ridge
 from msa_models.data.describe import describe
+from msa_models.data.moments import time_mean
 from msa_models.data.probe import FLAG
 from msa_models.data.synthetic import Options, generate
 
@@ -41,6 +42,25 @@ def test_an_honest_corpus_is_not_flagged(seed: int, task: Any) -> None:
     found = describe(generate(Options(seed=seed, task=task, nuisance=True)))
     assert [row["flag"] for row in found["probes"]] == [""] * 5
     assert found["warnings"] == []
+
+
+def test_a_moderate_loss_is_not_flagged_however_certain_it_is() -> None:
+    corpus = generate(Options(layout="utterances", num_valid=3000, num_test=3000))
+    for name, split in corpus.splits.items():
+        noise = np.random.default_rng(len(name)).normal(0, 2 if name == "test" else 0.5, len(split))
+        split.inputs["vision"][:, 0] = split.targets + noise
+    (row,) = [row for row in describe(corpus)["probes"] if row["modalities"] == "vision"]
+    assert row["valid/corr"] > 0.9
+    assert 0.5 < row["test/corr"] < 0.7
+    assert row["flag"] == ""
+
+
+def test_the_probe_of_a_sequence_sees_the_mean_over_real_steps() -> None:
+    split = generate(Options(steps=7)).splits["train"]
+    values, mask = split.inputs["audio"], split.masks["audio"]
+    rubbish = np.where(mask[..., None], values, np.float32(1e5))
+    expected = [sample[steps].astype(np.float64).mean(axis=0) for sample, steps in zip(values, mask, strict=True)]
+    np.testing.assert_allclose(time_mean(rubbish, mask), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_rows_of_features_give_shapes_padding_and_ranges(mmsa: Raw, save: Callable[..., str]) -> None:

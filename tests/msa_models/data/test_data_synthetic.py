@@ -80,7 +80,7 @@ def test_types_are_those_of_a_corpus() -> None:
 
 def test_no_video_is_in_two_splits_and_most_have_several_clips() -> None:
     videos = [{video_of(name) for name in split.ids} for split in generate().splits.values()]
-    assert not (videos[0] & videos[1] or videos[0] & videos[2] or videos[1] & videos[2])
+    assert len(set.union(*videos)) == sum(map(len, videos))
     assert len(videos[0]) == 120
 
 
@@ -113,6 +113,16 @@ def test_the_size_of_a_split_leaves_the_others_alone() -> None:
     for name in ("train", "test"):
         np.testing.assert_array_equal(before.splits[name].inputs["text"], after.splits[name].inputs["text"])
         np.testing.assert_array_equal(before.splits[name].targets, after.splits[name].targets)
+
+
+def test_splits_share_nothing_but_how_a_modality_writes_its_evidence() -> None:
+    corpus = generate(Options(num_train=200, nuisance=True))
+    train, valid, test = (corpus.splits[name] for name in ("train", "valid", "test"))
+    for one, other in ((train, valid), (train, test), (valid, test)):
+        assert abs(np.corrcoef(one.targets, other.targets)[0, 1]) < 0.3
+        assert not np.array_equal(one.masks["text"], other.masks["text"])
+        for modality, values in one.inputs.items():
+            assert np.mean(values[:, 0] == other.inputs[modality][:, 0]) < 0.001
 
 
 def test_a_seed_gives_the_same_corpus_each_time_and_another_one_another() -> None:

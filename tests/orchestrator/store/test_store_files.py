@@ -204,3 +204,10 @@ def test_a_file_uri_is_a_local_folder(tmp_path: Path) -> None:
     files.write("a", b"1")
     assert files.local
     assert (tmp_path / "runs" / "a").read_bytes() == b"1"
+
+
+def test_small_objects_go_to_s3_in_one_put() -> None:
+    files = Files.at("s3://bucket/runs?region=us-east-1")
+    assert files.root == "bucket/runs"
+    assert files.filesystem == fs.S3FileSystem(region="us-east-1", allow_delayed_open=True)
+    assert files.filesystem != fs.S3FileSystem(region="us-east-1")

@@ -1,0 +1,131 @@
+"""Pickles read as data: NumPy arrays, numbers, text and containers, and nothing that a file could run.
+
+A pickle is a program that calls what it names. Here a name is looked up in a short table of plain data and never
+imported. Arrays and their types are not even handed to NumPy's own restoring methods, which trust what they are given
+(flags that contradict a type make them follow bytes as pointers): stand-ins take the state of each, check it, and are
+replaced by the array when all is read. The array is a read-only view of the bytes in the pickle, so that large ones
+are not held twice.
+"""
+
+import pickle
+import re
+from collections import OrderedDict
+from typing import IO, Any
+
+import numpy as np
+
+from msa_models.data.corpus import CorpusError
+
+_MODULES = {
+    "__builtin__": "builtins",
+    "numpy.core.multiarray": "numpy._core.multiarray",
+    "numpy.core.numeric": "numpy._core.numeric",
+}
+_PLAIN = (dict, list, tuple, set, frozenset, str, bytes, bytearray, bool, int, float, complex)
+_KINDS = re.compile(r"[biufc]\d{1,2}|[SUO]\d{0,9}")
+
+
+def load(file: IO[bytes]) -> object:
+    """The content of a pickle of any protocol; CorpusError names what is more than plain data."""
+    # latin1 changes only what Python 2 wrote: its byte strings, and so its arrays, survive no other encoding.
+    return _resolved(_Unpickler(file, encoding="latin1").load(), {})
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        """What a pickle may know by this name."""
+        known = _known_names().get((_MODULES.get(module, module), name))
+        if known is None:
+            raise CorpusError(
+                f"its pickle asks for '{module}.{name}', which plain data does not need, so nothing was run; "
+                "save NumPy arrays, numbers and strings only (for example as .npz)"
+            )
+        return known
+
+
+def _known_names() -> dict[tuple[str, str], Any]:
+    """What plain data needs; functions are made anew each time, because a pickle can alter one that it was given."""
+
+    def reconstruct(*arguments: object) -> _Array:
+        return _Array()
+
+    def scalar(kind: _DType, raw: bytes | str) -> Any:
+        return _array((1,), kind, False, raw)[0]
+
+    def from_buffer(buffer: bytes | bytearray, kind: _DType, shape: tuple[int, ...], order: str) -> np.ndarray:
+        return _array(shape, kind, order == "F", buffer)
+
+    def encode(text: str, encoding: str) -> bytes:
+        if encoding != "latin1":
+            raise CorpusError(f"its pickle asks for the codec '{encoding}', which plain data does not need")
+        return text.encode("latin1")
+
+    return {
+        **{("builtins", kind.__name__): kind for kind in _PLAIN},
+        ("collections", "OrderedDict"): OrderedDict,
+        ("_codecs", "encode"): encode,
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _DType,
+        ("numpy._core.multiarray", "_reconstruct"): reconstruct,
+        ("numpy._core.multiarray", "scalar"): scalar,
+        ("numpy._core.numeric", "_frombuffer"): from_buffer,
+    }
+
+
+class _DType:
+    """Stands in for a dtype: a kind such as f4 or U12, and a byte order."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, kind: str, *flags: object) -> None:
+        if not _KINDS.fullmatch(kind):
+            raise CorpusError(f"its pickle holds an array of type '{kind}'; expected numbers or text")
+        self.dtype = np.dtype(kind)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, order, *parts = state
+        if any(part is not None for part in parts[:3]):
+            raise CorpusError("its pickle holds an array of records; expected numbers or text")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class _Array:
+    """Stands in for an array until its state is known."""
+
+    __slots__ = ("array",)
+
+    def __setstate__(self, state: tuple[int, tuple[int, ...], _DType, bool, Any]) -> None:
+        self.array = _array(*state[1:])
+
+
+def _array(shape: tuple[int, ...], kind: _DType, column_major: bool, raw: Any) -> np.ndarray:
+    """An array from its bytes (as text where Python 2 wrote them), or from the list of its objects."""
+    dtype = kind.dtype
+    if dtype.kind == "O":
+        array = np.empty(len(raw), object)
+        for index, value in enumerate(raw):
+            array[index] = value
+        return array.reshape(shape)
+    raw = raw.encode("latin1") if isinstance(raw, str) else raw
+    array = np.frombuffer(raw, dtype) if len(raw) else np.zeros(shape, dtype)
+    return array.reshape(shape, order="F" if column_major else "C")
+
+
+def _resolved(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
+    """The value with stand-ins replaced, containers in place; `done` has what was seen and its result, by identity."""
+    if id(value) in done:
+        return done[id(value)][1]
+    result = value.array if isinstance(value, _Array) else value
+    done[id(value)] = value, result
+    if isinstance(result, dict):
+        for key, item in result.items():
+            result[key] = _resolved(item, done)
+    elif isinstance(result, list):
+        result[:] = [_resolved(item, done) for item in result]
+    elif isinstance(result, np.ndarray) and result.dtype.kind == "O":
+        for index, item in np.ndenumerate(result):
+            result[index] = _resolved(item, done)
+    elif isinstance(result, tuple):
+        result = tuple(_resolved(item, done) for item in result)
+        done[id(value)] = value, result
+    return result

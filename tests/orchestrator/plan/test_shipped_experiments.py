@@ -1,0 +1,46 @@
+import optuna
+import pytest
+
+from msa_models import data
+from orchestrator.plan import registry
+from orchestrator.plan.configure import configure, to_dict
+from orchestrator.plan.parameters import paths
+from orchestrator.plan.plan import CorpusInfo, plan
+from search_spaces.loading import load, names
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_shipped_experiment_plans_without_a_fault(name: str, corpus: CorpusInfo) -> None:
+    loaded = load(name)
+    (study,) = plan(loaded.experiment, corpus, loaded.places).studies
+    assert set(study.distributions) == set(loaded.experiment.space)
+    assert study.distributions
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_suggestion_of_a_shipped_experiment_is_a_configuration_of_its_method(
+    name: str, corpus: CorpusInfo
+) -> None:
+    (study,) = plan(load(name).experiment, corpus).studies
+    config_type = registry.method(study.method).Config
+    search = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        suggested = search.ask(dict(study.distributions)).params
+        whole = study.config(suggested)
+        assert to_dict(configure(config_type, whole)) == whole
+        assert registry.method(study.method).build(configure(config_type, whole)) is not None
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_shipped_experiment_fits_the_corpus_it_names(name: str) -> None:
+    experiment = load(name).experiment
+    assert experiment.data.source == "synthetic"
+    corpus = data.load(**experiment.data.model_dump())
+    assert plan(experiment, CorpusInfo.of(corpus)).studies
+
+
+@pytest.mark.parametrize("name", sorted(registry.methods()))
+def test_every_method_s_defaults_survive_plain_data(name: str) -> None:
+    config_type = registry.method(name).Config
+    assert paths(config_type)
+    assert configure(config_type, to_dict(config_type())) == config_type()

@@ -1,0 +1,148 @@
+"""A trial without training: its curve is a function of its assignment, so that thousands run in seconds."""
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from msa_models import metrics
+from msa_models.data import Corpus, Split
+from msa_models.seeding import generator
+from orchestrator.plan.plan import CorpusInfo, plan
+from orchestrator.plan.studies import Study
+from orchestrator.run.assignment import Assignment
+from orchestrator.run.campaign import Campaign
+from orchestrator.run.provenance import Provenance
+from orchestrator.run.trainee import Trainee
+from orchestrator.store import Store
+from search_spaces.loading import validate
+
+NUM_TEST = 4
+PROVENANCE = Provenance(git_commit="", code_fingerprint="c0de", versions={"python": "3"})
+
+
+@dataclass(frozen=True)
+class ToyResult:
+    best_epoch: int
+    value: float
+    metrics: dict[str, float]
+    predictions: np.ndarray
+
+
+@dataclass
+class ToyRun:
+    """valid/mae falls with the epochs towards a floor that depends on the learning rate and the seed."""
+
+    assignment: Assignment
+    epoch_s: float = 0.0
+    measurements: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        return len(self.measurements) >= self.assignment.config["training"]["epochs"]
+
+    def train_epoch(self) -> dict[str, float]:
+        time.sleep(self.epoch_s)
+        epoch = len(self.measurements) + 1
+        rate = self.assignment.config["training"]["learning_rate"]
+        noise = generator(self.assignment.seed, "noise", epoch, repr(rate)).normal(scale=0.01)
+        floor = abs(math.log10(rate) + 3.0)
+        row = {"epoch": epoch, **{f"valid/{name}": 0.5 for name in metrics.names("regression", "mosi", ())}}
+        self.measurements.append(row | {"valid/mae": floor + 1.0 / epoch + noise})
+        return self.measurements[-1]
+
+    def snapshot(self) -> bytes:
+        return json.dumps(self.measurements).encode()
+
+    def restore(self, data: bytes) -> None:
+        self.measurements = json.loads(data)
+
+    def result(self) -> ToyResult:
+        best = min(self.measurements, key=lambda row: row["valid/mae"])
+        names = {name: value for name, value in best.items() if name != "epoch"}
+        test = {name.replace("valid/", "test/"): value + 0.1 for name, value in names.items()}
+        return ToyResult(int(best["epoch"]), best["valid/mae"], names | test, np.zeros(NUM_TEST))
+
+
+def toy(assignment: Assignment, corpus: Corpus) -> ToyRun:
+    """The workload: no time at all."""
+    return ToyRun(assignment)
+
+
+def slow_toy(assignment: Assignment, corpus: Corpus) -> ToyRun:
+    """The workload for tests that interrupt: 50 ms an epoch."""
+    return ToyRun(assignment, epoch_s=0.05)
+
+
+def failing_toy(assignment: Assignment, corpus: Corpus) -> ToyRun:
+    """Every third trial raises before its first epoch."""
+    if assignment.phase == "search" and assignment.number % 3 == 2:
+        raise RuntimeError(f"trial {assignment.number} was made to fail")
+    return ToyRun(assignment)
+
+
+def corpus() -> Corpus:
+    """Three splits of nothing."""
+    split = Split(
+        inputs={"text": np.zeros((NUM_TEST, 2), np.float32)},
+        masks={},
+        targets=np.zeros(NUM_TEST, np.float32),
+        ids=np.array([f"v{index}$_$0" for index in range(NUM_TEST)]),
+    )
+    return Corpus(
+        name="nothing", task="regression", scale="mosi", classes=(), splits=dict.fromkeys(("train", "valid", "test"), split)
+    )
+
+
+def studies(**changes) -> tuple[Study, ...]:
+    """The study of a small search: 12 trials of 9 epochs, pruned after 1 and 3, two confirm seeds."""
+    experiment = {
+        "method": "cpsl",
+        "data": "synthetic",
+        "objective": {"metric": "valid/mae"},
+        "config": {"training.epochs": 9},
+        "space": {
+            "training.learning_rate": {"low": 1e-5, "high": 1e-1, "log": True},
+            "encoder.width": {"choices": [32, 64]},
+            "conflict_penalty.threshold": {"low": 1.1, "high": 4.0},
+        },
+        "search": {"trials": 12, "startup": 4, "seed": 0, "pruner": {"kind": "asha", "min_epochs": 1, "reduction": 3}},
+        "confirm": {"seeds": 2},
+    }
+    return plan(validate(experiment | changes), CorpusInfo.of(corpus())).studies
+
+
+def record(planned: tuple[Study, ...]) -> dict:
+    """What `Store.create` needs."""
+    return {
+        "experiment": {"objective": {"metric": "valid/mae"}},
+        "identity": "-".join(study.study_id for study in planned),
+        "metrics": list(metrics.names("regression", "mosi", ())),
+        "direction": "minimize",
+    }
+
+
+def play(uri: str, planned: tuple[Study, ...], slots: int = 1, workload=toy) -> Campaign:
+    """Run everything that is planned and not finished, in this process, `slots` trials taking turns."""
+    store = Store.create(uri, record(planned))
+    campaign = Campaign(store, planned, PROVENANCE)
+    active: dict[str, Trainee] = {}
+    while True:
+        while len(active) < slots and (assignment := campaign.next()) is not None:
+            active[assignment.trial_id] = Trainee(assignment, corpus(), Store.open(uri), workload)
+        if not active:
+            return campaign
+        for trial_id, trainee in list(active.items()):
+            if campaign.report(trial_id, trainee.stretch()):
+                del active[trial_id]
+
+
+VOLATILE = ("started_at", "finished_at", "duration_s", "host", "attempts")
+
+
+def table(uri: str) -> list[dict]:
+    """The rows of the storage, times, hosts and attempts aside."""
+    rows = Store.open(uri).trials().to_pylist()
+    return [{name: value for name, value in row.items() if name not in VOLATILE} for row in rows]

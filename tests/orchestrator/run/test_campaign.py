@@ -1,0 +1,161 @@
+"""Runs of toy trials in this process: order, states, replay; killed at every single write."""
+
+import json
+
+import optuna
+import pytest
+
+from orchestrator.run.campaign import Campaign
+from orchestrator.store import Files, Store
+from tests.orchestrator.run import fakes
+
+
+class Killed(BaseException):
+    """As sudden as SIGKILL: no handler of ours catches it."""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    uri = str(tmp_path_factory.mktemp("whole"))
+    fakes.play(uri, fakes.studies())
+    return fakes.table(uri)
+
+
+def test_a_search_is_followed_by_its_best_configuration_on_every_confirm_seed(uninterrupted):
+    search = [row for row in uninterrupted if row["phase"] == "search"]
+    confirm = [row for row in uninterrupted if row["phase"] == "confirm"]
+    best = min((row for row in search if row["state"] == "COMPLETE"), key=lambda row: row["value"])
+    assert [row["number"] for row in search] == list(range(12))
+    assert [row["params"] for row in confirm] == [best["params"]] * 2
+    assert {row["seed"] for row in confirm}.isdisjoint({row["seed"] for row in search})
+    assert all(row["state"] == "COMPLETE" and row["epochs"] == 9 for row in confirm)
+
+
+def test_pruned_trials_stop_at_a_rung_and_never_see_the_test_split(uninterrupted):
+    pruned = [row for row in uninterrupted if row["state"] == "PRUNED"]
+    assert pruned
+    for row in pruned:
+        assert row["epochs"] in (1, 3)
+        assert list(map(int, json.loads(row["intermediate_values"]))) == [epoch for epoch in (1, 3) if epoch <= row["epochs"]]
+        assert row["test/mae"] is None
+        assert row["valid/mae"] == row["value"]
+
+
+def test_two_runs_with_one_slot_give_equal_tables(tmp_path, uninterrupted):
+    fakes.play(str(tmp_path), fakes.studies())
+    assert fakes.table(str(tmp_path)) == uninterrupted
+
+
+def test_the_optuna_study_hears_every_state_as_it_is(tmp_path):
+    campaign = fakes.play(str(tmp_path), fakes.studies(), slots=3, workload=fakes.failing_toy)
+    heard = campaign.studies[0]._optuna.get_trials()
+    rows = [row for row in fakes.table(str(tmp_path)) if row["phase"] == "search"]
+    assert [trial.state.name for trial in heard] == [row["state"] for row in rows]
+    assert {"COMPLETE", "PRUNED", "FAIL"} == {row["state"] for row in rows}
+    assert [trial.params for trial in heard] == [json.loads(row["params"]) for row in rows]
+    for trial, row in zip(heard, rows, strict=True):
+        assert trial.intermediate_values == {int(k): v for k, v in json.loads(row["intermediate_values"]).items()}
+        assert trial.value == (row["value"] if row["state"] == "COMPLETE" else trial.value)
+
+
+def test_a_rebuilt_campaign_has_nothing_left_to_do_and_the_same_study(tmp_path):
+    first = fakes.play(str(tmp_path), fakes.studies(), workload=fakes.failing_toy)
+    again = Campaign(Store.open(str(tmp_path)), fakes.studies(), fakes.PROVENANCE)
+    assert again.done
+    assert again.next() is None
+    assert again.num_new == 0
+
+    def facts(campaign: Campaign) -> list[tuple[object, ...]]:
+        trials = campaign.studies[0]._optuna.get_trials()
+        return [(trial.state, trial.params, trial.intermediate_values) for trial in trials]
+
+    assert facts(again) == facts(first)
+
+
+def test_failed_trials_carry_their_error_and_are_not_run_again(tmp_path):
+    fakes.play(str(tmp_path), fakes.studies(), workload=fakes.failing_toy)
+    failed = [row for row in fakes.table(str(tmp_path)) if row["state"] == "FAIL"]
+    assert [row["number"] for row in failed] == [2, 5, 8, 11]
+    assert {row["error_type"] for row in failed} == {"RuntimeError"}
+    assert failed[0]["error_message"] == "trial 2 was made to fail"
+    assert "failing_toy" in failed[0]["traceback"]
+    assert fakes.play(str(tmp_path), fakes.studies(), workload=fakes.toy).num_new == 0
+
+
+def test_a_study_can_be_extended_by_trials_and_seeds(tmp_path, uninterrupted):
+    uri = str(tmp_path)
+    short = {"search": {"trials": 6, "startup": 4, "seed": 0, "pruner": {"min_epochs": 1, "reduction": 3}}}
+    fakes.play(uri, fakes.studies(**short))
+    fakes.play(uri, fakes.studies())
+    search = [row for row in fakes.table(uri) if row["phase"] == "search"]
+    assert search == [row for row in uninterrupted if row["phase"] == "search"]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_killed_at_any_write_and_continued_equals_never_interrupted(tmp_path, monkeypatch, uninterrupted, after):
+    """Every write of the whole run is the last one once, and dies just before or just after it is whole."""
+    whole = Files.write
+    countdown = [0]
+
+    def mortal(self, path, data, **options):
+        countdown[0] -= 1
+        if countdown[0] == 0 and not after:
+            raise Killed
+        whole(self, path, data, **options)
+        if countdown[0] == 0:
+            raise Killed
+
+    monkeypatch.setattr(Files, "write", mortal)
+    num_kills = 0
+    for nth in range(2, 120, 3):
+        uri = str(tmp_path / str(nth))
+        countdown[0] = nth
+        try:
+            fakes.play(uri, fakes.studies())
+        except Killed:
+            num_kills += 1
+            countdown[0] = 0
+            fakes.play(uri, fakes.studies())
+        assert fakes.table(uri) == uninterrupted, nth
+    assert num_kills > 20
+
+
+def test_killed_again_and_again_with_several_slots_every_trial_is_finished_once(tmp_path, monkeypatch):
+    whole = Files.write
+    countdown = [7]
+
+    def mortal(self, path, data, **options):
+        countdown[0] -= 1
+        if countdown[0] == 0:
+            raise Killed
+        whole(self, path, data, **options)
+
+    monkeypatch.setattr(Files, "write", mortal)
+    for _ in range(200):
+        try:
+            campaign = fakes.play(str(tmp_path), fakes.studies(), slots=3)
+            break
+        except Killed:
+            countdown[0] = 7
+    rows = fakes.table(str(tmp_path))
+    assert campaign.done
+    assert len(rows) == len({row["trial_id"] for row in rows}) == 14
+    assert [row["number"] for row in rows if row["phase"] == "search"] == list(range(12))
+
+
+def test_the_sampler_of_a_study_without_history_draws_startup_trials_at_random(tmp_path):
+    """Against Optuna itself: suggestions are those of a study that asks a fresh sampler each time."""
+    from msa_models.seeding import derive
+
+    campaign = fakes.play(str(tmp_path), fakes.studies())
+    mine = campaign.studies[0]
+    reference = optuna.create_study(direction="minimize")
+    for trial in mine._optuna.get_trials():
+        seed = derive(0, "suggestion", trial.number) % 2**32
+        reference.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=4)
+        asked = reference.ask(dict(mine.study.distributions))
+        assert asked.params == trial.params
+        for epoch, value in trial.intermediate_values.items():
+            asked.report(value, epoch)
+        state = trial.state
+        reference.tell(asked, trial.value if state.name == "COMPLETE" else None, state=state)

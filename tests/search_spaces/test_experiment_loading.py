@@ -1,0 +1,206 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from search_spaces import loading
+from search_spaces.faults import ExperimentError, Fault, Places, did_you_mean
+from search_spaces.loading import find, load, names, titles
+
+GOOD = """\
+# Mine
+method: cpsl
+data: synthetic
+objective: {metric: valid/mae}
+config:
+  training:
+    epochs: 9
+    learning_rate: 1e-3
+space:
+  encoder.width: {choices: [32, 64]}
+  conflict_penalty.alpha:
+    low: 0
+    high: 1
+"""
+
+FAULTY = """\
+method: cpsl
+datta: 3
+data: {sorce: x, nonfinite: zeroo}
+objective: {metric: test/mae}
+config:
+  training: {epochs: 3}
+  training.epochs: 4
+  x: 1
+  x: 2
+space:
+  a:
+    low: 4
+    high: 2
+  b: {low: x}
+search:
+  pruner: {kind: ashaa}
+  trials: 0.5
+confirm: {seeds: !!set {}}
+"""
+
+
+def faults_of(name_or_path: str | Path, overrides: tuple[str, ...] = ()) -> list[str]:
+    with pytest.raises(ExperimentError) as raised:
+        load(name_or_path, overrides)
+    assert len(raised.value.faults) == len(str(raised.value).splitlines())
+    return str(raised.value).splitlines()
+
+
+@pytest.fixture
+def written(tmp_path: Path):
+    def write(text: str | bytes) -> Path:
+        path = tmp_path / "mine.yaml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return write
+
+
+def test_a_file_becomes_an_experiment_that_knows_where_everything_was_written(written) -> None:
+    path = written(GOOD)
+    loaded = load(path)
+    assert loaded.path == path
+    assert loaded.experiment.config == {"training.epochs": 9, "training.learning_rate": 0.001}
+    assert loaded.places.of("config.training.epochs") == f"{path}:7"
+    assert loaded.places.of("space.encoder.width.choices.1") == f"{path}:10"
+    assert loaded.places.of("space.conflict_penalty.alpha.high") == f"{path}:13"
+    assert loaded.places.of("config.training.batch_size") == f"{path}:6"
+    assert loaded.places.of("resources.cpu") == str(path)
+
+
+def test_every_fault_of_a_file_is_said_at_once_with_its_line(written) -> None:
+    path = written(FAULTY)
+    assert faults_of(path) == [
+        f"{path}:2: datta: no such field; known are method, data, modalities, objective, config, space, search, "
+        "confirm, resources. Did you mean 'data'?",
+        f"{path}:3: data.source: missing, expected a path, or `synthetic`",
+        f"{path}:3: data.nonfinite: 'zeroo' arrived, expected 'refuse' or 'zero'. Did you mean 'zero'?",
+        f"{path}:3: data.sorce: no such field; known are source, task, target, nonfinite, scale, options. "
+        "Did you mean 'source'?",
+        f"{path}:4: objective.metric: 'test/mae' arrived, expected 'valid/mae': the test split never selects anything",
+        f"{path}:6: config.training.epochs: given twice, nested and dotted; delete one of them",
+        f"{path}:9: config.x: given twice, first on line 8; delete one of them",
+        f"{path}:11: space.a: low 4.0 and high 2.0 arrived, expected low below high",
+        f"{path}:14: space.b.low: 'x' arrived, expected a number",
+        f"{path}:14: space.b.high: missing, expected a number",
+        f"{path}:16: search.pruner.kind: 'ashaa' arrived, expected 'asha' or 'none'. Did you mean 'asha'?",
+        f"{path}:17: search.trials: 0.5 arrived, expected a whole number of at least 1",
+        f"{path}:18: confirm.seeds: the tag 'tag:yaml.org,2002:set' arrived, expected plain values, lists and mappings",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "an empty file arrived, expected a mapping with `method`, `data` and `objective`"),
+        ("# nothing\n", "an empty file arrived, expected a mapping with `method`, `data` and `objective`"),
+        ("- a\n", "['a'] arrived, expected a mapping with `method`, `data` and `objective`"),
+        ("cpsl\n", "'cpsl' arrived, expected a mapping with `method`, `data` and `objective`"),
+        (b"method: \xff\n", "is not UTF-8 text: invalid start byte at byte 8"),
+        ("a:\n\tb: 1\n", "2: a tab arrived, expected spaces: YAML does not indent with tabs"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_one_clear_line(written, text: str | bytes, fault: str) -> None:
+    path = written(text)
+    (line,) = faults_of(path)
+    assert line == f"{path}:{fault}" if fault[0].isdigit() else f"{path}: {fault}"
+
+
+def test_a_byte_order_mark_is_no_fault(written) -> None:
+    assert load(written(b"\xef\xbb\xbf" + GOOD.encode())).experiment == load(written(GOOD)).experiment
+
+
+def test_overrides_have_their_own_place_and_come_last(written) -> None:
+    path = written(GOOD.replace("epochs: 9", "epochs: 9\n    epochs: 8"))
+    assert faults_of(path, ("search.trials=0", "objective.metric=test/mae", "nonsense")) == [
+        f"{path}:8: config.training.epochs: given twice, first on line 7; delete one of them",
+        "--set nonsense: expected path=value, such as training.epochs=9; null removes",
+        "--set objective.metric: 'test/mae' arrived, expected 'valid/mae': the test split never selects anything",
+        "--set search.trials: 0 arrived, expected a whole number of at least 1",
+    ]
+
+
+def test_a_shipped_experiment_is_found_by_its_name() -> None:
+    assert find("cpsl") == Path(loading.__file__).parent / "cpsl.yaml"
+    assert find("cpsl") in {find(name) for name in names()}
+
+
+def test_a_fault_in_a_shipped_experiment_is_placed_by_file_name_alone(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "mine.yaml").write_text(GOOD.replace("9", "x9").replace("cpsl", "[1]"))
+    monkeypatch.setattr(loading, "FOLDER", tmp_path)
+    assert faults_of("mine") == ["mine.yaml:2: method: [1] arrived, expected the name of a method"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("cpls", "cpls: no such experiment, .*shipped name, which are .*cpsl.*. Did you mean 'cpsl'?"),
+        ("sweeps/cpsl.yaml", "sweeps/cpsl.yaml: no such file, "),
+        ("nothing.yml", "nothing.yml: no such file, "),
+        ("", "no such experiment, "),
+        ("a\0b", r"a\\x00b: "),
+        ("x" * 5000, "xxx.*cannot be read: "),
+    ],
+)
+def test_what_is_not_there_is_answered_with_what_is(asked: str, expected: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ExperimentError, match=expected) as raised:
+        find(asked)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_folder_is_answered_with_the_files_in_it(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").touch()
+    (tmp_path / "a.yml").touch()
+    assert faults_of(tmp_path) == [f"{tmp_path}: a folder arrived, expected one YAML file; in it are a.yml, b.yaml"]
+
+
+def test_a_file_in_the_folder_is_shipped_and_its_first_comment_is_its_title(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "new.yaml").write_text("# yaml-language-server: $schema=x\n#\n# A new one\n# and more\n")
+    (tmp_path / "untitled.yaml").write_text("method: x\n")
+    (tmp_path / "notes.txt").write_text("# no\n")
+    monkeypatch.setattr(loading, "FOLDER", tmp_path)
+    assert titles() == {"new": "A new one", "untitled": ""}
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_shipped_experiment_loads_and_has_a_title(name: str) -> None:
+    assert load(name).experiment.method
+    assert titles()[name]
+
+
+def test_places_fall_back_to_what_is_inside_then_to_what_encloses() -> None:
+    places = Places(source="x.yaml", written={"a": "x.yaml:1", "a.b.c": "x.yaml:2", "ab": "x.yaml:3"})
+    found = [places.of(path) for path in ("a.b.c.d", "a.b", "a.x", "a", "ab.c", "b", "")]
+    assert found == ["x.yaml:2", "x.yaml:2", "x.yaml:1", "x.yaml:1", "x.yaml:3", "x.yaml", "x.yaml"]
+
+
+def test_a_fault_is_one_line_whatever_is_in_it() -> None:
+    assert str(Fault(place="a\nb.yaml:3", path="x\r", message="\x1b[2J")) == "a\\nb.yaml:3: x\\r: \\x1b[2J"
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("epocs", "epochs"), ("EPOCHS", "epochs"), ("weight", "loss.weight"), ("zzz", None), ("epochs", None), (7, None)],
+)
+def test_a_suggestion_is_the_nearest_word_or_the_only_path_that_ends_so(word: object, meant: str | None) -> None:
+    question = did_you_mean(word, ["epochs", "loss.weight", "alpha"])
+    assert question == (f". Did you mean {meant!r}?" if meant else "")
+
+
+def test_experiments_are_read_without_torch_ray_optuna_or_the_models() -> None:
+    code = """
+import sys
+from search_spaces.loading import load, names
+[load(name) for name in names()]
+print([name for name in ("torch", "ray", "optuna", "numpy", "msa_models", "orchestrator") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
