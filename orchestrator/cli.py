@@ -169,13 +169,14 @@ def data() -> None:
 @click.option("--task", type=click.Choice(["regression", "classification"]), default="regression", show_default=True)
 @click.option("--target", help="One emotion to tell from the rest.")
 @click.option("--nonfinite", type=click.Choice(["refuse", "zero"]), default="refuse", show_default=True)
-def data_describe(path: str, task: str, target: str | None, nonfinite: str) -> int:
+@click.option("--scale", type=click.Choice(["auto", "mosi", "sims"]), default="auto", show_default=True)
+def data_describe(path: str, **options: Any) -> int:
     """Splits, shapes, ranges, labels, what each modality can do on its own, and what to beware of."""
     from msa_models.data import load
     from msa_models.data.describe import describe as facts
     from orchestrator.findings.corpus import render
 
-    click.echo(render(facts(load(path, task=task, target=target, nonfinite=nonfinite))))
+    click.echo(render(facts(load(path, **options))))
     return DONE
 
 

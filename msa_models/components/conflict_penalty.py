@@ -49,7 +49,7 @@ class ConflictPenalty(GradientModulator):
         if len(forward.representations) == 1:
             return Modulation(gradients=total(gradients))
         magnitude = self._smoothed(parts, _task_side_rms(gradients))
-        others = 1.0 - torch.eye(len(magnitude), device=magnitude.device)
+        others = 1.0 - torch.eye(len(magnitude)).to(magnitude)
         limits = torch.finfo(magnitude.dtype)
         ratio = (magnitude / (others @ magnitude / others.sum(1)).clamp_min(limits.tiny)).clamp_max(limits.max)
         conflicts = ((magnitude.unsqueeze(1) > self.threshold * magnitude.unsqueeze(0)) * others).sum(1)

@@ -34,7 +34,7 @@ class Moments:
 
 
 def moments(values: np.ndarray, mask: np.ndarray | None = None) -> Moments:
-    """Over the samples of (N, d), or the real steps of (N, T, d) under `mask`; in two passes, so that nothing cancels."""
+    """Over the samples of (N, d), or the real steps of (N, T, d) under `mask`; two passes, so that nothing cancels."""
     width = values.shape[-1]
     count, total = 0, np.zeros(width)
     minimum, maximum = np.full(width, np.inf), np.full(width, -np.inf)

@@ -1,0 +1,153 @@
+"""Bad input: one clear line each, exit code 2, nothing written; light commands stay light."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.end_to_end.conftest import Msa
+
+HEAVY = ("torch", "ray", "transformers")
+
+
+def corpus(folder, name="corpus.pkl", **changes):
+    rng = np.random.default_rng(0)
+    raw = {}
+    for split, num in (("train", 8), ("valid", 4), ("test", 4)):
+        raw[split] = {
+            "text": rng.normal(size=(num, 3)).astype(np.float32),
+            "audio": rng.normal(size=(num, 2)).astype(np.float32),
+            "id": np.array([f"{split}{index}$_$0" for index in range(num)]),
+            "regression_labels": rng.normal(size=num).astype(np.float32),
+        } | changes.get(split, {})
+    (folder / name).write_bytes(pickle.dumps(raw))
+    return name
+
+
+class Hostile:
+    def __reduce__(self):
+        return (open, ("was_run", "w"))
+
+
+def hostile(folder):
+    (folder / "hostile.pkl").write_bytes(pickle.dumps({"train": Hostile()}))
+    return "hostile.pkl"
+
+
+def truncated(folder):
+    name = corpus(folder, "truncated.pkl")
+    (folder / name).write_bytes((folder / name).read_bytes()[:200])
+    return name
+
+
+def experiment(folder, text):
+    (folder / "mine.yaml").write_text(text)
+    return "mine.yaml"
+
+
+NAN = {"train": {"audio": np.full((8, 2), np.nan, np.float32)}}
+EMPTY = {"valid": {"text": np.zeros((0, 3)), "audio": np.zeros((0, 2)), "id": np.array([]), "regression_labels": np.zeros(0)}}
+
+BAD = {
+    "unknown experiment": (lambda _: ["cpls"], ["cpls", "Did you mean 'cpsl'"]),
+    "unknown method": (lambda _: ["cpsl", "--set", "method=cpl"], ["cpl", "cpsl"]),
+    "unknown parameter": (lambda _: ["cpsl", "--set", "training.learning_rat=0.1"], ["learning_rat", "Did you mean"]),
+    "unknown component": (lambda _: ["cpsl", "--set", "conflict_penalti=null"], ["conflict_penalti", "Did you mean"]),
+    "unknown modality": (lambda _: ["cpsl", "--set", "modalities=[text, adio]"], ["adio", "Did you mean 'audio'"]),
+    "unknown metric": (lambda _: ["cpsl", "--set", "objective.metric=valid/mea"], ["valid/mea", "Did you mean"]),
+    "a test metric": (lambda _: ["cpsl", "--set", "objective.metric=test/mae"], ["test/mae"]),
+    "low above high": (lambda _: ["cpsl", "--set", "space.encoder.dropout.low=0.9"], ["low", "high"]),
+    "a negative weight": (lambda _: ["cpsl", "--set", "statistical_loss.weight=-1"], ["statistical_loss.weight", "-1"]),
+    "a negative weight in the space": (
+        lambda _: ["cpsl", "--set", "space.statistical_loss.weight={low: -1, high: 1}"],
+        ["statistical_loss.weight", "-1"],
+    ),
+    "a missing corpus": (lambda _: ["cpsl", "--data", "nowhere.pkl"], ["nowhere.pkl"]),
+    "a truncated corpus": (lambda folder: ["cpsl", "--data", truncated(folder)], ["truncated.pkl"]),
+    "a hostile corpus": (lambda folder: ["cpsl", "--data", hostile(folder)], ["hostile.pkl", "open"]),
+    "NaN features": (lambda folder: ["cpsl", "--data", corpus(folder, **NAN)], ["audio", "train", "16", "nonfinite"]),
+    "an empty split": (lambda folder: ["cpsl", "--data", corpus(folder, **EMPTY)], ["valid"]),
+    "a folder as experiment": (lambda folder: [str(folder)], ["folder"]),
+    "broken YAML": (lambda folder: [experiment(folder, "method: [cpsl\n")], ["mine.yaml"]),
+    "no trials": (lambda _: ["cpsl", "--trials", "0"], ["--trials"]),
+    "an impossible storage": (lambda folder: ["cpsl", "--storage", corpus(folder)], ["corpus.pkl"]),
+    "a storage that is none": (lambda folder: [corpus(folder) and "cpsl", "--storage", "."], ["not empty"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_clear_line_exit_code_2_and_nothing_written(msa, name):
+    make, words = BAD[name]
+    arguments = make(msa.folder)
+    before = sorted(msa.folder.rglob("*"))
+    result = msa("sweep", *arguments)
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    message = result.stderr
+    assert "Traceback" not in message
+    for word in words:
+        assert word in message
+    if name != "no trials":  # click shows the usage as well
+        assert len(message.splitlines()) == 1
+    assert sorted(msa.folder.rglob("*")) == before
+
+
+def test_all_faults_of_a_file_are_reported_at_once_each_with_its_line(msa):
+    experiment(
+        msa.folder,
+        "method: cpsl\ndata: synthetic\nobjective: {metric: valid/mae}\n"
+        "search: {trails: 5}\nspace:\n  encoder.width: {low: 9, high: 3}\nconfim: {}\n",
+    )
+    result = msa("describe", "mine.yaml")
+    assert result.returncode == 2
+    places = [f"mine.yaml:{line}:" for line in (4, 6, 7)]
+    assert all(place in result.stderr for place in places), result.stderr
+
+
+def test_a_storage_with_another_experiment_is_refused_and_left_alone(msa):
+    from orchestrator.store import Store
+    from tests.orchestrator.run import fakes
+
+    Store.create(msa.folder / "taken", fakes.record(fakes.studies()))
+    before = (msa.folder / "taken" / "experiment.json").read_bytes()
+    result = msa("sweep", "cpsl", "--storage", "taken")
+    assert result.returncode == 2
+    assert "holds another experiment" in result.stderr
+    assert (msa.folder / "taken" / "experiment.json").read_bytes() == before
+    assert [path.name for path in (msa.folder / "taken").iterdir()] == ["experiment.json"]
+
+
+@pytest.mark.parametrize("command", ["status", "table", "resume"])
+def test_a_folder_without_a_storage_is_one_clear_line(msa, command):
+    result = msa(command, "nowhere")
+    assert result.returncode == 2
+    assert "nowhere" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["list"], ["describe", "cpsl"], ["sweep", "cpsl", "--dry-run"], ["data", "describe", "synthetic"]],
+    ids=" ".join,
+)
+def test_light_commands_import_neither_torch_nor_ray(tmp_path, arguments):
+    code = (
+        "import sys\nfrom orchestrator import cli\n"
+        "try:\n    cli.main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        f"heavy = [name for name in {HEAVY} if name in sys.modules]\nassert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in ("sweep", "describe", "resume", "status", "table", "list"))])
+def test_help_describes_every_command(msa, command):
+    result = Msa(msa.folder)(*command, "--help")
+    assert result.returncode == 0
+    assert "Usage: msa" in result.stdout or "Usage:" in result.stdout
+    if command:
+        assert "Examples:" in result.stdout
+        assert f"msa {command[0]}" in result.stdout

@@ -1,0 +1,136 @@
+"""Whole sweeps through the command line: real training, real Ray."""
+
+import json
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from orchestrator.store import Store
+from tests.end_to_end.conftest import SMALL, Msa, kill, wait_until
+from tests.orchestrator.run.fakes import table
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One sweep that nobody disturbs, one slot."""
+    msa = Msa(tmp_path_factory.mktemp("finished"))
+    return msa, msa(*msa.sweep_arguments("whole"))
+
+
+def everything(uri):
+    store = Store.open(uri)
+    return table(str(uri)), store.measurements().to_pydict(), store.predictions().to_pydict()
+
+
+def test_a_sweep_ends_with_tables_and_nothing_of_ray_on_the_screen(finished):
+    msa, result = finished
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("8/8 trials")
+    assert any("valid/mae" in line for line in lines)
+    assert lines[-1].startswith("results: whole")
+    for word in ("ray", "WARNING", "INFO", "raylet"):
+        assert word not in result.stdout
+    logs = list((msa.folder / "whole" / "logs").iterdir())
+    assert "ray" in logs[0].read_text().lower()
+
+
+def test_the_rows_have_config_seed_fingerprints_and_versions(finished):
+    rows = Store.open(finished[0].folder / "whole").trials().to_pylist()
+    assert len(rows) == 8
+    for row in rows:
+        assert json.loads(row["config"])["training"]["epochs"] == 9
+        assert row["seed"] == (0 if row["phase"] == "search" else row["number"] + 1)
+        assert len(row["data_fingerprint"]) == len(row["code_fingerprint"]) == 16
+        assert {"python", "torch", "ray", "optuna"} <= set(json.loads(row["versions"]))
+        assert row["attempts"] == 1
+        assert (row["test/mae"] is not None) == (row["state"] == "COMPLETE")
+
+
+def test_utilisation_is_recorded(finished):
+    run = Store.open(finished[0].folder / "whole").runs()[-1]
+    assert run["num_finished"] == 8
+    assert 0 < run["utilisation"] <= 1
+
+
+def test_resume_of_a_finished_storage_starts_nothing_and_says_so(finished):
+    msa, _ = finished
+    before = sorted(path.name for path in (msa.folder / "whole" / "logs").iterdir())
+    again = msa("resume", "whole")
+    assert again.returncode == 0
+    assert again.stdout.startswith("nothing to do: all 8 trials are finished")
+    assert sorted(path.name for path in (msa.folder / "whole" / "logs").iterdir()) == before
+
+
+def test_two_runs_with_one_slot_are_bitwise_equal(finished, msa):
+    assert msa(*msa.sweep_arguments("again")).returncode == 0
+    assert everything(msa.folder / "again") == everything(finished[0].folder / "whole")
+
+
+@pytest.mark.parametrize("num_finished", [1, 4, 7])
+def test_a_killed_driver_resumed_equals_one_never_killed(finished, msa, num_finished):
+    driver = msa.start(*msa.sweep_arguments("killed"))
+    trials = msa.folder / "killed" / "trials"
+    wait_until(lambda: trials.is_dir() and len(list(trials.glob("*.parquet"))) >= num_finished)
+    time.sleep(0.2)
+    kill(driver)
+    resumed = msa("resume", "killed")
+    assert resumed.returncode == 0, resumed.stderr
+    assert everything(msa.folder / "killed") == everything(finished[0].folder / "whole")
+
+
+def test_a_killed_worker_costs_no_trial(finished, msa):
+    driver = msa.start(*msa.sweep_arguments("worker"))
+    trials = msa.folder / "worker" / "trials"
+    wait_until(lambda: trials.is_dir() and len(list(trials.glob("*.parquet"))) >= 2)
+    workers = [
+        child for child in psutil.Process(driver.pid).children(recursive=True) if "Worker" in " ".join(child.cmdline())
+    ]
+    assert workers
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGKILL)
+    assert driver.wait(timeout=200) == 0
+    assert table(str(msa.folder / "worker")) == table(str(finished[0].folder / "whole"))
+
+
+def test_ctrl_c_exits_soon_with_the_command_to_go_on_and_loses_nothing(finished, msa):
+    driver = msa.start(*msa.sweep_arguments("stopped"))
+    trials = msa.folder / "stopped" / "trials"
+    wait_until(lambda: trials.is_dir() and len(list(trials.glob("*.parquet"))) >= 2)
+    asked = time.monotonic()
+    driver.send_signal(signal.SIGINT)
+    _, err = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert time.monotonic() - asked < 20
+    assert "go on with: msa resume stopped" in err
+    assert "Traceback" not in err
+    assert msa("resume", "stopped").returncode == 0
+    assert everything(msa.folder / "stopped") == everything(finished[0].folder / "whole")
+
+
+def test_a_second_driver_is_refused_with_who_and_since_when(msa):
+    driver = msa.start(*msa.sweep_arguments("held"))
+    wait_until(lambda: (msa.folder / "held" / "lease.json").exists())
+    second = msa("resume", "held")
+    kill(driver)
+    assert second.returncode == 2
+    assert f"pid {driver.pid}" in second.stderr
+    assert "since" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+
+
+def test_failed_trials_make_exit_code_1_and_keep_their_error(msa):
+    explosive = [*SMALL, "space.training.learning_rate=null", "training.learning_rate=1e30", "training.gradient_clip=null"]
+    result = msa(*msa.sweep_arguments("failing", explosive))
+    assert result.returncode == 1
+    rows = Store.open(msa.folder / "failing").trials().to_pylist()
+    assert {row["state"] for row in rows} == {"FAIL"}
+    assert {row["error_type"] for row in rows} == {"NonFiniteLoss"}
+    assert all("step" in row["error_message"] or "predictions" in row["error_message"] for row in rows)
+    assert len(rows) == 6

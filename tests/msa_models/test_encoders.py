@@ -1,0 +1,164 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from msa_models import encoders, seeding
+from msa_models.blueprint import EncoderConfig
+from msa_models.encoders import SequenceEncoder, UtteranceEncoder
+from msa_models.seams import Representation
+
+KINDS = ["transformer", "conv"]
+FEATURES, STEPS, WIDTH = 3, 6, 8
+LENGTHS = (6, 4, 2, 1)
+
+
+def made(kind: str, *, layers: int = 2, training: bool = False, dtype: torch.dtype = torch.float64) -> SequenceEncoder:
+    config: dict[str, Any] = {"kind": kind}
+    with seeding.scope(0, "encoder under test"):
+        encoder = encoders.encoder(
+            FEATURES, True, EncoderConfig(width=WIDTH, heads=2, layers=layers, dropout=0.0, **config)
+        )
+    assert isinstance(encoder, SequenceEncoder)
+    return encoder.to(dtype).train(training)
+
+
+def sequences(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs (B, T, d) of LENGTHS real steps, padded behind with 0."""
+    inputs = torch.from_numpy(np.random.default_rng(1).standard_normal((len(LENGTHS), STEPS, FEATURES))).to(dtype)
+    mask = torch.arange(STEPS) < torch.tensor(LENGTHS).unsqueeze(1)
+    return inputs * mask.unsqueeze(-1), mask
+
+
+def real_steps(representation: Representation) -> torch.Tensor:
+    assert representation.mask is not None
+    return representation.steps[representation.mask]
+
+
+@pytest.mark.parametrize(("front", "behind"), [(0, 3), (3, 0), (2, 5)])
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_padding_in_front_or_behind_changes_nothing(kind: str, training: bool, front: int, behind: int) -> None:
+    encoder = made(kind, training=training, dtype=torch.float32)
+    inputs, mask = sequences(torch.float32)
+    with torch.set_grad_enabled(training):
+        short = encoder(inputs, mask)
+        long = encoder(
+            torch.nn.functional.pad(inputs, (0, 0, front, behind)), torch.nn.functional.pad(mask, (front, behind))
+        )
+    torch.testing.assert_close(long.pooled, short.pooled, atol=1e-6, rtol=0)
+    torch.testing.assert_close(real_steps(long), real_steps(short), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_padded_steps_contain_never_leaks(kind: str, training: bool) -> None:
+    encoder = made(kind, training=training)
+    inputs, mask = sequences()
+    dirty = torch.where(mask.unsqueeze(-1), inputs, torch.tensor(1e3, dtype=inputs.dtype))
+    with torch.set_grad_enabled(training):
+        clean, polluted = encoder(inputs, mask), encoder(dirty, mask)
+    torch.testing.assert_close(polluted.pooled, clean.pooled, atol=1e-12, rtol=0)
+    torch.testing.assert_close(real_steps(polluted), real_steps(clean), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_padded_steps_get_no_gradient(kind: str) -> None:
+    inputs, mask = sequences()
+    inputs.requires_grad_()
+    representation = made(kind)(inputs, mask)
+    (representation.pooled.square().sum() + real_steps(representation).square().sum()).backward()
+    assert inputs.grad is not None
+    assert not inputs.grad[~mask].any()
+    assert inputs.grad[mask].abs().amin() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_summary_of_a_single_real_step_is_that_step(kind: str) -> None:
+    inputs, mask = sequences()
+    representation = made(kind)(inputs, mask)
+    assert LENGTHS[-1] == 1
+    torch.testing.assert_close(representation.pooled[-1], representation.steps[-1, 0], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_summary_is_the_attention_weighted_mean_of_the_real_steps(kind: str) -> None:
+    encoder = made(kind)
+    inputs, mask = sequences()
+    representation = encoder(inputs, mask)
+    steps = representation.steps.detach().numpy()
+    weight, bias = encoder.score.weight.detach().numpy()[0], encoder.score.bias.item()
+    for sample, length in enumerate(LENGTHS):
+        scores = [math.exp(steps[sample, step] @ weight + bias) for step in range(length)]
+        expected = sum(score * steps[sample, step] for step, score in enumerate(scores)) / sum(scores)
+        np.testing.assert_allclose(representation.pooled[sample].detach().numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_order_of_the_steps_matters(kind: str) -> None:
+    encoder = made(kind)
+    inputs, mask = sequences()
+    reversed_first = encoder(inputs[:1].flip(1), mask[:1])
+    assert (reversed_first.pooled - encoder(inputs[:1], mask[:1]).pooled).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gap_inside_a_sequence_keeps_the_steps_behind_it_in_their_place(kind: str) -> None:
+    encoder = made(kind)
+    inputs, _ = sequences()
+    gap, none = torch.ones(1, STEPS, dtype=torch.bool), torch.ones(1, STEPS - 1, dtype=torch.bool)
+    gap[0, 2] = False
+    closed = torch.cat([inputs[:1, :2], inputs[:1, 3:]], dim=1)
+    assert (encoder(inputs[:1], gap).pooled - encoder(closed, none).pooled).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sample_does_not_depend_on_the_others_in_its_batch(kind: str) -> None:
+    encoder = made(kind)
+    inputs, mask = sequences()
+    together = encoder(inputs, mask)
+    for sample in range(len(LENGTHS)):
+        alone = encoder(inputs[sample : sample + 1], mask[sample : sample + 1])
+        torch.testing.assert_close(alone.pooled[0], together.pooled[sample], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("width", [8, 7])
+def test_positions_are_the_sinusoids_of_the_paper_counted_from_the_first_real_step(width: int) -> None:
+    mask = torch.tensor([[True, True, True, False], [False, True, True, True]])
+    table = encoders._positions(mask, width)
+    assert table.shape == (2, 4, width)
+    for sample, first in enumerate((0, 1)):
+        for step in range(first, 4):
+            for column in range(width):
+                angle = (step - first) / 10_000 ** (2 * (column // 2) / width)
+                expected = math.sin(angle) if column % 2 == 0 else math.cos(angle)
+                assert table[sample, step, column].item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_an_utterance_vector_becomes_one_summary_without_steps(layers: int) -> None:
+    encoder = encoders.encoder(FEATURES, False, EncoderConfig(width=WIDTH, layers=layers)).eval()
+    assert isinstance(encoder, UtteranceEncoder)
+    representation = encoder(torch.randn(5, FEATURES), None)
+    assert representation.hidden.shape == (5, 1, WIDTH)
+    assert representation.mask is None
+    assert torch.equal(representation.steps, representation.hidden)
+    assert sum(isinstance(module, torch.nn.GELU) for module in encoder.modules()) == layers
+
+
+@pytest.mark.parametrize("sequence", [True, False])
+def test_input_dropout_drops_inputs_in_training_only(sequence: bool) -> None:
+    encoder = encoders.encoder(FEATURES, sequence, EncoderConfig(width=WIDTH, heads=2, dropout=0.0, input_dropout=0.5))
+    inputs, mask = sequences(torch.float32)
+    arguments = (inputs, mask) if sequence else (inputs[:, 0], None)
+    first, second = (encoder.train()(*arguments).hidden for _ in range(2))
+    assert not torch.equal(first, second)
+    first, second = (encoder.eval()(*arguments).hidden for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_a_width_that_is_no_multiple_of_the_heads_is_refused_with_both_numbers() -> None:
+    with pytest.raises(ValueError, match=r"encoder\.width 10 is not a multiple of encoder\.heads 4; change one"):
+        EncoderConfig(width=10, heads=4)
