@@ -40,7 +40,7 @@ class SequenceEncoder(nn.Module):
         mixer = _Transformer if config.kind == "transformer" else _Convolutions
         self.mix = mixer(config)
         self.norm = nn.LayerNorm(config.width)
-        self.score = nn.Linear(config.width, 1)
+        self.score = nn.Linear(config.width, 1, bias=False)
 
     def forward(self, inputs: torch.Tensor, mask: torch.Tensor | None) -> Representation:
         assert mask is not None, "sequences come with masks"

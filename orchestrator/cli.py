@@ -122,7 +122,8 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
 
 
 @msa.command(
-    cls=Examples, examples="msa table runs/mosi\nmsa table runs/mosi --top 3 --format latex\nmsa table runs/mosi --format csv"
+    cls=Examples,
+    examples="msa table runs/mosi\nmsa table runs/mosi --top 3 --format latex\nmsa table runs/mosi --format csv",
 )
 @click.argument("storage")
 @click.option("--format", "layout", type=click.Choice(FORMATS), default="plain", show_default=True)
@@ -195,8 +196,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        _say(f"error: {error}" if isinstance(error, ValueError) else f"error: {type(error).__name__}: {error}")
         code = BAD_INPUT if isinstance(error, ValueError) else FAILED
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        _say(f"error: {kind}{error}")
     sys.exit(code)
 
 
@@ -236,11 +238,16 @@ def _describe(prepared: Prepared) -> int:
 
 
 def _run(prepared: Prepared, storage: str, address: str | None) -> int:
+    from orchestrator.run.driver import RunStopped
     from orchestrator.run.launch import sweep as run_sweep
     from orchestrator.store import Store
 
     _warn(prepared)
-    finished = run_sweep(prepared, storage, address=address)
+    try:
+        finished = run_sweep(prepared, storage, address=address)
+    except RunStopped as error:
+        _say(f"error: {error}; go on with: msa resume {storage}")
+        return FAILED
     if finished.interrupted:
         _say(f"interrupted after {finished.num_new} trials; go on with: msa resume {storage}")
         return INTERRUPTED

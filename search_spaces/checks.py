@@ -9,7 +9,9 @@ from typing import Any
 from search_spaces.dotted import flatten
 from search_spaces.faults import listed, show
 
+MAX_SEED = 2**32 - 1
 MAX_SEEDS = 1_000
+NUM_SEEDS = 5  # unless an experiment says otherwise
 
 
 def from_source(data: Any) -> Any:
@@ -97,6 +99,22 @@ def counted(seeds: Any) -> Any:
     if isinstance(seeds, int) and not isinstance(seeds, bool) and 0 <= seeds <= MAX_SEEDS:
         return tuple(range(1, seeds + 1))
     return as_tuple(seeds)
+
+
+def with_seeds_counted(experiment: dict[str, Any]) -> dict[str, Any]:
+    """The data of an experiment in which a number of confirm seeds counts on from the search's seed.
+
+    So a configuration is never confirmed on the seed it was selected by.
+    """
+    search, confirm = experiment.get("search", {}), experiment.get("confirm", {})
+    if not isinstance(search, dict) or not isinstance(confirm, dict):
+        return experiment
+    first, number = search.get("seed", 0), confirm.get("seeds", NUM_SEEDS)
+    if type(first) is not int or type(number) is not int:
+        return experiment
+    if first < 0 or first + number > MAX_SEED or not 0 <= number <= MAX_SEEDS:
+        return experiment  # a fault, reported by the field that has it
+    return {**experiment, "confirm": {**confirm, "seeds": list(range(first + 1, first + 1 + number))}}
 
 
 def as_tuple(items: Any) -> Any:

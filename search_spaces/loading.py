@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from search_spaces import checks
 from search_spaces.document import parse
 from search_spaces.dotted import flatten
 from search_spaces.faults import ExperimentError, Fault, Places, did_you_mean, listed, show
@@ -85,7 +86,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
 def validate(data: dict[str, Any]) -> Experiment:
     """Plain data as an experiment. Raises ExperimentError with every fault, without places."""
     try:
-        return Experiment.model_validate_json(json.dumps(data), strict=True)
+        return Experiment.model_validate_json(json.dumps(checks.with_seeds_counted(data)), strict=True)
     except ValidationError as error:
         raise ExperimentError(faults_of(error)) from None
 

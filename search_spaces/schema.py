@@ -20,8 +20,7 @@ from pydantic import (
 from search_spaces import checks
 from search_spaces.expectation import Expects
 
-MAX_SEED = 2**32 - 1
-Seed = Annotated[int, Ge(0), Le(MAX_SEED)]
+Seed = Annotated[int, Ge(0), Le(checks.MAX_SEED)]
 Scalar = Annotated[Any, WithJsonSchema({"type": ["number", "string", "boolean", "null"]})]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -146,8 +145,13 @@ class Confirm(Part):
         ),
         AfterValidator(checks.distinct),
         Field(json_schema_extra={"uniqueItems": True}),
-        Expects(f"a number of seeds from 0 to {checks.MAX_SEEDS}, or a list of different seeds from 0 to {MAX_SEED}"),
-    ] = Field(default=tuple(range(1, 6)), description="How many seeds (5 means 1, 2, 3, 4, 5), or a list of seeds.")
+        Expects(
+            f"a number of seeds from 0 to {checks.MAX_SEEDS}, or a list of different seeds from 0 to {checks.MAX_SEED}"
+        ),
+    ] = Field(
+        default=tuple(range(1, 1 + checks.NUM_SEEDS)),
+        description="How many seeds, counted on from the search's (after seed 0, 5 means 1 to 5), or a list.",
+    )
 
 
 class Resources(Part):

@@ -68,8 +68,8 @@ class ConflictPenalty(GradientModulator):
 
     def _smoothed(self, parts: nn.Module, magnitude: torch.Tensor) -> torch.Tensor:
         average, steps = parts.get_buffer("magnitude"), parts.get_buffer("steps")
-        decay = self.ema * (steps > 0)  # the first step initialises
-        average.copy_(decay * average + (1.0 - decay) * magnitude)
+        smoothed = self.ema * average + (1.0 - self.ema) * magnitude
+        average.copy_(torch.where(steps > 0, smoothed, magnitude))  # the first step initialises
         steps.add_(1.0)
         return average.clone()
 

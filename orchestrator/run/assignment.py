@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Assignment:
     params: dict[str, Any]
     config: dict[str, Any]
     metric: str  # valid/...
-    direction: str
+    direction: Literal["minimize", "maximize"]
     rungs: tuple[int, ...]  # epochs at which the driver may prune; none for confirm trials
 
     def to_json(self) -> str:

@@ -43,11 +43,10 @@ def cluster(address: str | None) -> Iterator[None]:
         yield
         return
     try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            **({} if address else {"include_dashboard": False}),
-        )
+        if address:
+            ray.init(address=address, log_to_driver=False)
+        else:
+            ray.init(address="local", log_to_driver=False, include_dashboard=False)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = f"reach the Ray cluster at {address}" if address else "start Ray on this machine"
         raise ClusterError(f"cannot {where}: {' '.join(str(error).split())}") from error

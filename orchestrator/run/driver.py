@@ -24,6 +24,11 @@ from orchestrator.store import Lease, StorageError, Store
 TRAIN = "orchestrator.run.workload:train"  # a name, because importing it imports torch, which only workers need
 WORKER_RETRIES = 2  # of one trial, after its worker process or node was lost
 
+
+class RunStopped(RuntimeError):
+    """A run that could not go on; what is finished is on file, and resuming goes on with the rest."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finished:
     """How a run ended; `states` counts all trials of the storage."""
@@ -47,7 +52,7 @@ def run(
     """Train what is planned and not finished; where that is nothing, nothing is started.
 
     The first Ctrl-C (or SIGTERM) lets running steps end, their checkpoints are on file, and returns `interrupted`; the
-    second raises KeyboardInterrupt. Raises ClusterError and StorageError.
+    second raises KeyboardInterrupt. Raises ClusterError before anything is started, RunStopped after.
     """
     campaign = Campaign(store, studies, provenance())
     if not campaign.done:
@@ -104,10 +109,16 @@ def _tune(
         )
         try:
             tuner.fit()
-        finally:
-            record.write(campaign.num_new)
-            if conduct.error is not None:
-                raise conduct.error from None
+        except Exception as error:
+            if conduct.error is None:
+                raise RunStopped(f"Ray ended the run ({_last_line(error)}); {store.files.uri}/logs has more") from error
+        if conduct.error is not None:
+            raise RunStopped(str(conduct.error)) from conduct.error
+        record.write(campaign.num_new)
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 @contextmanager

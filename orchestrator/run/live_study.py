@@ -1,7 +1,7 @@
 """One study being run: which trial comes next, what the sampler is told, who is pruned.
 
-Everything here follows from the study and its finished trials, so a study rebuilt from the files goes on exactly as one that
-was never interrupted. Every suggestion is drawn by a fresh sampler seeded by (study seed, trial number).
+Everything here follows from the study and its finished trials, so a study rebuilt from the files goes on exactly as one
+that was never interrupted. Every suggestion is drawn by a fresh sampler seeded by (study seed, trial number).
 """
 
 import json

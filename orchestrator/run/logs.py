@@ -19,8 +19,8 @@ from orchestrator.store import Files
 def captured(files: Files) -> Iterator[TextIO]:
     """Point the process's stdout and stderr at `logs/<started>.log` of the storage; yields the terminal's stdout.
 
-    The redirection is one of file descriptors: native code and the processes that Ray starts are captured too. On storages
-    that are no local folder the log is uploaded at the end.
+    The redirection is one of file descriptors: native code and the processes that Ray starts are captured too. On
+    storages that are no local folder the log is uploaded at the end.
     """
     name = f"logs/{datetime.now(UTC).strftime('%Y%m%dT%H%M%S.%fZ')}.log"
     with TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The live display of a run: one bar and one line of counts; nothing but a line now and then where there is no terminal."""
+"""The live display of a run: one bar and one line of counts; a line now and then where there is no terminal."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """ASHA's decision at a rung, as a pure function of the values seen there (Li et al. 2018, arXiv:1810.05934).
 
-The stopping form, as in Ray Tune's own scheduler: a trial goes on when it is among the best 1/reduction of those that reached
-the rung before it. Ours is written out because the decision must be the same after a replay from the files: no bracket is
-drawn from a global generator, and a trial that reports a rung twice (before and after an interruption) is not counted twice.
+The stopping form, as in Ray Tune's own scheduler: a trial goes on when it is among the best 1/reduction of those that
+reached the rung before it. Ours is written out because the decision must be the same after a replay from the files: no
+bracket is drawn from a global generator, and a trial that reports a rung twice (before and after an interruption) is
+not counted twice.
 """
 
 from collections import defaultdict

@@ -15,8 +15,8 @@ EVERY_S = 10.0
 class RunRecord:
     """`runs/<started>.json`, written anew every few seconds, so that a driver that is killed leaves one too.
 
-    Utilisation is the share of the slots' wall time spent inside training and evaluation. A slot's clock starts with the
-    first stretch of the worker that fills it first, so start-up is left out, and everything after it counts: gaps
+    Utilisation is the share of the slots' wall time spent inside training and evaluation. A slot's clock starts with
+    the first stretch of the worker that fills it first, so start-up is left out, and everything after it counts: gaps
     between trials, checkpoints, workers that are replaced, slots that idle at the end.
     """
 

@@ -1,7 +1,7 @@
 """One assignment being trained in a worker process, stretch by stretch; knows nothing of Ray.
 
-Whatever a trial raises becomes a failure in its report. Every trial starts by looking for its newest whole checkpoint, so
-a lost worker, a killed driver and a restarted cluster are all the same to it.
+Whatever a trial raises becomes a failure in its report. Every trial starts by looking for its newest whole checkpoint,
+so a lost worker, a killed driver and a restarted cluster are all the same to it.
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ class Trainee:
             end = Failure(error_type=type(error).__name__, message=str(error), traceback=traceback.format_exc())
         measurements = self._run.measurements if self._run else []
         new, self._num_reported = measurements[self._num_reported :], len(measurements)
-        return Report(
-            measurements=new, host=platform.node(), pid=os.getpid(), started=started, busy_s=busy_s, end=end
-        )
+        return Report(measurements=new, host=platform.node(), pid=os.getpid(), started=started, busy_s=busy_s, end=end)
 
     def _train(self, clock: float) -> Run:
         rungs = self._assignment.rungs

@@ -1,4 +1,5 @@
-"""Our searcher, scheduler and stopper in Ray Tune's clothes: each passes on to the campaign and adds nothing of its own.
+"""Our searcher, scheduler and stopper in Ray Tune's clothes: each passes on to the campaign and adds nothing of its
+own.
 
 An error in here would be swallowed or dressed up by Tune; it is kept, the run is stopped, and the driver raises it.
 """

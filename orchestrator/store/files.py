@@ -2,7 +2,8 @@
 
 On a local (or NFS) folder a write goes to a dot-prefixed temporary name in the same folder and is then renamed over the
 target; the temporary name ends in `.tmp`, so that `trials/*.parquet` matches it in no reader. On an object store an
-object appears when its upload is complete, so that one output stream is enough.
+object appears when its upload is complete, so that one output stream is enough. A filesystem that shows
+files while they are being written (HDFS) gives no such promise.
 """
 
 from __future__ import annotations
@@ -180,7 +181,7 @@ def _open_new(path: str) -> BinaryIO:
 def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     """The filesystem and the path in it; a small S3 object goes up in one PUT where this pyarrow knows how.
 
-    Otherwise it starts a multipart upload for each, which costs two more requests and which a killed writer leaves there.
+    Otherwise it starts a multipart upload for each: two more requests, and a rest that a killed writer leaves there.
     """
     if uri.startswith("s3://"):
         with contextlib.suppress(pa.ArrowInvalid):  # "unexpected query parameter", before pyarrow 21

@@ -1,8 +1,8 @@
 """Trials per second when a trial costs nothing: the ceiling that suggesting, recording and Ray put on short trials.
 
-The peer is Ray Tune itself with the same class Trainable interface, actors reused, random search and no files at all; both
-run one after the other on two slots in one process. Start-up is left out: the clock runs between the first and the last
-report.
+The peer is Ray Tune itself with the same class Trainable interface, actors reused, random search and no files at all;
+both run one after the other on two slots in one process. Start-up is left out: the clock runs between the first and the
+last report.
 """
 
 import os

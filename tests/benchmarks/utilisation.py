@@ -13,7 +13,7 @@ from orchestrator.store import Store
 from search_spaces.loading import load
 
 OVERRIDES = (
-    "data.options={num_train: 1209, num_valid: 238, num_test: 752, layout: utterances, text_width: 384, audio_width: 73}",
+    "data.options={num_train: 1209, num_valid: 238, layout: utterances, text_width: 384, audio_width: 73}",
     "space.encoder.width=null",
     "training.epochs=15",
     "search.pruner.min_epochs=5",

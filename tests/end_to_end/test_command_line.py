@@ -12,7 +12,7 @@ from tests.end_to_end.conftest import Msa
 HEAVY = ("torch", "ray", "transformers")
 
 
-def corpus(folder, name="corpus.pkl", **changes):
+def corpus(folder, name="corpus.pkl", changes=None):
     rng = np.random.default_rng(0)
     raw = {}
     for split, num in (("train", 8), ("valid", 4), ("test", 4)):
@@ -21,7 +21,7 @@ def corpus(folder, name="corpus.pkl", **changes):
             "audio": rng.normal(size=(num, 2)).astype(np.float32),
             "id": np.array([f"{split}{index}$_$0" for index in range(num)]),
             "regression_labels": rng.normal(size=num).astype(np.float32),
-        } | changes.get(split, {})
+        } | (changes or {}).get(split, {})
     (folder / name).write_bytes(pickle.dumps(raw))
     return name
 
@@ -48,7 +48,9 @@ def experiment(folder, text):
 
 
 NAN = {"train": {"audio": np.full((8, 2), np.nan, np.float32)}}
-EMPTY = {"valid": {"text": np.zeros((0, 3)), "audio": np.zeros((0, 2)), "id": np.array([]), "regression_labels": np.zeros(0)}}
+EMPTY = {
+    "valid": {"text": np.zeros((0, 3)), "audio": np.zeros((0, 2)), "id": np.array([]), "regression_labels": np.zeros(0)}
+}
 
 BAD = {
     "unknown experiment": (lambda _: ["cpls"], ["cpls", "Did you mean 'cpsl'"]),
@@ -67,8 +69,8 @@ BAD = {
     "a missing corpus": (lambda _: ["cpsl", "--data", "nowhere.pkl"], ["nowhere.pkl"]),
     "a truncated corpus": (lambda folder: ["cpsl", "--data", truncated(folder)], ["truncated.pkl"]),
     "a hostile corpus": (lambda folder: ["cpsl", "--data", hostile(folder)], ["hostile.pkl", "open"]),
-    "NaN features": (lambda folder: ["cpsl", "--data", corpus(folder, **NAN)], ["audio", "train", "16", "nonfinite"]),
-    "an empty split": (lambda folder: ["cpsl", "--data", corpus(folder, **EMPTY)], ["valid"]),
+    "NaN features": (lambda folder: ["cpsl", "--data", corpus(folder, changes=NAN)], ["audio", "train", "16", "nonfinite"]),
+    "an empty split": (lambda folder: ["cpsl", "--data", corpus(folder, changes=EMPTY)], ["valid"]),
     "a folder as experiment": (lambda folder: [str(folder)], ["folder"]),
     "broken YAML": (lambda folder: [experiment(folder, "method: [cpsl\n")], ["mine.yaml"]),
     "no trials": (lambda _: ["cpsl", "--trials", "0"], ["--trials"]),
@@ -138,12 +140,16 @@ def test_light_commands_import_neither_torch_nor_ray(tmp_path, arguments):
         "try:\n    cli.main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         f"heavy = [name for name in {HEAVY} if name in sys.modules]\nassert not heavy, heavy\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in ("sweep", "describe", "resume", "status", "table", "list"))])
+@pytest.mark.parametrize(
+    "command", [[], *([name] for name in ("sweep", "describe", "resume", "status", "table", "list"))]
+)
 def test_help_describes_every_command(msa, command):
     result = Msa(msa.folder)(*command, "--help")
     assert result.returncode == 0

@@ -89,9 +89,9 @@ def test_the_summary_is_the_attention_weighted_mean_of_the_real_steps(kind: str)
     inputs, mask = sequences()
     representation = encoder(inputs, mask)
     steps = representation.steps.detach().numpy()
-    weight, bias = encoder.score.weight.detach().numpy()[0], encoder.score.bias.item()
+    weight = encoder.score.weight.detach().numpy()[0]
     for sample, length in enumerate(LENGTHS):
-        scores = [math.exp(steps[sample, step] @ weight + bias) for step in range(length)]
+        scores = [math.exp(steps[sample, step] @ weight) for step in range(length)]
         expected = sum(score * steps[sample, step] for step, score in enumerate(scores)) / sum(scores)
         np.testing.assert_allclose(representation.pooled[sample].detach().numpy(), expected, atol=1e-12)
 

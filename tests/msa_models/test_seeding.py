@@ -60,5 +60,5 @@ def test_a_scope_that_is_left_by_an_error_still_restores_the_draws_outside() -> 
     expected = torch.rand(4)
     torch.manual_seed(7)
     with pytest.raises(RuntimeError, match="negative dimension"), seeding.scope(0, "anything"):
-        torch.rand(3) @ torch.rand(-1)
+        torch.rand(3).add_(torch.rand(-1))
     assert torch.equal(torch.rand(4), expected)

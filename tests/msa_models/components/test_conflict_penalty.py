@@ -33,7 +33,15 @@ class ByTheBook:
     """Section 1 of methods.md in float64 NumPy, one modality at a time."""
 
     def __init__(self, **settings: Any) -> None:
-        self.settings = {"threshold": 2.0, "alpha": 0.3, "rho": 0.7, "floor": 0.1, "start": 0.0, "stop": 0.5, "ema": 0.9}
+        self.settings = {
+            "threshold": 2.0,
+            "alpha": 0.3,
+            "rho": 0.7,
+            "floor": 0.1,
+            "start": 0.0,
+            "stop": 0.5,
+            "ema": 0.9,
+        }
         self.settings |= settings
         self.smoothed: dict[str, float] = {}
 
@@ -55,7 +63,7 @@ class ByTheBook:
             ratio = self.smoothed[modality] / np.mean(others)
             conflicts = sum(self.smoothed[modality] > s["threshold"] * other for other in others)
             modulation = 1 - math.tanh(alpha * max(ratio - 1, 0))
-            log["ratio"][modality], log["conflicts"][modality] = ratio, conflicts
+            log["ratio"][modality], log["conflicts"][modality] = float(ratio), conflicts
             log["factor"][modality] = max(modulation * s["rho"] ** conflicts, s["floor"])
         return log
 

@@ -42,7 +42,7 @@ def test_a_study_s_id_says_what_it_is_and_is_safe_as_a_file_name(study_of, corpu
 def test_a_study_can_be_extended_without_becoming_another(study_of) -> None:
     extended = study_of(search={"trials": 500, "seed": 1}, confirm={"seeds": 9}, resources={"cpu": 4})
     assert extended.study_id == study_of().study_id
-    assert (extended.search.trials, extended.confirm_seeds) == (500, tuple(range(1, 10)))
+    assert (extended.search.trials, extended.confirm_seeds) == (500, tuple(range(2, 11)))
 
 
 def test_writing_down_a_default_or_a_whole_number_does_not_make_another_study(study_of) -> None:

@@ -92,7 +92,11 @@ def corpus() -> Corpus:
         ids=np.array([f"v{index}$_$0" for index in range(NUM_TEST)]),
     )
     return Corpus(
-        name="nothing", task="regression", scale="mosi", classes=(), splits=dict.fromkeys(("train", "valid", "test"), split)
+        name="nothing",
+        task="regression",
+        scale="mosi",
+        classes=(),
+        splits=dict.fromkeys(("train", "valid", "test"), split),
     )
 
 

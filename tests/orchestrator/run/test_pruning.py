@@ -50,4 +50,6 @@ def test_a_trial_that_reports_a_rung_twice_counts_once():
         once.prune(number, 1, value)
         twice.prune(number, 1, value)
         twice.prune(number, 1, value)
-    assert [once.prune(9, 1, value) for value in (0.5, 1.5, 2.2)] == [twice.prune(9, 1, value) for value in (0.5, 1.5, 2.2)]
+    assert [once.prune(9, 1, value) for value in (0.5, 1.5, 2.2)] == [
+        twice.prune(9, 1, value) for value in (0.5, 1.5, 2.2)
+    ]

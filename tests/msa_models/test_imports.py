@@ -1,0 +1,50 @@
+"""What importing model code loads, each in a process of its own."""
+
+import subprocess
+import sys
+
+LIGHT = """
+import pkgutil, sys
+import msa_models.components, msa_models.methods
+from importlib import import_module
+from msa_models import batch, blueprint, lazy, seams, seeding
+found = []
+for package in (msa_models.components, msa_models.methods):
+    for module in pkgutil.iter_modules(package.__path__):
+        found.append(module.name)
+        loaded = import_module(f"{package.__name__}.{module.name}")
+        if package is msa_models.methods:
+            loaded.build(loaded.Config())
+assert {"cpsl", "conflict_penalty"} <= set(found), found
+seeding.generator(seeding.derive(0, "order", 1))
+print([name for name in ("torch", "safetensors", "ray", "optuna", "pyarrow", "pydantic") if name in sys.modules])
+assert lazy.torch.zeros(2).sum().item() == 0 and lazy.nn.Linear and lazy.functional.gelu
+print("torch" in sys.modules)
+"""
+
+EVERYTHING = """
+import pkgutil, sys
+import msa_models
+from importlib import import_module
+names = [module.name for module in pkgutil.walk_packages(msa_models.__path__, "msa_models.")]
+assert {"msa_models.training", "msa_models.methods.cpsl", "msa_models.data.loading"} <= set(names), names
+for name in names:
+    import_module(name)
+assert "torch" in sys.modules
+foreign = ("ray", "optuna", "pyarrow", "pydantic", "pandas", "click", "yaml", "orchestrator", "search_spaces")
+print([name for name in foreign if name in sys.modules])
+"""
+
+
+def printed(code: str) -> str:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_components_and_methods_are_described_and_built_without_torch_which_comes_at_its_first_use() -> None:
+    assert printed(LIGHT) == "[]\nTrue\n"
+
+
+def test_model_code_knows_nothing_of_sweeps_files_or_clusters() -> None:
+    assert printed(EVERYTHING) == "[]\n"

@@ -1,0 +1,59 @@
+"""What is planted in the synthetic corpus is learned; and a GPU learns what a CPU learns."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from msa_models import data
+from msa_models.data.corpus import Corpus
+from msa_models.methods import cpsl
+from msa_models.training import Training
+
+MakeConfig = Callable[..., cpsl.Config]
+
+
+def corpus_of(layout: str) -> Corpus:
+    return data.load("synthetic", options={"layout": layout, "num_train": 300, "steps": 6}).standardised()
+
+
+def best_mae(corpus: Corpus, config: cpsl.Config) -> float:
+    training = Training(cpsl.build(config), corpus, seed=0)
+    list(training)
+    return training.result().value
+
+
+def constant_mae(corpus: Corpus) -> float:
+    """The mean absolute error of the best constant predictor, which is the median."""
+    targets = corpus.splits["valid"].targets
+    return float(np.abs(targets - np.median(targets)).mean())
+
+
+@pytest.mark.parametrize("layout", ["sequences", "utterances"])
+def test_training_beats_the_best_constant_and_text_alone_beats_vision_alone(
+    make_config: MakeConfig, layout: str
+) -> None:
+    corpus = corpus_of(layout)
+    config = make_config(training={"epochs": 6, "batch_size": 32, "learning_rate": 5e-3}, encoder={"width": 16})
+    constant = constant_mae(corpus)
+    whole, text, vision = (
+        best_mae(corpus.select(modalities), config) for modalities in (corpus.modalities, ["text"], ["vision"])
+    )
+    assert whole < 0.75 * constant
+    assert text < 0.85 * vision
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("layout", ["sequences", "utterances"])
+def test_a_gpu_learns_the_curve_of_a_cpu(make_config: MakeConfig, layout: str) -> None:
+    corpus = corpus_of(layout)
+    config = make_config(training={"epochs": 4, "learning_rate": 5e-3}, encoder={"width": 16, "dropout": 0.0})
+    curves = {}
+    for device in ("cpu", "cuda"):
+        training = Training(cpsl.build(config), corpus, seed=0, device=device)
+        training.train_epoch()
+        training.restore(training.snapshot())
+        curves[device] = [training.measurements[0]["valid/mae"], *(each["valid/mae"] for each in training)]
+        assert training.result().predictions.dtype == np.float32
+    np.testing.assert_allclose(curves["cuda"], curves["cpu"], rtol=0.05)
