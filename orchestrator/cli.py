@@ -123,17 +123,21 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
 
 @msa.command(
     cls=Examples,
-    examples="msa table runs/mosi\nmsa table runs/mosi --top 3 --format latex\nmsa table runs/mosi --format csv",
+    examples="msa table runs/mosi\nmsa table runs/mosi --top 3 --format latex\nmsa table runs/mosi --format csv --phase confirm",
 )
 @click.argument("storage")
 @click.option("--format", "layout", type=click.Choice(FORMATS), default="plain", show_default=True)
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Trials of the search to show.")
-def table(storage: str, layout: str, top: int) -> int:
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Trials of the search to show.")
+@click.option(
+    "--phase", type=click.Choice(["search", "confirm"]), help="One of the two [default: both; csv and json: search]."
+)
+def table(storage: str, layout: str, top: int, phase: str | None) -> int:
     """The best trials of STORAGE's search, and its best configuration over several seeds."""
     from orchestrator.store import Store
 
     store = Store.open(storage)
-    click.echo(_tables(store, layout, top))
+    one_table = layout in ("csv", "json")
+    click.echo(_tables(store, layout, top, phase or ("search" if one_table else None)))
     for warning in store.warnings_:
         _say(f"warning: {warning}")
     return DONE
@@ -265,15 +269,19 @@ def _verdict(finished: Finished) -> int:
     return FAILED if failed else DONE
 
 
-def _tables(store: Any, layout: str, top: int) -> str:
+def _tables(store: Any, layout: str, top: int, phase: str | None = None) -> str:
     from orchestrator.findings import tables
+    from orchestrator.findings.render import render, transposed
 
     trials, direction = store.trials(), store.record["direction"]
     objective = store.record["experiment"]["objective"]["metric"]
     best = tables.leaderboard(trials, objective, direction, store.metrics, top=top)
     confirmed = tables.confirmed(trials, objective, direction, store.metrics)
-    shown = [best, confirmed] if confirmed.rows else [best]
-    return "\n\n".join(tables.render(each, layout) for each in shown)
+    both = [best, confirmed] if confirmed.rows else [best]
+    shown = {"search": [best], "confirm": [confirmed], None: both}[phase]
+    if layout == "plain":
+        shown = [transposed(each) for each in shown]
+    return "\n\n".join(render(each, layout) for each in shown)
 
 
 def _warn(prepared: Prepared) -> None:

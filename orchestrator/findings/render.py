@@ -49,13 +49,20 @@ def render(table: Table, format: str = "plain") -> str:
     if format == "markdown":
         headers, rows = [_escaped(header) for header in headers], [[_escaped(cell) for cell in row] for row in rows]
     columns = zip(*table.rows, strict=True) if table.rows else [() for _ in headers]
-    align = ["left" if any(isinstance(cell, str) for cell in column) else "right" for column in columns]
+    align = ["left" if all(isinstance(cell, str) for cell in column) else "right" for column in columns]
     text = tabulate(rows, headers, tablefmt=_LAYOUTS[format], colalign=align, disable_numparse=True)
     caption = " ".join(table.caption.split())
     if format == "latex":
         text = text.replace("±", r"$\pm$")
         return f"% {caption}\n{text}" if caption else text
     return f"{caption}\n\n{text}" if caption else text
+
+
+def transposed(table: Table) -> Table:
+    """One column per row, headed by the row's first cell: for the screen, where many columns do not fit."""
+    heads, *columns = zip(*table.rows, strict=True) if table.rows else [() for _ in table.headers]
+    rows = tuple((name, *cells) for name, cells in zip(table.headers[1:], columns, strict=True))
+    return Table(headers=(table.headers[0], *map(_text, heads)), rows=rows, caption=table.caption)
 
 
 def _csv(table: Table) -> str:

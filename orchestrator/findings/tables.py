@@ -25,7 +25,7 @@ _Row = dict[str, Any]
 
 
 def leaderboard(trials: pa.Table, objective: str, direction: str, metrics: Sequence[str], top: int = 10) -> Table:
-    """The best finished search trials by the objective, with the parameters that vary and the validation metrics."""
+    """The best finished search trials by the objective: validation metrics, then the parameters that vary."""
     valid = _valid_columns(trials, metrics)
     rows = _rows(trials, "search", objective, direction, valid)
     ranked = _ranked([row for row in rows if row["state"] == "COMPLETE"], direction)
@@ -33,20 +33,21 @@ def leaderboard(trials: pa.Table, objective: str, direction: str, metrics: Seque
     params = _varying(
         [row["params"] for row in ranked], dict.fromkeys(name for row in ranked for name in row["params"])
     )
-    shown = [name for name in valid if any(row[name] is not None for row in ranked)]
-    headers = ("rank", "trial", "state", *where, "value", "seed", "epochs", "best epoch", "duration_s")
-    names = short_names(params, taken=(*headers, *shown))
+    shown = [name for name in valid if name != objective and any(row[name] is not None for row in ranked)]
+    before, after = ("rank", "trial", *where, objective, *shown), ("best epoch", "epochs", "seed", "duration_s")
+    names = short_names(params, taken=(*before, *after))
     table = []
     for rank, row in enumerate(ranked[:top], start=1):
-        cells: list[Cell] = [rank, row["number"], row["state"], *(row[name] for name in where), row["rank_by"]]
-        cells += [row["seed"], row["epochs"], row["best_epoch"], row["duration_s"]]
-        cells += [_cell(row["params"].get(name)) for name in params] + [row[name] for name in shown]
+        cells: list[Cell] = [rank, row["number"], *(row[name] for name in where), row["rank_by"]]
+        cells += [row[name] for name in shown] + [_cell(row["params"].get(name)) for name in params]
+        cells += [row["best_epoch"], row["epochs"], row["seed"], row["duration_s"]]
         table.append(tuple(cells))
     caption = (
         f"Best {len(table)} of {len(ranked)} COMPLETE search trials ({len(rows)} finished), {objective} {direction}d. "
         "Test metrics are shown for confirmed configurations only."
     )
-    return Table(headers=(*headers, *(names[name] for name in params), *shown), rows=tuple(table), caption=caption)
+    headers = (*before, *(names[name] for name in params), *after)
+    return Table(headers=headers, rows=tuple(table), caption=caption)
 
 
 def confirmed(trials: pa.Table, objective: str, direction: str, metrics: Sequence[str]) -> Table:

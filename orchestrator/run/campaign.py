@@ -18,7 +18,7 @@ from orchestrator.run.assignment import Assignment
 from orchestrator.run.live_study import COMPLETE, FAIL, PRUNED, LiveStudy, intermediate_values
 from orchestrator.run.provenance import Provenance
 from orchestrator.run.report import Failure, Outcome, Report
-from orchestrator.store import Store
+from orchestrator.store import StorageError, Store
 
 
 class Campaign:
@@ -27,6 +27,8 @@ class Campaign:
     def __init__(self, store: Store, studies: Sequence[Study], provenance: Provenance) -> None:
         self._store, self._provenance = store, provenance
         rows = store.trials().to_pylist()
+        if {row["trial_id"] for row in rows} != store.finished_ids():
+            raise StorageError(f"{store.files.uri} did not hand out every finished trial; try again")
         started = store.running()
         self._attempts = {record["trial_id"]: record["attempts"] for record in started}
         interrupted = [Assignment.from_json(record["assignment"]) for record in started]

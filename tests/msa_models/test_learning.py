@@ -40,7 +40,7 @@ def test_training_beats_the_best_constant_and_text_alone_beats_vision_alone(
     whole, text, vision = (
         best_mae(corpus.select(modalities), config) for modalities in (corpus.modalities, ["text"], ["vision"])
     )
-    assert whole < 0.75 * constant
+    assert whole < 0.8 * constant
     assert text < 0.85 * vision
 
 

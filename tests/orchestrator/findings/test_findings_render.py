@@ -9,7 +9,7 @@ import math
 
 import pytest
 
-from orchestrator.findings.render import FORMATS, MeanSd, Table, render
+from orchestrator.findings.render import FORMATS, MeanSd, Table, render, transposed
 
 TABLE = Table(
     headers=("study", "learning_rate", "seeds", "valid/mae"),
@@ -76,3 +76,14 @@ def test_a_table_without_rows_still_renders_its_headers(format: str) -> None:
 def test_an_unknown_format_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="no table format 'html'; this program has plain, markdown, latex, csv, json"):
         render(TABLE, "html")
+
+
+def test_a_transposed_table_has_one_column_per_row_and_every_cell() -> None:
+    table = Table(
+        headers=("rank", "trial", "value"), rows=((1, 7, 0.5), (2, 3, MeanSd(mean=0.6, sd=0.1, n=2))), caption="c"
+    )
+    turned = transposed(table)
+    assert turned.headers == ("rank", "1", "2")
+    assert turned.rows == (("trial", 7, 3), ("value", 0.5, MeanSd(mean=0.6, sd=0.1, n=2)))
+    assert turned.caption == "c"
+    assert transposed(Table(headers=("rank", "trial"), rows=())).rows == (("trial",),)

@@ -1,0 +1,54 @@
+"""Small corpora in every layout, for suites that run over all components and methods found on disk."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from msa_models import data
+from msa_models.data.corpus import Corpus, Split
+
+MakeCorpus = Callable[[str, str], Corpus]
+
+UTTERANCES = {  # layout -> modalities that come as utterance vectors
+    "sequences": (),
+    "utterances": ("text", "audio", "vision"),
+    "text without time": ("text",),
+    "only text in time": ("audio", "vision"),
+}
+OPTIONS = {"num_train": 24, "num_valid": 12, "num_test": 8, "steps": 4}
+WIDTHS = {"text_width": 6, "audio_width": 4, "vision_width": 5}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """The promise of equal bits holds on one thread."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@cache
+def _corpus(task: str, layout: str) -> Corpus:
+    corpus = data.load("synthetic", task=task, options=OPTIONS | WIDTHS)
+    splits = {name: _without_time(split, UTTERANCES[layout]) for name, split in corpus.splits.items()}
+    return replace(corpus, splits=splits).standardised()
+
+
+def _without_time(split: Split, modalities: tuple[str, ...]) -> Split:
+    means = {
+        name: np.stack(
+            [values[mask].mean(0) for values, mask in zip(split.inputs[name], split.masks[name], strict=True)]
+        )
+        for name in modalities
+    }
+    masks = {name: mask for name, mask in split.masks.items() if name not in modalities}
+    return replace(split, inputs=split.inputs | means, masks=masks)
+
+
+@pytest.fixture(scope="session")
+def make_corpus() -> MakeCorpus:
+    """A standardised corpus: `make_corpus("classification", "text without time")`."""
+    return _corpus
