@@ -1,34 +1,26 @@
 """Entropic optimal transport: the coupling Q = argmin <Q, C> - epsilon H(Q), batched, with exact gradients.
 
-The problem is Cuturi's (2013, arXiv:1306.0895), the dual and its potentials are those of Peyré & Cuturi
-(arXiv:1803.00567, section 4), and PaSE (arXiv:2511.17585) aligns the prototypes of modalities with it [paper]. With
-H(Q) = -sum Q log Q the optimum is
+The problem is Cuturi's (2013, arXiv:1306.0895), its dual and potentials are those of Peyré & Cuturi (arXiv:1803.00567,
+section 4), and PaSE (arXiv:2511.17585) aligns the prototypes of modalities with it [paper]. With H(Q) = -sum Q log Q,
+and |a| the mass, the optimum is
 
     Q_ij = a_i b_j / |a| * exp((f_i + g_j - C_ij) / epsilon)        for potentials f, g in units of the cost.
 
-How it is found [ours]. Sinkhorn's alternating updates contract so slowly at small epsilon that 200 of them leave errors far
-above 1e-6. Here f always makes the rows exact, and what remains, a concave function of g, is climbed by damped Newton
-steps (Levenberg-Marquardt), in float64 and in the log domain. A step that does not gain is replaced by one update of
-Sinkhorn's, which always does. Where the range of the costs is large against epsilon and the start is not close, a few
-larger epsilons come first.
-
-N problems, K rows, L columns (exchanged where L > K: the Newton systems are L x L), `…` any leading dimensions.
+How it is found is told in `transport_dual` [ours]. N problems, K rows, L columns, `…` any leading dimensions.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
+from msa_models import transport_dual
+
 Potentials = tuple[torch.Tensor, torch.Tensor]
 
-STAGE_SPREAD = 100.0  # larger epsilons come first where the costs' range exceeds this many of them
-STAGE_FACTOR = 4.0  # from one of these to the next
-STAGE_ERROR = 0.03  # marginal error that ends a stage, and below which a start is close
-RIDGE = 1e-14  # relative; keeps systems solvable whose parts are connected by next to no mass
-MASS_TOLERANCE = 1e-5  # relative difference of total masses that is put down to rounding
+MASS_TOLERANCE = 1e-5  # relative difference of the marginals' masses that is put down to rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +35,7 @@ class Plan:
     `error` (…,) in float64, detached: sum |marginal of the plan - marginal asked for| / mass. No entry of the plan is
     further than error * mass / 2 from the exact one: to change the marginals is to inject a current into a network of
     conductances Q, and no wire carries more than is injected [ours].
-    `iterations`: evaluations (Newton steps and Sinkhorn updates) of the whole batch.
+    `iterations`: evaluations (Newton steps and Sinkhorn updates) that the whole batch took.
     """
 
     plan: torch.Tensor
@@ -68,8 +60,8 @@ def sinkhorn(
     Leading dimensions broadcast. Costs are any finite numbers; marginals are non-negative, of equal positive mass (b is
     rescaled where rounding made them differ), and where an entry is 0 so is its row or column of the plan. The search
     stops when the error of every problem is at most `tolerance`. After `max_iterations` it stops as well and raises
-    nothing: read `Plan.error`. Rounding limits the error to about 1e-16 range(C) / epsilon. Problems of a batch agree
-    with the same problems alone to the tolerance, not to the bit.
+    nothing: read `Plan.error`. Rounding limits the error to about 1e-16 range(C) / epsilon. A problem in a batch agrees
+    with the same problem alone to the tolerance, not to the bit.
 
     Gradients (first order) flow to cost, a and b. Those of the marginals are defined up to a constant per problem, as
     masses must stay equal; of the `value`, infinite at an entry of 0, they leave out the entropy there. For the plain
@@ -80,15 +72,19 @@ def sinkhorn(
     are not finite, negative marginals, and masses that are 0 or differ.
     """
     batch = _checked_batch(cost, a, b, potentials)
-    _check_settings(epsilon, tolerance, max_iterations)
-    dtype, flip = cost.dtype, cost.shape[-2] < cost.shape[-1]
+    for name, setting in (("epsilon", epsilon), ("tolerance", tolerance), ("max_iterations", max_iterations)):
+        if not (setting > 0 and math.isfinite(setting)):
+            raise ValueError(f"{name} must be positive and finite, got {setting}")
+    dtype = cost.dtype
+    flip = cost.shape[-2] < cost.shape[-1]  # the systems that are solved are as large as there are columns
     if flip:
         cost, a, b = cost.mT, b, a
     rows, columns = cost.shape[-2:]
     cost, a, b = _flat(cost, batch, 2), _flat(a, batch, 1), _flat(b, batch, 1)
     start = None if potentials is None else _flat(potentials[0 if flip else 1], batch, 1)
     with torch.no_grad():
-        solution = _solve(cost, a, b, epsilon, tolerance, max_iterations, start)
+        _check_values(cost, a, b, start, epsilon)
+        solution = transport_dual.solve(cost, a, b, epsilon, tolerance, max_iterations, start)
     plan, value = _Optimum.apply(cost, a, b, solution, epsilon)
     plan = plan.to(dtype).reshape(*batch, rows, columns)
     f, g = solution.f.reshape(*batch, rows), solution.g.reshape(*batch, columns)
@@ -101,21 +97,17 @@ def sinkhorn(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Solution:
-    f: torch.Tensor  # (N, K)
-    g: torch.Tensor  # (N, L)
-    shares: torch.Tensor  # (N, K, L) the plan's rows over a: each sums to 1, also where a is 0
-    error: torch.Tensor  # (N,)
-    iterations: int
-
-
 class _Optimum(torch.autograd.Function):
     """(cost, a, b) -> (plan, value) at a solution that was found without recording gradients."""
 
     @staticmethod
     def forward(
-        ctx: Any, cost: torch.Tensor, a: torch.Tensor, b: torch.Tensor, solution: _Solution, epsilon: float
+        ctx: Any,
+        cost: torch.Tensor,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        solution: transport_dual.Solution,
+        epsilon: float,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         plan = a.unsqueeze(-1) * solution.shares
         value = (plan * cost).sum((-2, -1)) + epsilon * torch.xlogy(plan, plan).sum((-2, -1))
@@ -125,158 +117,49 @@ class _Optimum(torch.autograd.Function):
         return plan, value
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, to_plan: torch.Tensor | None, to_value: torch.Tensor | None) -> tuple[Any, ...]:
-        cost, a, b, plan, shares, f, g = ctx.saved_tensors
-        to_cost, to_a, to_b = torch.zeros_like(cost), torch.zeros_like(a), torch.zeros_like(b)
-        if to_value is not None:
-            to_value = to_value.unsqueeze(-1)
-            to_cost += to_value.unsqueeze(-1) * plan
-            to_a += to_value * (f + ctx.epsilon * _finite_log(a))
-            to_b += to_value * (g + ctx.epsilon * _finite_log(b))
-        if to_plan is not None:
-            # The adjoint of [diag(a) Q; Q^T diag(b)] [du; dv] = [da; db] + marginals of Q dC / epsilon, rows eliminated.
-            mass = a.sum(-1, keepdim=True)
-            weighted = plan * to_plan
-            row_means = (shares * to_plan).sum(-1)
-            right = (weighted.sum(-2) - torch.bmm(plan.mT, row_means.unsqueeze(-1)).squeeze(-1)) / mass
-            share_b = b / b.sum(-1, keepdim=True)
-            diagonal = plan.sum(-2) / mass + RIDGE * share_b + (b == 0)
-            v = _solved(_outer(share_b), shares, a / mass, diagonal, right)
-            u = row_means - torch.bmm(shares, v.unsqueeze(-1)).squeeze(-1)
-            column_shares = ((f.unsqueeze(-1) - cost) / ctx.epsilon + a.log().unsqueeze(-1)).softmax(-2)
-            v = torch.where(b == 0, (column_shares * (to_plan - u.unsqueeze(-1))).sum(-2), v)
-            to_cost -= plan * (to_plan - u.unsqueeze(-1) - v.unsqueeze(-2)) / ctx.epsilon
-            to_a += u
-            to_b += v
-        return to_cost, to_a, to_b, None, None
+    def backward(ctx: Any, *outputs: torch.Tensor | None) -> tuple[Any, ...]:
+        return _gradients(ctx, *outputs)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Point:
-    """One g per problem and all that is known there. Rows are exact by the choice of f."""
-
-    g: torch.Tensor  # (N, L) over epsilon
-    minus_f: torch.Tensor  # (N, K, 1) over epsilon
-    shares: torch.Tensor  # (N, K, L)
-    columns: torch.Tensor  # (N, L) sums of the plan's columns
-    error: torch.Tensor  # (N, 1)
-    dual: torch.Tensor  # (N, 1) what is maximised
-
-
-class _Dual:
-    """The concave dual at one epsilon, for marginals (N, K) and (N, L) of mass 1, as a function of g alone."""
-
-    def __init__(self, cost: torch.Tensor, a: torch.Tensor, b: torch.Tensor, epsilon: float) -> None:
-        self.a, self.b, self.log_a = a, b, a.log().unsqueeze(-1)
-        self.kernel = cost / -epsilon
-        self.weighted_kernel = self.kernel + b.log().unsqueeze(-2)
-        self.outer = _outer(b)
-        self.empty = (b == 0).to(b.dtype)
-
-    def at(self, g: torch.Tensor) -> _Point:
-        logits = self.weighted_kernel + g.unsqueeze(-2)
-        minus_f = logits.logsumexp(-1, keepdim=True)
-        shares = (logits - minus_f).exp_()
-        columns = torch.bmm(self.a.unsqueeze(-2), shares).squeeze(-2)
-        error = (self.b - columns).abs().sum(-1, keepdim=True)
-        dual = (self.b * g).sum(-1, keepdim=True) - (self.a * minus_f.squeeze(-1)).sum(-1, keepdim=True)
-        return _Point(g=g, minus_f=minus_f, shares=shares, columns=columns, error=error, dual=dual)
-
-    def exact_columns(self, point: _Point) -> torch.Tensor:
-        """The g (N, L) that makes the columns exact at the point's f; defined also where b is 0."""
-        return -(self.kernel + (self.log_a - point.minus_f)).logsumexp(-2)
-
-    def step(self, point: _Point, damping: torch.Tensor, goal: float) -> tuple[_Point, torch.Tensor]:
-        """The next point and damping of every problem; those whose error is within the goal stay."""
-        residual = self.b - point.columns
-        ridge = (damping * point.error + RIDGE) * self.b
-        step = _solved(self.outer, point.shares, self.a, point.columns + ridge + self.empty, residual)
-        new = self.at(point.g + step)
-        gain = (new.dual - point.dual) / (0.5 * step * (residual + ridge * step)).sum(-1, keepdim=True)
-        halved = new.error < 0.5 * point.error  # close to the optimum, gains of the dual drown in rounding
-        accepted = (gain > 0.05) | halved
-        damping = torch.where((gain > 0.7) | halved, damping / 4, torch.where(accepted, damping, damping * 8))
-        moving = point.error > goal
-        if not bool((accepted | ~moving).all()):
-            new = _chosen(accepted, new, self.at(self.exact_columns(point)))
-        return _chosen(moving, new, point), damping.clamp(1e-10, 1e10)
+@once_differentiable
+def _gradients(ctx: Any, to_plan: torch.Tensor | None, to_value: torch.Tensor | None) -> tuple[Any, ...]:
+    cost, a, b, plan, shares, f, g = ctx.saved_tensors
+    to_cost, to_a, to_b = torch.zeros_like(cost), torch.zeros_like(a), torch.zeros_like(b)
+    if to_value is not None:
+        to_value = to_value.unsqueeze(-1)
+        to_cost += to_value.unsqueeze(-1) * plan
+        to_a += to_value * (f + ctx.epsilon * _finite_log(a))
+        to_b += to_value * (g + ctx.epsilon * _finite_log(b))
+    if to_plan is not None:
+        u, v = _adjoint(to_plan, cost, a, b, plan, shares, f, ctx.epsilon)
+        to_cost -= plan * (to_plan - u.unsqueeze(-1) - v.unsqueeze(-2)) / ctx.epsilon
+        to_a += u
+        to_b += v
+    return to_cost, to_a, to_b, None, None
 
 
-def _solve(
+def _adjoint(
+    to_plan: torch.Tensor,
     cost: torch.Tensor,
     a: torch.Tensor,
     b: torch.Tensor,
+    plan: torch.Tensor,
+    shares: torch.Tensor,
+    f: torch.Tensor,
     epsilon: float,
-    tolerance: float,
-    max_iterations: int,
-    start: torch.Tensor | None,
-) -> _Solution:
-    lowest = cost.amin((-2, -1), keepdim=True)
-    cost = cost - lowest
-    spread = cost.max().item() if len(cost) else 0.0
-    _check_values(spread / epsilon, a, b, start)
-    a, b = a / a.sum(-1, keepdim=True), b / b.sum(-1, keepdim=True)
-    iterations = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """U (N, K) and v (N, L), the gradients with respect to a and b: [diag(a) Q; Q^T diag(b)] [u; v] = [p; q].
 
-    def opened(stage: float, g: torch.Tensor) -> tuple[_Dual, _Point]:
-        nonlocal iterations
-        iterations += 1
-        dual = _Dual(cost, a, b, stage)
-        return dual, dual.at(dual.exact_columns(dual.at(g / stage)))
-
-    def climbed(dual: _Dual, point: _Point, goal: float) -> _Point:
-        nonlocal iterations
-        damping = torch.ones_like(point.error)
-        while iterations < max_iterations and bool((point.error > goal).any()):
-            point, damping = dual.step(point, damping, goal)
-            iterations += 1
-        return point
-
-    dual, point = opened(epsilon, torch.zeros_like(b) if start is None else start)
-    if spread > STAGE_SPREAD * epsilon and bool((point.error > STAGE_ERROR).any()):
-        g = point.g * epsilon
-        for stage in _stages(epsilon, spread):
-            g = climbed(*opened(stage, g), STAGE_ERROR).g * stage
-        dual, point = opened(epsilon, g)
-    point = climbed(dual, point, tolerance)
-    g = torch.where(b == 0, dual.exact_columns(point), point.g) * epsilon
-    f = lowest.squeeze(-1) - point.minus_f.squeeze(-1) * epsilon
-    return _Solution(f=f, g=g, shares=point.shares, error=point.error.squeeze(-1), iterations=iterations)
-
-
-def _stages(epsilon: float, spread: float) -> list[float]:
-    stages = [epsilon]
-    while spread > STAGE_SPREAD * stages[-1]:
-        stages.append(stages[-1] * STAGE_FACTOR)
-    return stages[:0:-1]
-
-
-def _outer(b: torch.Tensor) -> torch.Tensor:
-    """Lifts the null direction of the curvature: a constant added to g and taken from f changes nothing."""
-    return b.unsqueeze(-1) * b.unsqueeze(-2)
-
-
-def _solved(
-    outer: torch.Tensor, shares: torch.Tensor, a: torch.Tensor, diagonal: torch.Tensor, right: torch.Tensor
-) -> torch.Tensor:
-    """X (N, L) of (diag(diagonal) - shares^T diag(a) shares + outer) x = right: minus the curvature of the dual."""
-    system = torch.baddbmm(outer, shares.mT, a.unsqueeze(-1) * shares, alpha=-1)
-    system.diagonal(dim1=-2, dim2=-1).add_(diagonal)
-    return torch.linalg.solve_ex(system, right.unsqueeze(-1)).result.squeeze(-1)
-
-
-def _chosen(first: torch.Tensor, point: _Point, other: _Point) -> _Point:
-    """Per problem, `point` where `first` (N, 1), else `other`."""
-    if bool(first.all()):
-        return point
-
-    def mixed(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return torch.where(first if x.dim() == 2 else first.unsqueeze(-1), x, y)
-
-    return _Point(
-        **{field.name: mixed(getattr(point, field.name), getattr(other, field.name)) for field in fields(point)}
-    )
+    p and q are the row and column sums of Q * to_plan, and the rows are eliminated. Where an entry of a marginal is 0,
+    the shares of its row or column stand for the limit of Q over the entry.
+    """
+    mass_a, mass_b = a.sum(-1, keepdim=True), b.sum(-1, keepdim=True)
+    means = (shares * to_plan).sum(-1)
+    right = (plan * (to_plan - means.unsqueeze(-1))).sum(-2) / mass_a
+    v = transport_dual.solve_curvature(shares, a / mass_a, b / mass_b, plan.sum(-2) / mass_a, 0.0, right)
+    u = means - torch.bmm(shares, v.unsqueeze(-1)).squeeze(-1)
+    column_shares = ((f.unsqueeze(-1) - cost) / epsilon + a.log().unsqueeze(-1)).softmax(-2)
+    return u, torch.where(b == 0, (column_shares * (to_plan - u.unsqueeze(-1))).sum(-2), v)
 
 
 def _finite_log(marginal: torch.Tensor) -> torch.Tensor:
@@ -289,45 +172,48 @@ def _flat(tensor: torch.Tensor, batch: torch.Size, trailing: int) -> torch.Tenso
 
 
 def _checked_batch(cost: torch.Tensor, a: torch.Tensor, b: torch.Tensor, potentials: Potentials | None) -> torch.Size:
-    """The leading dimensions that cost and marginals broadcast to."""
-    f, g = (a, b) if potentials is None else potentials
-    found = f"cost {tuple(cost.shape)}, a {tuple(a.shape)}, b {tuple(b.shape)}"
+    """The leading dimensions that cost and marginals broadcast to, and potentials fit."""
+    over_rows, over_columns = {"a": a}, {"b": b}
     if potentials is not None:
-        found += f", potentials {tuple(f.shape)} and {tuple(g.shape)}"
-    if not all(tensor.is_floating_point() for tensor in (cost, a, b, f, g)):
-        raise ValueError(f"sinkhorn needs floating-point tensors, got cost {cost.dtype}, a {a.dtype}, b {b.dtype}")
-    fits = cost.dim() >= 2 and min(tensor.dim() for tensor in (a, b, f, g)) >= 1 and 0 not in cost.shape[-2:]
-    fits = fits and (a.shape[-1], b.shape[-1]) == (f.shape[-1], g.shape[-1]) == tuple(cost.shape[-2:])
+        over_rows["f"], over_columns["g"] = potentials
+    tensors = {"cost": cost, **over_rows, **over_columns}
     try:
         batch = torch.broadcast_shapes(cost.shape[:-2], a.shape[:-1], b.shape[:-1])
-        fits = fits and torch.broadcast_shapes(batch, f.shape[:-1], g.shape[:-1]) == batch
+        fits = cost.dim() >= 2 and 0 not in cost.shape[-2:]
+        fits = fits and all(_spans(vector, batch, cost.shape[-2]) for vector in over_rows.values())
+        fits = fits and all(_spans(vector, batch, cost.shape[-1]) for vector in over_columns.values())
     except RuntimeError:
-        fits = False
+        batch, fits = torch.Size(), False
     if not fits:
+        found = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
         raise ValueError(
-            f"shapes do not fit: {found}; expected cost (…, K, L), a and f (…, K), b and g (…, L), with K and L at "
-            "least 1 and leading dimensions that broadcast"
+            f"shapes do not fit: {found}; expected cost (…, K, L), a and f (…, K), b and g (…, L), K and L at "
+            "least 1, leading dimensions that broadcast"
         )
+    if not all(tensor.is_floating_point() for tensor in tensors.values()):
+        raise ValueError(f"expected floating-point tensors, got {', '.join(str(t.dtype) for t in tensors.values())}")
     return batch
 
 
-def _check_settings(epsilon: float, tolerance: float, max_iterations: int) -> None:
-    for name, setting in (("epsilon", epsilon), ("tolerance", tolerance), ("max_iterations", max_iterations)):
-        if not (setting > 0 and math.isfinite(setting)):
-            raise ValueError(f"{name} must be positive and finite, got {setting}")
+def _spans(vector: torch.Tensor, batch: torch.Size, length: int) -> bool:
+    if vector.dim() < 1 or vector.shape[-1] != length:
+        return False
+    return torch.broadcast_shapes(vector.shape[:-1], batch) == batch
 
 
-def _check_values(spread: float, a: torch.Tensor, b: torch.Tensor, start: torch.Tensor | None) -> None:
-    if not math.isfinite(spread):
-        raise ValueError("the cost holds NaN or infinite entries, or its range over epsilon overflows")
+def _check_values(
+    cost: torch.Tensor, a: torch.Tensor, b: torch.Tensor, start: torch.Tensor | None, epsilon: float
+) -> None:
+    if not bool((cost / epsilon).isfinite().all()):
+        raise ValueError(f"the cost, or the cost over epsilon = {epsilon:g}, holds NaN or infinite entries")
     if start is not None and not bool(start.isfinite().all()):
         raise ValueError("the potentials to start from hold NaN or infinite entries; leave them out to start cold")
     for name, marginal in (("a", a), ("b", b)):
-        if bool(((marginal < 0) | ~marginal.isfinite()).any()):
+        if not bool(((marginal >= 0) & (marginal < math.inf)).all()):
             raise ValueError(f"marginal {name} holds negative, NaN or infinite entries")
     masses = torch.stack([a.sum(-1), b.sum(-1)])
-    if bool((masses <= 0).any()):
-        raise ValueError("a marginal sums to 0, so there is nothing to transport; each needs a positive entry")
+    if not bool((masses > 0).all()):
+        raise ValueError("a marginal sums to 0: there is nothing to transport; each needs a positive entry")
     apart = (masses[0] - masses[1]).abs() > MASS_TOLERANCE * masses[0]
     if bool(apart.any()):
         first, second = masses[:, apart][:, 0].tolist()

@@ -123,7 +123,11 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
 
 @msa.command(
     cls=Examples,
-    examples="msa table runs/mosi\nmsa table runs/mosi --top 3 --format latex\nmsa table runs/mosi --format csv --phase confirm",
+    examples="""
+    msa table runs/mosi
+    msa table runs/mosi --top 3 --format latex
+    msa table runs/mosi --format csv --phase confirm
+    """,
 )
 @click.argument("storage")
 @click.option("--format", "layout", type=click.Choice(FORMATS), default="plain", show_default=True)

@@ -1,0 +1,286 @@
+"""What every method on disk keeps to; a new file in `msa_models/methods` inherits these tests."""
+
+import dataclasses
+import math
+import pkgutil
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from itertools import combinations
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+import msa_models.methods
+from msa_models import metrics
+from msa_models.batch import batches
+from msa_models.blueprint import Blueprint
+from msa_models.data.corpus import Corpus
+from msa_models.network import Network, shapes
+from msa_models.seams import Component, GradientModulator, LossTerm
+from msa_models.training import Objective, Training
+
+MakeCorpus = Callable[[str, str], Corpus]
+
+MODALITIES = ("text", "audio", "vision")
+SUBSETS = [subset for size in (1, 2, 3) for subset in combinations(MODALITIES, size)]
+TASKS = ["regression", "classification"]
+ENCODERS = [  # layout, kind of the encoders of sequences
+    ("sequences", "transformer"),
+    ("sequences", "conv"),
+    ("utterances", "transformer"),
+    ("text without time", "conv"),
+    ("only text in time", "transformer"),
+]
+OBJECTIVES = {
+    "regression": Objective(metric="valid/corr", direction="maximize"),
+    "classification": Objective(metric="valid/f1_macro", direction="maximize"),
+}
+METHODS = sorted(module.name for module in pkgutil.iter_modules(msa_models.methods.__path__))
+
+
+def module_of(method: str) -> Any:
+    return import_module(f"{msa_models.methods.__name__}.{method}")
+
+
+def optional_fields(method: str) -> list[str]:
+    """The fields of a method's configuration that an ablation may set to None."""
+    hints = get_type_hints(module_of(method).Config, include_extras=True)
+    return [name for name, hint in hints.items() if type(None) in get_args(hint)]
+
+
+WITH_OPTIONS = [(method, name) for method in METHODS for name in optional_fields(method)]
+WITH_WEIGHTS = [
+    (method, name) for method, name in WITH_OPTIONS if isinstance(getattr(module_of(method).Config(), name), LossTerm)
+]
+every_method = pytest.mark.parametrize("method", METHODS)
+every_option = pytest.mark.parametrize(("method", "name"), WITH_OPTIONS, ids=map(".".join, WITH_OPTIONS))
+
+
+def configuration(method: str, changes: Mapping[str, Any] | None = None, *, kind: str = "transformer") -> Any:
+    """The method's own defaults, but small and for two epochs."""
+    default = module_of(method).Config()
+    encoder: dict[str, Any] = {"width": 8, "heads": 2, "kind": kind}
+    return dataclasses.replace(
+        default,
+        encoder=dataclasses.replace(default.encoder, **encoder),
+        training=dataclasses.replace(default.training, epochs=2, batch_size=16, learning_rate=0.01),
+        **(changes or {}),
+    )
+
+
+def training_of(method: str, corpus: Corpus, config: Any) -> Training:
+    return Training(module_of(method).build(config), corpus, seed=0, objective=OBJECTIVES[corpus.task])
+
+
+def assert_trains(training: Training) -> None:
+    """Two epochs of finite, documented measurements, and a result."""
+    blueprint, corpus = training.blueprint, training.corpus
+    for epoch, measurement in enumerate(training, 1):
+        assert measurement["epoch"] == epoch
+        assert_documented(measurement, blueprint, corpus)
+        assert all(math.isfinite(value) for value in measurement.values())
+    assert training.epoch == 2
+    result = training.result()
+    scores = metrics.names(corpus.task, corpus.scale, corpus.classes)
+    assert set(result.metrics) == {f"{split}/{score}" for split in ("valid", "test") for score in scores}
+    assert result.predictions.shape == ((8,) if corpus.task == "regression" else (8, 3))
+    assert np.isfinite(result.predictions).all()
+
+
+def assert_documented(measurement: dict[str, float], blueprint: Blueprint, corpus: Corpus) -> None:
+    scores = metrics.names(corpus.task, corpus.scale, corpus.classes)
+    expected = {"epoch", "train/objective", "train/task"}
+    expected |= {f"train/{name}" for name in blueprint.terms} | {f"valid/{score}" for score in scores}
+    for name in measurement.keys() - expected:
+        component, quantity, modality = name.split("/")
+        assert component == blueprint.modulator.name, name
+        assert quantity.isidentifier(), name
+        assert modality in corpus.modalities, name
+    assert measurement.keys() >= expected
+
+
+def initial_weights(method: str, corpus: Corpus, config: Any) -> dict[str, torch.Tensor]:
+    blueprint = module_of(method).build(config)
+    return Network(blueprint, shapes(corpus, blueprint.encoder.width), seed=0).state_dict()
+
+
+# as a configuration
+
+
+@every_method
+def test_a_method_explains_itself_and_builds_a_blueprint_of_its_defaults(method: str) -> None:
+    module = module_of(method)
+    assert (module.__doc__ or "").partition("\n")[0].endswith(".")
+    assert module.Config.__doc__
+    assert module.build.__doc__
+    blueprint = module.build(module.Config())
+    assert isinstance(blueprint, Blueprint)
+    assert blueprint == module.build(module.Config())
+    assert {name: term.name for name, term in blueprint.terms.items()} == {name: name for name in blueprint.terms}
+
+
+@every_method
+def test_a_configuration_is_a_frozen_value_that_refuses_unknown_fields(method: str) -> None:
+    config = module_of(method).Config()
+    assert all(field.kw_only for field in dataclasses.fields(config))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.training = None
+    adapter = TypeAdapter(type(config))
+    assert adapter.validate_python({}) == config
+    assert adapter.validate_json(adapter.dump_json(config)) == config
+    for unknown in ({"no_such_field": 1}, {"training": {"no_such_field": 1}}, {"encoder": {"no_such_field": 1}}):
+        with pytest.raises(ValidationError, match=r"(?i)unexpected"):
+            adapter.validate_python(unknown)
+
+
+@every_option
+def test_a_component_is_present_by_default_in_the_field_of_its_name(method: str, name: str) -> None:
+    component = getattr(module_of(method).Config(), name)
+    assert component is not None
+    if isinstance(component, Component):
+        assert component.name == name
+
+
+@every_option
+def test_a_removed_component_leaves_no_parameter_to_search(method: str, name: str) -> None:
+    config = dataclasses.replace(module_of(method).Config(), **{name: None})
+    blueprint = module_of(method).build(config)
+    parts = (blueprint.refinement, blueprint.fusion, *blueprint.terms.values(), blueprint.modulator)
+    assert name not in {part.name for part in parts}
+
+
+# trained
+
+
+@pytest.mark.parametrize("modalities", SUBSETS, ids="+".join)
+@pytest.mark.parametrize(("layout", "kind"), ENCODERS)
+@pytest.mark.parametrize("task", TASKS)
+@every_method
+def test_a_method_trains_on_every_task_layout_and_subset_of_modalities(
+    make_corpus: MakeCorpus, method: str, task: str, layout: str, kind: str, modalities: tuple[str, ...]
+) -> None:
+    corpus = make_corpus(task, layout).select(modalities)
+    assert_trains(training_of(method, corpus, configuration(method, kind=kind)))
+
+
+@pytest.mark.parametrize("layout", ["sequences", "utterances"])
+@pytest.mark.parametrize("task", TASKS)
+@every_option
+def test_a_method_trains_without_any_one_of_its_components(
+    make_corpus: MakeCorpus, method: str, name: str, task: str, layout: str
+) -> None:
+    training = training_of(method, make_corpus(task, layout), configuration(method, {name: None}))
+    assert_trains(training)
+    assert not any(name in measured for measured in training.measurements[0])
+
+
+@pytest.mark.parametrize("modalities", SUBSETS, ids="+".join)
+@pytest.mark.parametrize("task", TASKS)
+@every_method
+def test_a_method_trains_without_any_component_at_all(
+    make_corpus: MakeCorpus, method: str, task: str, modalities: tuple[str, ...]
+) -> None:
+    bare = dict.fromkeys(optional_fields(method))
+    corpus = make_corpus(task, "utterances").select(modalities)
+    assert_trains(training_of(method, corpus, configuration(method, bare)))
+
+
+@pytest.mark.parametrize("layout", ["sequences", "utterances"])
+@pytest.mark.parametrize("task", TASKS)
+@every_method
+def test_a_method_continued_from_any_epoch_equals_one_never_interrupted(
+    make_corpus: MakeCorpus, method: str, task: str, layout: str
+) -> None:
+    corpus, config = make_corpus(task, layout), configuration(method)
+    training = training_of(method, corpus, config)
+    snapshots = [training.snapshot()]
+    for _ in training:
+        snapshots.append(training.snapshot())
+    for data in snapshots:
+        torch.rand(3)
+        continued = training_of(method, corpus, config)
+        continued.restore(data)
+        list(continued)
+        assert continued.snapshot() == snapshots[-1]
+        assert np.array_equal(continued.result().predictions, training.result().predictions)
+
+
+@pytest.mark.parametrize("layout", ["sequences", "utterances"])
+@pytest.mark.parametrize("task", TASKS)
+@every_method
+def test_the_encoders_of_a_method_are_passed_backward_once_in_each_step(
+    make_corpus: MakeCorpus, method: str, task: str, layout: str
+) -> None:
+    corpus = make_corpus(task, layout)
+    training = training_of(method, corpus, configuration(method))
+    passes: list[str] = []
+    for name, parameter in training.network.encoders.named_parameters():
+        parameter.register_hook(lambda gradient, name=name: passes.append(name))
+    training._step(next(batches(corpus.splits["train"], 16)), 0, 0)
+    assert sorted(passes) == sorted(name for name, _ in training.network.encoders.named_parameters())
+
+
+# one change at a time
+
+
+@pytest.mark.parametrize("layout", ["sequences", "utterances"])
+@every_option
+def test_removing_a_component_leaves_every_other_initial_weight_as_it_was(
+    make_corpus: MakeCorpus, method: str, name: str, layout: str
+) -> None:
+    corpus = make_corpus("regression", layout)
+    config, without = configuration(method), configuration(method, {name: None})
+    full, rest = initial_weights(method, corpus, config), initial_weights(method, corpus, without)
+    widths = [module_of(method).build(each).fusion.fused_width(shapes(corpus, 8)) for each in (config, without)]
+    own = f"parts.{name}."
+    others = [weight for weight in full if not weight.startswith(own)]
+    kept = [weight for weight in others if widths[0] == widths[1] or not weight.startswith("head.")]
+    assert any(weight.startswith("encoders.") for weight in kept)
+    assert [weight for weight in kept if weight not in rest or not torch.equal(full[weight], rest[weight])] == []
+    assert not any(weight.startswith(own) for weight in rest)
+
+
+@pytest.mark.parametrize("modalities", SUBSETS[:-1], ids="+".join)
+@pytest.mark.parametrize("layout", ["sequences", "utterances"])
+@every_method
+def test_removing_a_modality_leaves_the_encoders_of_the_others_as_they_were(
+    make_corpus: MakeCorpus, method: str, layout: str, modalities: tuple[str, ...]
+) -> None:
+    corpus = make_corpus("regression", layout)
+    full = initial_weights(method, corpus, configuration(method))
+    part = initial_weights(method, corpus.select(modalities), configuration(method))
+    encoders = [weight for weight in part if weight.startswith("encoders.")]
+    assert {weight.split(".")[1] for weight in encoders} == set(modalities)
+    assert [weight for weight in encoders if not torch.equal(full[weight], part[weight])] == []
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("method", "name"), WITH_WEIGHTS, ids=map(".".join, WITH_WEIGHTS))
+def test_a_loss_term_of_weight_0_is_the_same_as_none(
+    make_corpus: MakeCorpus, method: str, name: str, task: str
+) -> None:
+    corpus, config = make_corpus(task, "utterances"), configuration(method)
+    weightless = dataclasses.replace(getattr(config, name), weight=0.0)
+    with_zero, without = (
+        training_of(method, corpus, dataclasses.replace(config, **{name: term})) for term in (weightless, None)
+    )
+    assert list(with_zero) == list(without)
+    assert np.array_equal(with_zero.result().predictions, without.result().predictions)
+
+
+@every_method
+def test_only_training_reads_the_settings_of_training(make_corpus: MakeCorpus, method: str) -> None:
+    corpus, config = make_corpus("regression", "utterances"), configuration(method)
+    other = dataclasses.replace(config, training=dataclasses.replace(config.training, learning_rate=0.5))
+    first, second = (initial_weights(method, corpus, each) for each in (config, other))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_this_suite_found_methods_with_options_weights_and_modulators() -> None:
+    assert "cpsl" in METHODS
+    assert {"conflict_penalty", "gated_fusion"} <= {name for method, name in WITH_OPTIONS if method == "cpsl"}
+    assert ("cpsl", "statistical_loss") in WITH_WEIGHTS
+    assert isinstance(module_of("cpsl").build(module_of("cpsl").Config()).modulator, GradientModulator)
