@@ -2,8 +2,7 @@
 
 Sinkhorn's alternating updates (Cuturi 2013, arXiv:1306.0895) contract so slowly at small epsilon that 200 of them leave
 errors far above 1e-6. Here the potential f always makes the rows exact, and what remains, a concave function of g
-(Peyré & Cuturi, arXiv:1803.00567, section 5.3, the semi-dual), is climbed by Levenberg-Marquardt steps in the log
-domain. A step that does not gain is replaced by one update of Sinkhorn's, which always does. Where the range of the
+(the semi-dual, Peyré & Cuturi, arXiv:1803.00567), is climbed by Levenberg-Marquardt steps in the log domain. A step that does not gain is replaced by one update of Sinkhorn's, which always does. Where the range of the
 costs is large against epsilon and the start is not close, a few larger epsilons come first.
 
 N problems, K rows, L columns; everything in float64, marginals of mass 1 except in `solve`.

@@ -111,9 +111,9 @@ class LiveStudy:
         if number >= self.study.search.trials:
             return None
         self._asked[number] = trial = self._ask(number)
-        return self._assignment(
-            SEARCH, number, self.study.search.seed, trial.params, search_trial_id(self.study.study_id, number)
-        )
+        # A seed of its own for each trial: with one for all, TPE learns what that seed is lucky with (see docs/log.md).
+        seed = derive(self.study.search.seed, "search trial", number) % 2**32
+        return self._assignment(SEARCH, number, seed, trial.params, search_trial_id(self.study.study_id, number))
 
     def _next_confirm(self) -> Assignment | None:
         if not self._search_is_over or self._best is None:
