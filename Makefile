@@ -6,7 +6,7 @@ READY := .venv/.ready
 .PHONY: demo test test-quick lint bench clean
 
 demo: $(READY)
-	$(BIN)/msa sweep cpsl --storage runs/demo --trials 24 --epochs 9
+	$(BIN)/msa sweep cpsl --storage runs/demo --trials 16 --epochs 12 --set search.pruner.min_epochs=4
 	$(BIN)/msa table runs/demo
 	$(BIN)/msa status runs/demo
 

@@ -136,8 +136,8 @@ def _evaluated(utility: Utility, coalitions: torch.Tensor) -> tuple[torch.Tensor
     utilities = utility(coalitions)
     if not utilities.is_floating_point() or utilities.dim() < 1 or len(utilities) != len(coalitions):
         raise ValueError(
-            f"the utility of coalitions {tuple(coalitions.shape)} must be a floating-point tensor ({len(coalitions)}, …), "
-            f"got {utilities.dtype} {tuple(utilities.shape)}"
+            f"the utility of coalitions {tuple(coalitions.shape)} must be a floating-point tensor of shape "
+            f"({len(coalitions)}, …), got {utilities.dtype} {tuple(utilities.shape)}"
         )
     broken = ~utilities.isfinite().unsqueeze(-1).flatten(1).all(1)
     if bool(broken.any()):

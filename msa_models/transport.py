@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from msa_models import transport_dual
 
@@ -63,7 +62,7 @@ def sinkhorn(
     nothing: read `Plan.error`. Rounding limits the error to about 1e-16 range(C) / epsilon. A problem in a batch agrees
     with the same problem alone to the tolerance, not to the bit.
 
-    Gradients (first order) flow to cost, a and b. Those of the marginals are defined up to a constant per problem, as
+    Gradients of first order flow to cost, a and b. Those of the marginals are defined up to a constant per problem, as
     masses must stay equal; of the `value`, infinite at an entry of 0, they leave out the entropy there. For the plain
     transport cost take `(plan.plan * cost).sum((-2, -1))`, whose gradient is exact through the plan's; with
     `plan.plan.detach()` its gradient is Q, which is the exact gradient of `value`, not of <Q, C>.
@@ -76,14 +75,15 @@ def sinkhorn(
         if not (setting > 0 and math.isfinite(setting)):
             raise ValueError(f"{name} must be positive and finite, got {setting}")
     dtype = cost.dtype
-    flip = cost.shape[-2] < cost.shape[-1]  # the systems that are solved are as large as there are columns
-    if flip:
-        cost, a, b = cost.mT, b, a
-    rows, columns = cost.shape[-2:]
     cost, a, b = _flat(cost, batch, 2), _flat(a, batch, 1), _flat(b, batch, 1)
+    rows, columns = cost.shape[-2:]
+    flip = rows < columns  # the systems that are solved are as large as there are columns
     start = None if potentials is None else _flat(potentials[0 if flip else 1], batch, 1)
     with torch.no_grad():
-        _check_values(cost, a, b, start, epsilon)
+        _check_values(cost, a, b, potentials or (), epsilon)
+    if flip:
+        cost, a, b, rows, columns = cost.mT, b, a, columns, rows
+    with torch.no_grad():
         solution = transport_dual.solve(cost, a, b, epsilon, tolerance, max_iterations, start)
     plan, value = _Optimum.apply(cost, a, b, solution, epsilon)
     plan = plan.to(dtype).reshape(*batch, rows, columns)
@@ -118,24 +118,22 @@ class _Optimum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outputs: torch.Tensor | None) -> tuple[Any, ...]:
-        return _gradients(ctx, *outputs)
-
-
-@once_differentiable
-def _gradients(ctx: Any, to_plan: torch.Tensor | None, to_value: torch.Tensor | None) -> tuple[Any, ...]:
-    cost, a, b, plan, shares, f, g = ctx.saved_tensors
-    to_cost, to_a, to_b = torch.zeros_like(cost), torch.zeros_like(a), torch.zeros_like(b)
-    if to_value is not None:
-        to_value = to_value.unsqueeze(-1)
-        to_cost += to_value.unsqueeze(-1) * plan
-        to_a += to_value * (f + ctx.epsilon * _finite_log(a))
-        to_b += to_value * (g + ctx.epsilon * _finite_log(b))
-    if to_plan is not None:
-        u, v = _adjoint(to_plan, cost, a, b, plan, shares, f, ctx.epsilon)
-        to_cost -= plan * (to_plan - u.unsqueeze(-1) - v.unsqueeze(-2)) / ctx.epsilon
-        to_a += u
-        to_b += v
-    return to_cost, to_a, to_b, None, None
+        if torch.is_grad_enabled():
+            raise RuntimeError("sinkhorn's gradients are of first order only: differentiate without create_graph")
+        to_plan, to_value = outputs
+        cost, a, b, plan, shares, f, g = ctx.saved_tensors
+        to_cost, to_a, to_b = torch.zeros_like(cost), torch.zeros_like(a), torch.zeros_like(b)
+        if to_value is not None:
+            to_value = to_value.unsqueeze(-1)
+            to_cost += to_value.unsqueeze(-1) * plan
+            to_a += to_value * (f + ctx.epsilon * _finite_log(a))
+            to_b += to_value * (g + ctx.epsilon * _finite_log(b))
+        if to_plan is not None:
+            u, v = _adjoint(to_plan, cost, a, b, plan, shares, f, ctx.epsilon)
+            to_cost -= plan * (to_plan - u.unsqueeze(-1) - v.unsqueeze(-2)) / ctx.epsilon
+            to_a += u
+            to_b += v
+        return to_cost, to_a, to_b, None, None
 
 
 def _adjoint(
@@ -202,11 +200,11 @@ def _spans(vector: torch.Tensor, batch: torch.Size, length: int) -> bool:
 
 
 def _check_values(
-    cost: torch.Tensor, a: torch.Tensor, b: torch.Tensor, start: torch.Tensor | None, epsilon: float
+    cost: torch.Tensor, a: torch.Tensor, b: torch.Tensor, potentials: tuple[torch.Tensor, ...], epsilon: float
 ) -> None:
     if not bool((cost / epsilon).isfinite().all()):
         raise ValueError(f"the cost, or the cost over epsilon = {epsilon:g}, holds NaN or infinite entries")
-    if start is not None and not bool(start.isfinite().all()):
+    if not all(bool(potential.isfinite().all()) for potential in potentials):
         raise ValueError("the potentials to start from hold NaN or infinite entries; leave them out to start cold")
     for name, marginal in (("a", a), ("b", b)):
         if not bool(((marginal >= 0) & (marginal < math.inf)).all()):

@@ -1,9 +1,10 @@
 """The dual of entropic optimal transport, climbed by damped Newton steps; `transport` is its public face [ours].
 
 Sinkhorn's alternating updates (Cuturi 2013, arXiv:1306.0895) contract so slowly at small epsilon that 200 of them leave
-errors far above 1e-6. Here the potential f always makes the rows exact, and what remains, a concave function of g
-(the semi-dual, Peyré & Cuturi, arXiv:1803.00567), is climbed by Levenberg-Marquardt steps in the log domain. A step that does not gain is replaced by one update of Sinkhorn's, which always does. Where the range of the
-costs is large against epsilon and the start is not close, a few larger epsilons come first.
+errors far above 1e-6. Here the potential f always makes the rows exact, and what remains, a concave function of g (the
+semi-dual, Peyré & Cuturi, arXiv:1803.00567), is climbed by Levenberg-Marquardt steps in the log domain. A step that
+does not gain is replaced by one update of Sinkhorn's, which always does. Where the range of the costs is large against
+epsilon and the start is not close, a few larger epsilons come first.
 
 N problems, K rows, L columns; everything in float64, marginals of mass 1 except in `solve`.
 """
@@ -102,21 +103,22 @@ def solve(
         dual = Dual(cost, a, b, stage)
         return dual, dual.at(dual.updated(dual.at(g / stage)))
 
-    def climbed(dual: Dual, point: Point, goal: float) -> Point:
+    def climbed(dual: Dual, point: Point, goal: float, limit: int) -> Point:
         nonlocal iterations
         damping = torch.ones_like(point.error)
-        while iterations < max_iterations and bool((point.error > goal).any()):
+        while iterations < limit and bool((point.error > goal).any()):
             point, damping = dual.step(point, damping, goal)
             iterations += 1
         return point
 
     dual, point = opened(epsilon, torch.zeros_like(b) if start is None else start)
-    if spread > STAGE_SPREAD * epsilon and bool((point.error > STAGE_ERROR).any()):
+    if max_iterations > 1 and spread > STAGE_SPREAD * epsilon and bool((point.error > STAGE_ERROR).any()):
         g = point.g * epsilon
         for stage in _stages(epsilon, spread):
-            g = climbed(*opened(stage, g), STAGE_ERROR).g * stage
+            if iterations < max_iterations - 1:  # the return to epsilon takes one
+                g = climbed(*opened(stage, g), STAGE_ERROR, max_iterations - 1).g * stage
         dual, point = opened(epsilon, g)
-    point = climbed(dual, point, tolerance)
+    point = climbed(dual, point, tolerance, max_iterations)
     g = torch.where(b == 0, dual.updated(point), point.g) * epsilon
     f = lowest.squeeze(-1) - point.minus_f.squeeze(-1) * epsilon
     return Solution(f=f, g=g, shares=point.shares, error=point.error.squeeze(-1), iterations=iterations)

@@ -13,6 +13,7 @@ SMALL = (
     "search.trials=6",
     "search.startup=3",
     "training.epochs=9",
+    "search.pruner.min_epochs=3",
     "confirm.seeds=2",
     "resources.max_concurrent=1",
 )

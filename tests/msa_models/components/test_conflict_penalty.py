@@ -21,6 +21,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "a low threshold": {"threshold": 1.01, "rho": 0.5},
     "a schedule in the middle": {"start": 0.25, "stop": 0.75, "alpha": 1.5},
     "a schedule to the end": {"stop": 1.0, "alpha": 0.05},
+    "a schedule of no length": {"start": 0.5, "stop": 0.5},
     "an empty schedule": {"start": 0.6, "stop": 0.5},
     "a floor that binds": {"alpha": 5.0, "floor": 0.4},
     "no floor": {"alpha": 50.0, "floor": 0.0},
@@ -106,18 +107,21 @@ def test_it_follows_its_definition_over_many_steps(
     forward = make_forward(modalities, sequences=sequences)
     component, book = ConflictPenalty(**settings), ByTheBook(**settings)
     parts = make_parts(component, forward)
+    logs = []
     for step, gradients in enumerate(stream(forward, (TASK, STATISTICS, "a third group"))):
         epoch = step // STEPS_PER_EPOCH
         found = component.balance(parts, tensors(gradients), forward, epoch / EPOCHS)
         expected = book.step(gradients, epoch)
+        logs.append((found.log, expected))
         assert found.step_scale is None
-        assert set(found.log) == set(expected)
-        for quantity, by_modality in expected.items():
-            np.testing.assert_allclose(found.log[quantity].numpy(), list(by_modality.values()), rtol=1e-9)
         for modality, factor in expected["factor"].items():
             passed = factor * (gradients[TASK][modality] + gradients["a third group"][modality])
             passed = passed + gradients[STATISTICS][modality]
             np.testing.assert_allclose(found.gradients[modality].numpy(), passed, rtol=1e-9, atol=1e-12)
+    for log, expected in logs:  # after the last step, so that a later one must not have changed an earlier log
+        assert set(log) == set(expected)
+        for quantity, by_modality in expected.items():
+            np.testing.assert_allclose(log[quantity].numpy(), list(by_modality.values()), rtol=1e-9)
 
 
 def test_the_settings_above_reach_every_branch_of_the_definition(make_forward: MakeForward) -> None:
