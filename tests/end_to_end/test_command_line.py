@@ -69,7 +69,10 @@ BAD = {
     "a missing corpus": (lambda _: ["cpsl", "--data", "nowhere.pkl"], ["nowhere.pkl"]),
     "a truncated corpus": (lambda folder: ["cpsl", "--data", truncated(folder)], ["truncated.pkl"]),
     "a hostile corpus": (lambda folder: ["cpsl", "--data", hostile(folder)], ["hostile.pkl", "open"]),
-    "NaN features": (lambda folder: ["cpsl", "--data", corpus(folder, changes=NAN)], ["audio", "train", "16", "nonfinite"]),
+    "NaN features": (
+        lambda folder: ["cpsl", "--data", corpus(folder, changes=NAN)],
+        ["audio", "train", "16", "nonfinite"],
+    ),
     "an empty split": (lambda folder: ["cpsl", "--data", corpus(folder, changes=EMPTY)], ["valid"]),
     "a folder as experiment": (lambda folder: [str(folder)], ["folder"]),
     "broken YAML": (lambda folder: [experiment(folder, "method: [cpsl\n")], ["mine.yaml"]),
