@@ -7,7 +7,6 @@ READY := .venv/.ready
 
 demo: $(READY)
 	$(BIN)/msa sweep cpsl --storage runs/demo --trials 16 --epochs 12 --set search.pruner.min_epochs=4
-	$(BIN)/msa table runs/demo
 	$(BIN)/msa status runs/demo
 
 test: $(READY)
@@ -30,5 +29,5 @@ clean:
 
 $(READY): pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	$(BIN)/pip install -qq --constraint requirements.lock --editable '.[dev]'
 	touch $(READY)

@@ -12,7 +12,7 @@ from torch import nn
 from msa_models.batch import Batch, batches
 from msa_models.data.corpus import Corpus, Split
 from msa_models.methods import cpsl
-from msa_models.seams import Forward, LossTerm, Shapes
+from msa_models.seams import Forward, GradientModulator, Gradients, LossTerm, Modulation, Shapes, total
 from msa_models.training import NonFiniteLoss, Objective, Training
 
 MakeCorpus = Callable[..., Corpus]
@@ -46,6 +46,15 @@ class Exploding(LossTerm, name="exploding"):
         exploded = step >= self.at
         step.add_(1)
         return torch.where(exploded, torch.tensor(self.value), 0.0 * forward.prediction.sum())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Clock(GradientModulator, name="clock"):
+    """Leaves the gradients alone and logs the progress that it is told."""
+
+    def balance(self, parts: nn.Module, gradients: Gradients, forward: Forward, progress: float) -> Modulation:
+        told = torch.full((len(forward.representations),), progress)
+        return Modulation(gradients=total(gradients), log={"progress": told})
 
 
 def exploding(corpus: Corpus, config: cpsl.Config, **settings: Any) -> Training:
@@ -140,6 +149,12 @@ def test_the_learning_rate_follows_its_schedule(make_corpus: MakeCorpus, make_co
         for _ in training:
             rates.append([group["lr"] for group in training.optimizer.param_groups])
         np.testing.assert_allclose(rates, np.repeat(expected, 4).reshape(4, 4), rtol=1e-12)
+
+
+def test_modulators_are_told_the_share_of_epochs_gone_by(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
+    blueprint = dataclasses.replace(cpsl.build(make_config(training={"epochs": 4})), modulator=Clock())
+    told = [measurement["clock/progress/audio"] for measurement in Training(blueprint, make_corpus(), seed=0)]
+    assert told == [0.0, 0.25, 0.5, 0.75]
 
 
 @pytest.mark.parametrize("clip", [0.05, None])
