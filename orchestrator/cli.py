@@ -198,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
         code = INTERRUPTED
     except BrokenPipeError:
         code = DONE

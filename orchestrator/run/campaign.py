@@ -88,7 +88,12 @@ class Campaign:
         return None
 
     def report(self, trial_id: str, report: Report) -> bool:
-        """Take a worker's report; True when the trial is over (trained, failed or pruned) and written."""
+        """Take a worker's report; True when the trial is over (trained, failed or pruned) and written.
+
+        Raises StorageError, also for a worker that could not use the storage: its trial stays interrupted.
+        """
+        if report.storage_fault:
+            raise StorageError(report.storage_fault)
         started = self._running[trial_id]
         started.take(report)
         if isinstance(report.end, Outcome):

@@ -17,7 +17,7 @@ import numpy as np
 from msa_models.data import Corpus
 from orchestrator.run.assignment import Assignment
 from orchestrator.run.report import Failure, Outcome, Report, Run
-from orchestrator.store import Store
+from orchestrator.store import StorageError, Store
 
 STRETCH_S = 5.0  # a stretch ends after the epoch in which this is over, so that the driver can be interrupted
 
@@ -35,7 +35,8 @@ class Trainee:
     def stretch(self) -> Report:
         """One stretch; a checkpoint is on file before it is reported. Raises nothing that the trial caused."""
         started, clock, busy_s = time.time(), time.perf_counter(), 0.0
-        end: Outcome | Failure | None
+        end: Outcome | Failure | None = None
+        storage_fault = ""
         try:
             run = self._train(clock)
             end = self._outcome(run) if run.done else None
@@ -43,12 +44,22 @@ class Trainee:
             if end is None and len(run.measurements) > self._num_on_file:
                 self._num_on_file = len(run.measurements)
                 self._store.checkpoint_write(self._assignment.trial_id, self._num_on_file, run.snapshot())
+        except StorageError as error:
+            storage_fault = str(error)
         except Exception as error:
             busy_s = busy_s or time.perf_counter() - clock
             end = Failure(error_type=type(error).__name__, message=str(error), traceback=traceback.format_exc())
         measurements = self._run.measurements if self._run else []
         new, self._num_reported = measurements[self._num_reported :], len(measurements)
-        return Report(measurements=new, host=platform.node(), pid=os.getpid(), started=started, busy_s=busy_s, end=end)
+        return Report(
+            measurements=new,
+            host=platform.node(),
+            pid=os.getpid(),
+            started=started,
+            busy_s=busy_s,
+            end=end,
+            storage_fault=storage_fault,
+        )
 
     def _train(self, clock: float) -> Run:
         rungs = self._assignment.rungs

@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from orchestrator.run.campaign import Campaign
-from orchestrator.store import Files, Store
+from orchestrator.store import Files, StorageError, Store
 from tests.orchestrator.run import fakes
 
 
@@ -162,3 +162,23 @@ def test_the_sampler_of_a_study_without_history_draws_startup_trials_at_random(t
             asked.report(value, epoch)
         state = trial.state
         reference.tell(asked, trial.value if state.name == "COMPLETE" else None, state=state)
+
+
+def test_a_worker_that_cannot_write_stops_the_run_and_fails_no_trial(tmp_path, monkeypatch, uninterrupted):
+    uri = str(tmp_path)
+    whole = Store.checkpoint_write
+
+    def full(self, trial_id, epoch, data):
+        if trial_id.endswith("00003"):
+            raise StorageError("no space left")
+        whole(self, trial_id, epoch, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "checkpoint_write", full)
+        with pytest.raises(StorageError, match="no space left"):
+            fakes.play(uri, fakes.studies())
+    assert [row["state"] for row in fakes.table(uri)] == [row["state"] for row in uninterrupted if row["number"] < 3][
+        :3
+    ]
+    fakes.play(uri, fakes.studies())
+    assert fakes.table(uri) == uninterrupted
