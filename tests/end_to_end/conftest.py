@@ -1,11 +1,13 @@
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 SMALL = (
@@ -24,10 +26,11 @@ class Msa:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start it in the background, in a session of its own so that a signal reaches nobody else."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.cli", *arguments],
             cwd=self.folder,
             stdout=subprocess.PIPE,
@@ -36,6 +39,8 @@ class Msa:
             start_new_session=True,
             env={**os.environ, "RAY_AUTH_MODE": "disabled", "COLUMNS": "100"},
         )
+        self.started.append(process)
+        return process
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
@@ -49,8 +54,12 @@ class Msa:
 
 
 @pytest.fixture
-def msa(tmp_path) -> Msa:
-    return Msa(tmp_path)
+def msa(tmp_path) -> Iterator[Msa]:
+    command = Msa(tmp_path)
+    yield command
+    for process in command.started:
+        if process.returncode is None:
+            kill(process)
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
@@ -59,6 +68,17 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not happen"
         time.sleep(0.01)
+
+
+def workers_of(driver: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes in which Ray trains for this driver."""
+    found = []
+    for child in psutil.Process(driver.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            name = " ".join(child.cmdline())
+            if name.startswith("ray::") and "Trainable" in name:
+                found.append(child)
+    return found
 
 
 def kill(process: subprocess.Popen[str]) -> None:
