@@ -28,8 +28,8 @@ class Values:
     """What `shapley_values` returns.
 
     `values` (M, …) in the unit and dtype of the utility; they sum to u(all players) - u(no player), sampled or not.
-    `standard_error` (M, …) of the values: 0 where they are exact, NaN below 8 antithetic pairs: so few repeat one another
-    too often for their spread to mean anything (three players have only three distinct pairs).
+    `standard_error` (M, …) of the values: 0 where they are exact, NaN below 8 antithetic pairs. So few repeat each
+    other too often for their spread to mean anything: three players have only three distinct pairs.
     `degrees_of_freedom` of the standard error, the number of pairs minus one: an interval of a given coverage takes the
     quantile of Student's t with as many. 0 where the values are exact or their error is unknown.
     `num_evaluations`: distinct coalitions the utility was asked for; with few players far less than n (M + 1).

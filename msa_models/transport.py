@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from msa_models import transport_dual
@@ -80,7 +81,7 @@ def sinkhorn(
     flip = rows < columns  # the systems that are solved are as large as there are columns
     start = None if potentials is None else _flat(potentials[0 if flip else 1], batch, 1)
     with torch.no_grad():
-        _check_values(cost, a, b, potentials or (), epsilon)
+        _check_values(a, b, potentials or ())
     if flip:
         cost, a, b, rows, columns = cost.mT, b, a, columns, rows
     with torch.no_grad():
@@ -154,7 +155,7 @@ def _adjoint(
     mass_a, mass_b = a.sum(-1, keepdim=True), b.sum(-1, keepdim=True)
     means = (shares * to_plan).sum(-1)
     right = (plan * (to_plan - means.unsqueeze(-1))).sum(-2) / mass_a
-    v = transport_dual.solve_curvature(shares, a / mass_a, b / mass_b, plan.sum(-2) / mass_a, 0.0, right)
+    v = transport_dual.adjoint(shares, a / mass_a, b / mass_b, right)
     u = means - torch.bmm(shares, v.unsqueeze(-1)).squeeze(-1)
     column_shares = ((f.unsqueeze(-1) - cost) / epsilon + a.log().unsqueeze(-1)).softmax(-2)
     return u, torch.where(b == 0, (column_shares * (to_plan - u.unsqueeze(-1))).sum(-2), v)
@@ -176,12 +177,12 @@ def _checked_batch(cost: torch.Tensor, a: torch.Tensor, b: torch.Tensor, potenti
         over_rows["f"], over_columns["g"] = potentials
     tensors = {"cost": cost, **over_rows, **over_columns}
     try:
-        batch = torch.broadcast_shapes(cost.shape[:-2], a.shape[:-1], b.shape[:-1])
+        batch = np.broadcast_shapes(cost.shape[:-2], a.shape[:-1], b.shape[:-1])
         fits = cost.dim() >= 2 and 0 not in cost.shape[-2:]
         fits = fits and all(_spans(vector, batch, cost.shape[-2]) for vector in over_rows.values())
         fits = fits and all(_spans(vector, batch, cost.shape[-1]) for vector in over_columns.values())
-    except RuntimeError:
-        batch, fits = torch.Size(), False
+    except ValueError:
+        batch, fits = (), False
     if not fits:
         found = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
         raise ValueError(
@@ -190,29 +191,26 @@ def _checked_batch(cost: torch.Tensor, a: torch.Tensor, b: torch.Tensor, potenti
         )
     if not all(tensor.is_floating_point() for tensor in tensors.values()):
         raise ValueError(f"expected floating-point tensors, got {', '.join(str(t.dtype) for t in tensors.values())}")
-    return batch
+    return torch.Size(batch)
 
 
-def _spans(vector: torch.Tensor, batch: torch.Size, length: int) -> bool:
-    if vector.dim() < 1 or vector.shape[-1] != length:
-        return False
-    return torch.broadcast_shapes(vector.shape[:-1], batch) == batch
+def _spans(vector: torch.Tensor, batch: tuple[int, ...], length: int) -> bool:
+    return vector.shape[-1:] == (length,) and np.broadcast_shapes(vector.shape[:-1], batch) == batch
 
 
-def _check_values(
-    cost: torch.Tensor, a: torch.Tensor, b: torch.Tensor, potentials: tuple[torch.Tensor, ...], epsilon: float
-) -> None:
-    if not bool((cost / epsilon).isfinite().all()):
-        raise ValueError(f"the cost, or the cost over epsilon = {epsilon:g}, holds NaN or infinite entries")
-    if not all(bool(potential.isfinite().all()) for potential in potentials):
+def _check_values(a: torch.Tensor, b: torch.Tensor, potentials: tuple[torch.Tensor, ...]) -> None:
+    if not all(math.isfinite(potential.sum().item()) for potential in potentials):
         raise ValueError("the potentials to start from hold NaN or infinite entries; leave them out to start cold")
+    first, second = a.sum(-1), b.sum(-1)
+    positive = (a.amin(-1) >= 0) & (b.amin(-1) >= 0) & (first > 0)
+    if bool((positive & ((first - second).abs() <= MASS_TOLERANCE * first)).all()):
+        return
     for name, marginal in (("a", a), ("b", b)):
         if not bool(((marginal >= 0) & (marginal < math.inf)).all()):
             raise ValueError(f"marginal {name} holds negative, NaN or infinite entries")
-    masses = torch.stack([a.sum(-1), b.sum(-1)])
-    if not bool((masses > 0).all()):
-        raise ValueError("a marginal sums to 0: there is nothing to transport; each needs a positive entry")
-    apart = (masses[0] - masses[1]).abs() > MASS_TOLERANCE * masses[0]
-    if bool(apart.any()):
-        first, second = masses[:, apart][:, 0].tolist()
-        raise ValueError(f"marginals must sum to the same, but a sums to {first:g} and b to {second:g}: normalise them")
+    if bool(((first == 0) & (second == 0)).any()):
+        raise ValueError("both marginals sum to 0: there is nothing to transport; each needs a positive entry")
+    worst = ((first - second).abs() / first).argmax()
+    raise ValueError(
+        f"marginals must sum to the same, but a sums to {first[worst]:g} and b to {second[worst]:g}: normalise them"
+    )

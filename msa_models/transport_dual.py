@@ -6,9 +6,11 @@ semi-dual, Peyré & Cuturi, arXiv:1803.00567), is climbed by Levenberg-Marquardt
 does not gain is replaced by one update of Sinkhorn's, which always does. Where the range of the costs is large against
 epsilon and the start is not close, a few larger epsilons come first.
 
+Problems are so small that the number of kernels launched is what costs time; the steps are written to launch few.
 N problems, K rows, L columns; everything in float64, marginals of mass 1 except in `solve`.
 """
 
+import math
 from dataclasses import dataclass, fields
 
 import torch
@@ -32,52 +34,58 @@ class Solution:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One g per problem and all that is known there. Rows are exact by the choice of f."""
+    """One g per problem and what is known there. Rows are exact by the choice of f."""
 
     g: torch.Tensor  # (N, L) over epsilon
-    minus_f: torch.Tensor  # (N, K, 1) over epsilon
     shares: torch.Tensor  # (N, K, L)
     columns: torch.Tensor  # (N, L) sums of the plan's columns
+    residual: torch.Tensor  # (N, L) b - columns, the gradient of the dual
     error: torch.Tensor  # (N, 1)
-    value: torch.Tensor  # (N, 1) of the dual, which is maximised
 
 
 class Dual:
     """The dual at one epsilon for marginals a (N, K) and b (N, L), as a function of g alone."""
 
     def __init__(self, cost: torch.Tensor, a: torch.Tensor, b: torch.Tensor, epsilon: float) -> None:
-        self.a, self.b, self.log_a = a, b, a.log().unsqueeze(-1)
+        self.a, self.b = a, b
         self.kernel = cost / -epsilon
         self.weighted_kernel = self.kernel + b.log().unsqueeze(-2)
+        self.lift = _lift(b)
 
     def at(self, g: torch.Tensor) -> Point:
-        """Everything at g (N, L), given in units of epsilon."""
-        logits = self.weighted_kernel + g.unsqueeze(-2)
-        minus_f = logits.logsumexp(-1, keepdim=True)
-        shares = (logits - minus_f).exp_()
+        """What is known at g (N, L), given in units of epsilon."""
+        shares = (self.weighted_kernel + g.unsqueeze(-2)).softmax(-1)
         columns = torch.bmm(self.a.unsqueeze(-2), shares).squeeze(-2)
-        error = (self.b - columns).abs().sum(-1, keepdim=True)
-        value = (self.b * g).sum(-1, keepdim=True) - (self.a * minus_f.squeeze(-1)).sum(-1, keepdim=True)
-        return Point(g=g, minus_f=minus_f, shares=shares, columns=columns, error=error, value=value)
+        residual = self.b - columns
+        error = residual.abs().sum(-1, keepdim=True)
+        return Point(g=g, shares=shares, columns=columns, residual=residual, error=error)
 
-    def updated(self, point: Point) -> torch.Tensor:
-        """Sinkhorn's update: the g (N, L) that makes the columns exact at the point's f, defined also where b is 0."""
-        return -(self.kernel + (self.log_a - point.minus_f)).logsumexp(-2)
+    def rows(self, g: torch.Tensor) -> torch.Tensor:
+        """The f (N, K) over epsilon that makes the rows exact, defined also where a is 0."""
+        return -(self.weighted_kernel + g.unsqueeze(-2)).logsumexp(-1)
 
-    def step(self, point: Point, damping: torch.Tensor, goal: float) -> tuple[Point, torch.Tensor]:
-        """The next point and damping (N, 1) of every problem; those whose error is within the goal stay."""
-        residual = self.b - point.columns
-        ridge = damping * point.error
-        step = solve_curvature(point.shares, self.a, self.b, point.columns, ridge, residual)
+    def updated(self, g: torch.Tensor) -> torch.Tensor:
+        """Sinkhorn's update: the g (N, L) that makes the columns exact at this g's f, defined also where b is 0."""
+        return -(self.kernel + (self.a.log() + self.rows(g)).unsqueeze(-1)).logsumexp(-2)
+
+    def value(self, g: torch.Tensor) -> torch.Tensor:
+        """The dual (N, 1), up to a constant."""
+        return (self.b * g).sum(-1, keepdim=True) + (self.a * self.rows(g)).sum(-1, keepdim=True)
+
+    def step(self, point: Point, damping: torch.Tensor, moving: torch.Tensor) -> tuple[Point, torch.Tensor]:
+        """The next point and damping (N, 1) of the problems that are `moving` (N, 1); the others stay."""
+        diagonal = torch.addcmul(point.columns, damping * point.error, self.b)
+        step = solve_curvature(point.shares, self.a, diagonal, self.lift, point.residual)
         new = self.at(point.g + step)
-        expected = 0.5 * (step * (residual + ridge * self.b * step)).sum(-1, keepdim=True)
-        gain = (new.value - point.value) / expected
-        halved = new.error < 0.5 * point.error  # close to the optimum, gains of the value drown in rounding
-        accepted = (gain > 0.05) | halved
-        damping = torch.where((gain > 0.7) | halved, damping / 4, torch.where(accepted, damping, damping * 8))
-        moving = point.error > goal
+        # Where the dual still climbs at the end of the step it has gained; near the optimum gains drown in rounding.
+        accepted = ((new.residual * step).sum(-1, keepdim=True) >= 0) | (new.error < 0.5 * point.error)
+        if bool((accepted & moving).all()):
+            return new, damping / 4
+        gain = (self.value(new.g) - self.value(point.g)) / (point.residual * step).sum(-1, keepdim=True)
+        damping = damping * torch.where(accepted | (gain > 0.4), 0.25, torch.where(gain > 0.05, 1.0, 8.0))
+        accepted = accepted | (gain > 0.05)
         if not bool((accepted | ~moving).all()):
-            new = _where(accepted, new, self.at(self.updated(point)))
+            new = _where(accepted, new, self.at(self.updated(point.g)))
         return _where(moving, new, point), damping.clamp(1e-10, 1e10)
 
 
@@ -94,6 +102,8 @@ def solve(
     lowest = cost.amin((-2, -1), keepdim=True)
     cost = cost - lowest
     spread = cost.max().item() if len(cost) else 0.0
+    if not math.isfinite(spread / epsilon):
+        raise ValueError(f"the cost, or its range over epsilon = {epsilon:g}, holds NaN or infinite entries")
     a, b = a / a.sum(-1, keepdim=True), b / b.sum(-1, keepdim=True)
     iterations = 0
 
@@ -101,13 +111,13 @@ def solve(
         nonlocal iterations
         iterations += 1
         dual = Dual(cost, a, b, stage)
-        return dual, dual.at(dual.updated(dual.at(g / stage)))
+        return dual, dual.at(dual.updated(g / stage))
 
     def climbed(dual: Dual, point: Point, goal: float, limit: int) -> Point:
         nonlocal iterations
         damping = torch.ones_like(point.error)
-        while iterations < limit and bool((point.error > goal).any()):
-            point, damping = dual.step(point, damping, goal)
+        while iterations < limit and bool((moving := point.error > goal).any()):
+            point, damping = dual.step(point, damping, moving)
             iterations += 1
         return point
 
@@ -119,28 +129,36 @@ def solve(
                 g = climbed(*opened(stage, g), STAGE_ERROR, max_iterations - 1).g * stage
         dual, point = opened(epsilon, g)
     point = climbed(dual, point, tolerance, max_iterations)
-    g = torch.where(b == 0, dual.updated(point), point.g) * epsilon
-    f = lowest.squeeze(-1) - point.minus_f.squeeze(-1) * epsilon
-    return Solution(f=f, g=g, shares=point.shares, error=point.error.squeeze(-1), iterations=iterations)
+    g = torch.where(b == 0, dual.updated(point.g), point.g)
+    f = lowest.squeeze(-1) + dual.rows(g) * epsilon
+    return Solution(f=f, g=g * epsilon, shares=point.shares, error=point.error.squeeze(-1), iterations=iterations)
 
 
 def solve_curvature(
-    shares: torch.Tensor,
-    a: torch.Tensor,
-    b: torch.Tensor,
-    columns: torch.Tensor,
-    ridge: torch.Tensor | float,
-    right: torch.Tensor,
+    shares: torch.Tensor, a: torch.Tensor, diagonal: torch.Tensor, lift: torch.Tensor, right: torch.Tensor
 ) -> torch.Tensor:
-    """X (N, L) of (diag(columns + ridge b) - shares^T diag(a) shares) x = right, for a right (N, L) that sums to 0.
+    """X (N, L) of (diag(diagonal) - shares^T diag(a) shares + lift) x = right, for a right (N, L) that sums to 0.
 
-    The matrix is minus the second derivative of the dual. Its null space (a constant added to g and taken from f
-    changes nothing) is lifted by b b^T, which leaves x with b . x = 0; x is 0 where b is.
+    With the column sums as the diagonal this is minus the second derivative of the dual.
     """
-    outer = b.unsqueeze(-1) * b.unsqueeze(-2)
-    system = torch.baddbmm(outer, shares.mT, a.unsqueeze(-1) * shares, alpha=-1)
-    system.diagonal(dim1=-2, dim2=-1).add_(columns + (ridge + RIDGE) * b + (b == 0))
+    system = torch.baddbmm(lift, shares.mT, a.unsqueeze(-1) * shares, alpha=-1)
+    system.diagonal(dim1=-2, dim2=-1).add_(diagonal)
     return torch.linalg.solve_ex(system, right.unsqueeze(-1)).result.squeeze(-1)
+
+
+def adjoint(shares: torch.Tensor, a: torch.Tensor, b: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """X (N, L) of the curvature at a solution, 0 where b is."""
+    columns = torch.bmm(a.unsqueeze(-2), shares).squeeze(-2)
+    return solve_curvature(shares, a, columns, _lift(b), right)
+
+
+def _lift(b: torch.Tensor) -> torch.Tensor:
+    """What makes the curvature regular and leaves solutions alone (N, L, L).
+
+    A constant added to g and taken from f changes nothing: b b^T picks the x with b . x = 0. Columns without mass get
+    an equation of their own.
+    """
+    return b.unsqueeze(-1) * b.unsqueeze(-2) + torch.diag_embed(RIDGE * b + (b == 0))
 
 
 def _stages(epsilon: float, spread: float) -> list[float]:

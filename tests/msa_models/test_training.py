@@ -10,16 +10,15 @@ import torch
 from torch import nn
 
 from msa_models.batch import Batch, batches
-from msa_models.data.corpus import Corpus, Split
+from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
-from msa_models.seams import Forward, GradientModulator, Gradients, LossTerm, Modulation, Shapes, total
-from msa_models.training import NonFiniteLoss, Objective, Training
+from msa_models.seams import Forward, GradientModulator, Gradients, Modulation, total
+from msa_models.training import Objective, Training
 
 MakeCorpus = Callable[..., Corpus]
 MakeConfig = Callable[..., cpsl.Config]
 
 CORR = Objective(metric="valid/corr", direction="maximize")
-STEPS_PER_EPOCH = 4  # 64 samples in batches of 16
 
 
 @pytest.fixture
@@ -29,53 +28,12 @@ def make_corpus(make_corpus: MakeCorpus) -> MakeCorpus:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Exploding(LossTerm, name="exploding"):
-    """0 until step `at` of the training (from 0), then `value`."""
-
-    weight: float = 1.0
-    at: int = 0
-    value: float = math.nan
-
-    def parts(self, shapes: Shapes) -> nn.Module:
-        parts = nn.Module()
-        parts.register_buffer("step", torch.zeros(()))
-        return parts
-
-    def loss(self, parts: nn.Module, forward: Forward) -> torch.Tensor:
-        step = parts.get_buffer("step")
-        exploded = step >= self.at
-        step.add_(1)
-        return torch.where(exploded, torch.tensor(self.value), 0.0 * forward.prediction.sum())
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Clock(GradientModulator, name="clock"):
     """Leaves the gradients alone and logs the progress that it is told."""
 
     def balance(self, parts: nn.Module, gradients: Gradients, forward: Forward, progress: float) -> Modulation:
         told = torch.full((len(forward.representations),), progress)
         return Modulation(gradients=total(gradients), log={"progress": told})
-
-
-def exploding(corpus: Corpus, config: cpsl.Config, **settings: Any) -> Training:
-    blueprint = cpsl.build(config)
-    terms = {**blueprint.terms, "exploding": Exploding(**settings)}
-    return Training(dataclasses.replace(blueprint, terms=terms), corpus, seed=0)
-
-
-def with_targets(corpus: Corpus, split: str, targets: np.ndarray) -> Corpus:
-    changed = dataclasses.replace(corpus.splits[split], targets=targets)
-    return dataclasses.replace(corpus, splits=corpus.splits | {split: changed})
-
-
-class Untouchable:
-    """A split that nobody may read."""
-
-    def __getattribute__(self, name: str) -> Any:
-        raise AssertionError(f"the test split was asked for {name}")
-
-    def __len__(self) -> int:
-        raise AssertionError("the test split was asked for its length")
 
 
 # what a training yields
@@ -281,27 +239,6 @@ def test_only_a_better_number_improves_on_the_best(
     assert Objective(direction=direction).improves(value, best) is expected
 
 
-def test_an_objective_that_is_never_a_number_is_answered_by_its_name(
-    make_corpus: MakeCorpus, make_config: MakeConfig
-) -> None:
-    corpus = with_targets(make_corpus(), "valid", np.zeros(24, np.float32))
-    objective = Objective(metric="valid/acc2_non0", direction="maximize")
-    training = Training(cpsl.build(make_config()), corpus, seed=0, objective=objective)
-    assert all(math.isnan(measurement["valid/acc2_non0"]) for measurement in training)
-    with pytest.raises(ValueError, match=r"^objective 'valid/acc2_non0' was not a number at any of 3 epochs: .*choose"):
-        training.result()
-
-
-def test_an_objective_that_the_corpus_does_not_have_is_refused_with_the_known_ones(
-    make_corpus: MakeCorpus, make_config: MakeConfig
-) -> None:
-    for metric, hint in (("valid/acuracy", "valid/accuracy"), ("test/accuracy", "valid/accuracy")):
-        with pytest.raises(ValueError, match=rf"no objective '{metric}'; known are .*Did you mean '{hint}'\?"):
-            Training(
-                cpsl.build(make_config()), make_corpus("classification"), seed=0, objective=Objective(metric=metric)
-            )
-
-
 # early stopping
 
 
@@ -328,111 +265,3 @@ def test_an_equal_objective_is_no_improvement_to_be_patient_for(
     training = Training(cpsl.build(config), make_corpus(), seed=0, objective=objective)
     assert len({measurement["valid/acc7"] for measurement in training}) == 1
     assert (training.epoch, training.best_epoch) == (3, 1)
-
-
-def test_without_a_number_patience_runs_from_the_start(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
-    corpus = with_targets(make_corpus(), "valid", np.zeros(24, np.float32))
-    objective = Objective(metric="valid/acc2_non0", direction="maximize")
-    config = make_config(training={"epochs": 9, "patience": 2})
-    assert len(list(Training(cpsl.build(config), corpus, seed=0, objective=objective))) == 2
-
-
-# losses that are not finite
-
-
-@pytest.mark.parametrize(("at", "epoch", "step"), [(0, 1, 1), (3, 1, 4), (6, 2, 3)])
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_non_finite_loss_is_answered_with_epoch_step_and_term(
-    make_corpus: MakeCorpus, make_config: MakeConfig, value: float, at: int, epoch: int, step: int
-) -> None:
-    training = exploding(make_corpus(), make_config(), at=at, value=value)
-    expected = rf"^non-finite loss at epoch {epoch}, step {step}: 'exploding' is {value}; try "
-    with pytest.raises(NonFiniteLoss, match=expected):
-        list(training)
-    assert len(training.measurements) == at // STEPS_PER_EPOCH
-    assert all(parameter.isfinite().all() for parameter in training.network.parameters())
-
-
-def test_finite_terms_whose_sum_overflows_are_answered_as_that(
-    make_corpus: MakeCorpus, make_config: MakeConfig
-) -> None:
-    huge = with_targets(make_corpus(), "train", np.full(64, 2e37, np.float32))
-    with pytest.raises(NonFiniteLoss, match=r"epoch 1, step 1: the sum of all terms overflows"):
-        exploding(huge, make_config(unimodal_heads=None), value=3.3e38).train_epoch()
-
-
-def test_non_finite_targets_blame_the_task_loss(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
-    corpus = with_targets(make_corpus(), "train", np.full(64, np.nan, np.float32))
-    with pytest.raises(NonFiniteLoss, match=r"epoch 1, step 1: 'task' is nan, 'unimodal_heads' is nan; try"):
-        Training(cpsl.build(make_config()), corpus, seed=0).train_epoch()
-
-
-def test_non_finite_predictions_are_answered_with_split_and_epoch(
-    make_corpus: MakeCorpus, make_config: MakeConfig
-) -> None:
-    config = make_config(training={"learning_rate": 1e30, "batch_size": 64})
-    with pytest.raises(NonFiniteLoss, match=r"predictions of the valid split at epoch 1 are not finite"):
-        Training(cpsl.build(config), make_corpus(), seed=0).train_epoch()
-
-
-def test_a_non_finite_test_prediction_leaves_the_training_as_it_was(
-    make_corpus: MakeCorpus, make_config: MakeConfig
-) -> None:
-    corpus = make_corpus()
-    test = corpus.splits["test"]
-    poisoned = dataclasses.replace(
-        test, inputs={name: np.full_like(values, np.nan) for name, values in test.inputs.items()}
-    )
-    corpus = dataclasses.replace(corpus, splits=corpus.splits | {"test": poisoned})
-    training = Training(cpsl.build(make_config(training={"learning_rate": 0.03})), corpus, seed=2, objective=CORR)
-    list(training)
-    before = training.snapshot()
-    with pytest.raises(NonFiniteLoss, match=rf"predictions of the test split at epoch {training.best_epoch} "):
-        training.result()
-    assert training.snapshot() == before
-
-
-# the test split
-
-
-def test_training_never_touches_the_test_split(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
-    corpus = make_corpus()
-    untouchable: Any = Untouchable()
-    guarded = dataclasses.replace(corpus, splits=corpus.splits | {"test": untouchable})
-    training = Training(cpsl.build(make_config()), guarded, seed=0)
-    found = list(training)
-    training.restore(training.snapshot())
-    assert found == list(Training(cpsl.build(make_config()), corpus, seed=0))
-    with pytest.raises(AssertionError, match="the test split was asked for"):
-        training.result()
-
-
-def test_the_test_split_changes_nothing_but_test_columns(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
-    corpus = make_corpus()
-    test = corpus.splits["test"]
-    scrambled = Split(
-        inputs={name: -values[::-1] for name, values in test.inputs.items()},
-        masks={name: mask[::-1] for name, mask in test.masks.items()},
-        targets=-test.targets[::-1] + 1,
-        ids=test.ids,
-    )
-    other = dataclasses.replace(corpus, splits=corpus.splits | {"test": scrambled})
-    first, second = (Training(cpsl.build(make_config()), each, seed=0) for each in (corpus, other))
-    assert list(first) == list(second)
-    assert first.snapshot() == second.snapshot()
-    results = first.result(), second.result()
-    differing = {name for name in results[0].metrics if results[0].metrics[name] != results[1].metrics[name]}
-    assert "test/mae" in differing
-    assert all(name.startswith("test/") for name in differing)
-    assert results[0].best_epoch == results[1].best_epoch
-
-
-def test_asking_for_the_result_in_between_changes_nothing(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
-    config = make_config(training={"epochs": 5, "learning_rate": 0.03})
-    asked, left = (Training(cpsl.build(config), make_corpus(), seed=2, objective=CORR) for _ in range(2))
-    for _ in asked:
-        before = asked.snapshot()
-        asked.result()
-        assert asked.snapshot() == before
-    list(left)
-    assert asked.snapshot() == left.snapshot()
