@@ -1,7 +1,6 @@
 """Training: a stream of measurements, one per epoch, that can be cut at any epoch and continued bit for bit.
 
-Each step differentiates the losses with respect to the representations H_m, lets the modulator change these gradients,
-and runs ONE backward pass through the encoders, however many losses and modulators there are.
+The draws of an epoch depend on (seed, epoch) alone, so a snapshot needs no generator state.
 """
 
 import math
@@ -13,19 +12,15 @@ import numpy as np
 import torch
 
 from msa_models import metrics, seeding, snapshot
-from msa_models.batch import Batch, batches
+from msa_models.batch import batches
 from msa_models.blueprint import Blueprint
 from msa_models.data.corpus import Corpus, Split
 from msa_models.data.suggest import unknown
-from msa_models.network import Network, cut, shapes
-from msa_models.seams import Forward, Modulation, Representations
+from msa_models.network import Network, shapes
+from msa_models.step import NonFiniteLoss, Step
 
 EVALUATION_BATCH = 512
 Measurement = dict[str, float]
-
-
-class NonFiniteLoss(ArithmeticError):
-    """A loss or a prediction is NaN or infinite; the message names epoch, step and term."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +69,7 @@ class Training:
         if self.objective.metric not in known:
             raise ValueError(unknown("objective", self.objective.metric, known))
         self.network = Network(blueprint, shapes(corpus, blueprint.encoder.width), seed).to(device)
-        self.optimizer = _optimizer(self.network, blueprint)
-        self._parameters = list(self.network.parameters())
+        self.step = Step(self.network)
         self.measurements: list[Measurement] = []
         self.best_epoch, self.best_value = 0, None
         self._best: dict[str, torch.Tensor] = {}
@@ -106,12 +100,12 @@ class Training:
         train = self.corpus.splits["train"]
         order = seeding.generator(self.seed, "order", epoch).permutation(len(train))
         torch.manual_seed(seeding.derive(self.seed, "dropout", epoch))
-        self._set_learning_rate(epoch)
+        self.step.begin(epoch)
         self.network.train()
         sums: dict[str, torch.Tensor] = {}
         num_steps = 0
-        for step, batch in enumerate(batches(train, settings.batch_size, order, self.device)):
-            for name, value in self._step(batch, epoch, step).items():
+        for index, batch in enumerate(batches(train, settings.batch_size, order, self.device)):
+            for name, value in self.step.take(batch, epoch, index).items():
                 sums[name] = sums[name] + value if name in sums else value
             num_steps += 1
         means = {name: (value / num_steps).tolist() for name, value in sums.items()}
@@ -150,7 +144,7 @@ class Training:
             "best_epoch": self.best_epoch,
             "best_value": self.best_value,
         }
-        optimizer = snapshot.optimizer_state(self.optimizer)
+        optimizer = snapshot.optimizer_state(self.step.optimizer)
         groups = {"network": self.network.state_dict(), "best": self._best, "optimizer": optimizer}
         return snapshot.pack(progress, groups)
 
@@ -167,7 +161,7 @@ class Training:
         if _shapes(groups["network"]) != expected or (groups["best"] and _shapes(groups["best"]) != expected):
             raise ValueError("a snapshot of another architecture: names or shapes of its tensors differ")
         self.network.load_state_dict(groups["network"])
-        snapshot.load_optimizer_state(self.optimizer, groups["optimizer"])
+        snapshot.load_optimizer_state(self.step.optimizer, groups["optimizer"])
         self._best = {name: tensor.to(self.device) for name, tensor in groups["best"].items()}
         self.measurements = progress["measurements"]
         self.best_epoch, self.best_value = progress["best_epoch"], progress["best_value"]
@@ -182,66 +176,6 @@ class Training:
             "corpus": repr((corpus.name, corpus.task, corpus.scale, corpus.classes, corpus.dims, sizes)),
             "seed": repr(self.seed),
         }
-
-    def _step(self, batch: Batch, epoch: int, step: int) -> dict[str, torch.Tensor]:
-        """One optimiser step; returns what is averaged over the epoch."""
-        self.optimizer.zero_grad()
-        hidden = self.network.encode(batch)
-        leaves = cut(hidden)
-        forward = self.network.decide(batch, leaves)
-        losses = self.network.losses(forward)
-        objective = torch.stack(list(losses.values())).sum().detach()
-        if not math.isfinite(objective.item()):
-            raise NonFiniteLoss(_blame(losses, epoch, step))
-        modulation = self._balance(losses, leaves, forward, epoch)
-        modalities = list(hidden)
-        torch.autograd.backward(
-            [hidden[modality].hidden for modality in modalities],
-            [modulation.gradients[modality] for modality in modalities],
-        )
-        if self.blueprint.training.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self._parameters, self.blueprint.training.gradient_clip, foreach=True)
-        self._update(modulation)
-        log = {"train/objective": objective} | {f"train/{name}": loss.detach() for name, loss in losses.items()}
-        return log | {f"{self.blueprint.modulator.name}/{name}": value for name, value in modulation.log.items()}
-
-    def _balance(
-        self, losses: dict[str, torch.Tensor], leaves: Representations, forward: Forward, epoch: int
-    ) -> Modulation:
-        """Gradients at the boundary, per loss group and modality, as the modulator wants them.
-
-        Everything above the boundary collects its gradients on the way.
-        """
-        groups: dict[str, torch.Tensor] = {}
-        for name, loss in losses.items():
-            group = "task" if name == "task" else self.blueprint.terms[name].group
-            groups[group] = groups[group] + loss if group in groups else loss
-        gradients: dict[str, dict[str, torch.Tensor]] = {}
-        for index, (group, loss) in enumerate(groups.items()):
-            loss.backward(retain_graph=index + 1 < len(groups))
-            gradients[group] = {modality: _taken(leaf.hidden) for modality, leaf in leaves.items()}
-        modulator = self.blueprint.modulator
-        progress = epoch / self.blueprint.training.epochs
-        with torch.no_grad():
-            return modulator.balance(self.network.parts[modulator.name], gradients, forward, progress)
-
-    def _update(self, modulation: Modulation) -> None:
-        if modulation.step_scale is None:
-            self.optimizer.step()
-            return
-        encoder_groups = self.optimizer.param_groups[1:]
-        rates = [group["lr"] for group in encoder_groups]
-        for group, rate, scale in zip(encoder_groups, rates, modulation.step_scale.tolist(), strict=True):
-            group["lr"] = rate * scale
-        self.optimizer.step()
-        for group, rate in zip(encoder_groups, rates, strict=True):
-            group["lr"] = rate
-
-    def _set_learning_rate(self, epoch: int) -> None:
-        settings = self.blueprint.training
-        decay = 1.0 if settings.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * decay
 
     @torch.no_grad()
     def _evaluate(self, name: str, epoch: int) -> tuple[dict[str, float], np.ndarray]:
@@ -261,31 +195,6 @@ class Training:
         if self.objective.improves(value, self.best_value):
             self.best_epoch, self.best_value = self.epoch, value
             self._best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
-
-
-def _optimizer(network: Network, blueprint: Blueprint) -> torch.optim.Optimizer:
-    """AdamW with one group for everything above the boundary, then one for each encoder, in modality order."""
-    above = [parameter for name, parameter in network.named_parameters() if not name.startswith("encoders.")]
-    groups = [above, *(list(encoder.parameters()) for encoder in network.encoders.values())]
-    settings = blueprint.training
-    return torch.optim.AdamW(
-        [{"params": group} for group in groups],
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-
-
-def _taken(leaf: torch.Tensor) -> torch.Tensor:
-    """The gradient a leaf has collected, which it then forgets; zeros where a loss does not depend on it."""
-    gradient, leaf.grad = leaf.grad, None
-    return torch.zeros_like(leaf) if gradient is None else gradient
-
-
-def _blame(losses: dict[str, torch.Tensor], epoch: int, step: int) -> str:
-    guilty = {name: loss.item() for name, loss in losses.items() if not math.isfinite(loss.item())}
-    terms = ", ".join(f"'{name}' is {value}" for name, value in guilty.items()) or "the sum of all terms overflows"
-    return f"non-finite loss at epoch {epoch + 1}, step {step + 1}: {terms}; try a smaller learning rate or weight"
 
 
 def _flat(means: Mapping[str, float | list[float]], modalities: tuple[str, ...]) -> Measurement:

@@ -77,11 +77,12 @@ class Dual:
         diagonal = torch.addcmul(point.columns, damping * point.error, self.b)
         step = solve_curvature(point.shares, self.a, diagonal, self.lift, point.residual)
         new = self.at(point.g + step)
-        # Where the dual still climbs at the end of the step it has gained; near the optimum gains drown in rounding.
-        accepted = ((new.residual * step).sum(-1, keepdim=True) >= 0) | (new.error < 0.5 * point.error)
+        slope, slope_after = ((p.residual * step).sum(-1, keepdim=True) for p in (point, new))
+        # A concave function that climbs at both ends has gained; near the optimum gains drown in rounding.
+        accepted = ((slope > 0) & (slope_after >= 0)) | (new.error < 0.5 * point.error)
         if bool((accepted & moving).all()):
-            return new, damping / 4
-        gain = (self.value(new.g) - self.value(point.g)) / (point.residual * step).sum(-1, keepdim=True)
+            return new, (damping / 4).clamp_min(1e-10)
+        gain = (self.value(new.g) - self.value(point.g)) / slope.abs()
         damping = damping * torch.where(accepted | (gain > 0.4), 0.25, torch.where(gain > 0.05, 1.0, 8.0))
         accepted = accepted | (gain > 0.05)
         if not bool((accepted | ~moving).all()):

@@ -178,7 +178,7 @@ def test_everything_that_it_learns_gets_a_gradient(
 ) -> None:
     corpus = make_corpus(task, layout)
     training = training_of(corpus, component)
-    training._step(next(batches(corpus.splits["train"], 9)), 0, 0)  # of 10, the signs of an L1 loss may cancel out
+    training.step.take(next(batches(corpus.splits["train"], 9)), 0, 0)  # of 10, the signs of an L1 loss may cancel out
     for name, parameter in training.network.parts[component.name].named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.any(), name

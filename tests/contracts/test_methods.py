@@ -219,7 +219,7 @@ def test_the_encoders_of_a_method_are_passed_backward_once_in_each_step(
     passes: list[str] = []
     for name, parameter in training.network.encoders.named_parameters():
         parameter.register_hook(lambda gradient, name=name: passes.append(name))
-    training._step(next(batches(corpus.splits["train"], 16)), 0, 0)
+    training.step.take(next(batches(corpus.splits["train"], 16)), 0, 0)
     assert sorted(passes) == sorted(name for name, _ in training.network.encoders.named_parameters())
 
 

@@ -76,7 +76,7 @@ def gradients_of(training: Training) -> Gradients:
 def stepped(corpus: Corpus, config: cpsl.Config) -> Training:
     training, batch = prepared(corpus, config)
     torch.manual_seed(11)
-    training._step(batch, epoch=0, step=0)
+    training.step.take(batch, epoch=0, step=0)
     return training
 
 
@@ -122,7 +122,7 @@ def test_encoders_are_passed_backward_once_however_many_losses_there_are(
     passes: Counter[str] = Counter()
     for name, parameter in training.network.named_parameters():
         parameter.register_hook(lambda gradient, name=name: passes.update([name]))
-    training._step(batch, epoch=0, step=0)
+    training.step.take(batch, epoch=0, step=0)
     encoders = {name for name in passes if name.startswith("encoders.")}
     assert {name.split(".")[1] for name in encoders} == {"text", "audio", "vision"}
     assert {passes[name] for name in encoders} == {1}
@@ -192,5 +192,5 @@ def test_update_scales_the_step_of_an_encoder_and_not_its_gradient(
         assert step.abs().max() > 1e-4
         expected = step if modality is None else factor[modality] * step
         torch.testing.assert_close(parameter - start[name], expected, rtol=1e-7, atol=1e-12)
-    rates = {group["lr"] for group in scaled.optimizer.param_groups}
+    rates = {group["lr"] for group in scaled.step.optimizer.param_groups}
     assert rates == {config.training.learning_rate}, "the rates of the next step start from the schedule"

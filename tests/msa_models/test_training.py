@@ -58,13 +58,13 @@ def test_losses_of_an_epoch_are_means_over_its_steps(
 ) -> None:
     training = Training(cpsl.build(make_config()), make_corpus(num_train=40), seed=0)
     steps = []
-    step = training._step
+    step = training.step.take
 
     def recorded(batch: Batch, epoch: int, index: int) -> dict[str, torch.Tensor]:
         steps.append(step(batch, epoch, index))
         return steps[-1]
 
-    monkeypatch.setattr(training, "_step", recorded)
+    monkeypatch.setattr(training.step, "take", recorded)
     measurement = training.train_epoch()
     assert len(steps) == 3
     for name in ("train/objective", "train/task", "train/statistical_loss"):
@@ -82,13 +82,13 @@ def test_each_epoch_has_its_own_order_of_all_samples(
     corpus = make_corpus()
     training = Training(cpsl.build(make_config(training={"batch_size": 64})), corpus, seed=0)
     seen = []
-    step = training._step
+    step = training.step.take
 
     def recorded(batch: Batch, epoch: int, index: int) -> dict[str, torch.Tensor]:
         seen.append(batch.inputs["text"][:, 0].tolist())
         return step(batch, epoch, index)
 
-    monkeypatch.setattr(training, "_step", recorded)
+    monkeypatch.setattr(training.step, "take", recorded)
     list(training)
     expected = sorted(corpus.splits["train"].inputs["text"][:, 0].tolist())
     assert [sorted(order) for order in seen] == [expected] * 3
@@ -105,7 +105,7 @@ def test_the_learning_rate_follows_its_schedule(make_corpus: MakeCorpus, make_co
         )
         rates = []
         for _ in training:
-            rates.append([group["lr"] for group in training.optimizer.param_groups])
+            rates.append([group["lr"] for group in training.step.optimizer.param_groups])
         np.testing.assert_allclose(rates, np.repeat(expected, 4).reshape(4, 4), rtol=1e-12)
 
 
@@ -121,7 +121,7 @@ def test_gradients_are_clipped_to_a_common_norm_where_asked(
 ) -> None:
     corpus = make_corpus()
     training = Training(cpsl.build(make_config(training={"gradient_clip": clip})), corpus, seed=0)
-    training._step(next(batches(corpus.splits["train"], 16)), 0, 0)
+    training.step.take(next(batches(corpus.splits["train"], 16)), 0, 0)
     gradients = [parameter.grad for parameter in training.network.parameters() if parameter.grad is not None]
     norm = math.sqrt(sum(gradient.double().square().sum().item() for gradient in gradients))
     assert norm == pytest.approx(0.05, rel=1e-4) if clip else norm > 0.1

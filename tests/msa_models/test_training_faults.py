@@ -14,7 +14,8 @@ from torch import nn
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
 from msa_models.seams import Forward, LossTerm, Shapes
-from msa_models.training import NonFiniteLoss, Objective, Training
+from msa_models.step import NonFiniteLoss
+from msa_models.training import Objective, Training
 
 MakeCorpus = Callable[..., Corpus]
 MakeConfig = Callable[..., cpsl.Config]
