@@ -6,6 +6,7 @@ It hands out assignments, decides on pruning, and writes every finished trial be
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -172,9 +173,10 @@ class _Started:
 
     @property
     def curve(self) -> list[float]:
-        """The best value so far after each epoch."""
-        best = min if self.assignment.direction == "minimize" else max
-        return list(accumulate((row[self.assignment.metric] for row in self.measurements), best))
+        """The best value so far after each epoch; infinitely bad while it has not been a number."""
+        best, worst = (min, math.inf) if self.assignment.direction == "minimize" else (max, -math.inf)
+        values = [row[self.assignment.metric] for row in self.measurements]
+        return list(accumulate((worst if math.isnan(value) else value for value in values), best))
 
     def take(self, report: Report) -> None:
         """Append the new measurements; a worker that starts over sends them again from its first epoch on."""

@@ -24,10 +24,11 @@ from search_spaces.schema import Experiment
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """An experiment with its corpus (as read, not standardised) and its plan: nothing can be wrong with it any more."""
+    """An experiment, its standardised corpus, and its plan: nothing can be wrong with them any more."""
 
     experiment: Experiment
     corpus: Corpus
+    info: CorpusInfo
     plan: Plan
 
 
@@ -42,7 +43,9 @@ def prepare(experiment: Experiment, places: Places | None = None) -> Prepared:
         scale=asked.scale,
         options=asked.options,
     )
-    return Prepared(experiment=experiment, corpus=corpus, plan=plan(experiment, CorpusInfo.of(corpus), places))
+    info = CorpusInfo.of(corpus)
+    planned = plan(experiment, info, places)
+    return Prepared(experiment=experiment, corpus=corpus.standardised(), info=info, plan=planned)
 
 
 def sweep(prepared: Prepared, storage: str, *, address: str | None = None) -> Finished:
@@ -60,7 +63,7 @@ def sweep(prepared: Prepared, storage: str, *, address: str | None = None) -> Fi
             store,
             lease,
             prepared.plan.studies,
-            prepared.corpus.standardised(),
+            prepared.corpus,
             demand=Demand(cpu=wanted.cpu, gpu=wanted.gpu, max_concurrent=wanted.max_concurrent),
             address=address,
         )
@@ -81,8 +84,8 @@ def _record(prepared: Prepared) -> dict[str, Any]:
         "experiment": experiment,
         "identity": hashlib.sha256("\n".join(sorted(study.study_id for study in studies)).encode()).hexdigest()[:16],
         "studies": [study.study_id for study in studies],
-        "data_fingerprint": prepared.corpus.fingerprint,
-        "metrics": list(CorpusInfo.of(prepared.corpus).metrics),
+        "data_fingerprint": prepared.info.fingerprint,
+        "metrics": list(prepared.info.metrics),
         "direction": studies[0].direction,
         "planned": dict(planned),
         "argv": sys.argv[1:],
