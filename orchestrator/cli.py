@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from orchestrator.run.driver import Finished
     from orchestrator.run.launch import Prepared
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -262,15 +262,15 @@ def _run(prepared: Prepared, storage: str, address: str | None) -> int:
         return INTERRUPTED
     if finished.num_new == 0:
         click.echo(f"nothing to do: all {finished.num_planned} trials are finished")
-    click.echo(_tables(Store.open(storage), "plain", top=5))
+    store = Store.open(storage)
+    click.echo(_tables(store, "plain", top=5))
     click.echo(f"\nresults: {storage} (msa table, msa status)")
-    return _verdict(finished)
-
-
-def _verdict(finished: Finished) -> int:
-    failed = finished.states.get("FAIL", 0)
-    if failed:
-        _say(f"{failed} trials failed; trials/*.parquet has their error and traceback")
+    failed = [
+        row for row in store.trials(["state", "error_type", "error_message"]).to_pylist() if row["state"] == "FAIL"
+    ]
+    for kind, count in Counter(row["error_type"] for row in failed).most_common():
+        example = next(row["error_message"] for row in failed if row["error_type"] == kind)
+        _say(f"{count} trials failed with {kind}: {example}")
     return FAILED if failed else DONE
 
 

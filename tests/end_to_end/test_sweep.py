@@ -129,6 +129,7 @@ def test_failed_trials_make_exit_code_1_and_keep_their_error(msa):
     ]
     result = msa(*msa.sweep_arguments("failing", explosive))
     assert result.returncode == 1
+    assert "6 trials failed with NonFiniteLoss: " in result.stderr
     rows = Store.open(msa.folder / "failing").trials().to_pylist()
     assert {row["state"] for row in rows} == {"FAIL"}
     assert {row["error_type"] for row in rows} == {"NonFiniteLoss"}
