@@ -5,7 +5,6 @@ both run one after the other on two slots in one process. Start-up is left out: 
 last report.
 """
 
-import os
 import tempfile
 import time
 
@@ -13,6 +12,7 @@ from msa_models.data import Corpus
 from orchestrator.run.assignment import Assignment
 from orchestrator.run.cluster import Demand, cluster
 from orchestrator.run.driver import run
+from orchestrator.run.logs import captured
 from orchestrator.store import Files, Lease, Store
 from tests.orchestrator.run import fakes
 
@@ -65,9 +65,9 @@ def bare_tune() -> float:
 
 def main() -> None:
     """A table of rates and their ratio to the peer's."""
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    with cluster(None):
-        peer = bare_tune()
+    with tempfile.TemporaryDirectory() as folder, cluster(None):
+        with captured(Files.at(folder)):
+            peer = bare_tune()
         rates = {"ours, random": ours("random"), "ours, tpe": ours("tpe")}
     print(f"{'bare Ray Tune':<16} {peer:6.1f} trials/s")
     for name, rate in rates.items():

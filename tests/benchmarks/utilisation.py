@@ -15,8 +15,8 @@ from search_spaces.loading import load
 OVERRIDES = (
     "data.options={num_train: 1209, num_valid: 238, layout: utterances, text_width: 384, audio_width: 73}",
     "space.encoder.width=null",
-    "training.epochs=15",
-    "search.pruner.min_epochs=5",
+    "training.epochs=9",
+    "search.pruner.min_epochs=4",
     "search.trials=40",
     "confirm.seeds=0",
     "resources.max_concurrent=2",
