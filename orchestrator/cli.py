@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.findings.render import FORMATS
+
 if TYPE_CHECKING:
     from orchestrator.run.launch import Prepared
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-FORMATS = ("plain", "markdown", "latex", "csv", "json")
 
 
 class Examples(click.Command):
@@ -137,11 +137,11 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
 )
 def table(storage: str, layout: str, top: int, phase: str | None) -> int:
     """The best trials of STORAGE's search, and its best configuration over several seeds."""
+    from orchestrator.findings.screen import tables
     from orchestrator.store import Store
 
     store = Store.open(storage)
-    one_table = layout in ("csv", "json")
-    click.echo(_tables(store, layout, top, phase or ("search" if one_table else None)))
+    click.echo(tables(store, layout, top=top, phase=phase))
     for warning in store.warnings_:
         _say(f"warning: {warning}")
     return DONE
@@ -247,6 +247,7 @@ def _describe(prepared: Prepared) -> int:
 
 
 def _run(prepared: Prepared, storage: str, address: str | None) -> int:
+    from orchestrator.findings.screen import failures, tables
     from orchestrator.run.driver import RunStopped
     from orchestrator.run.launch import sweep as run_sweep
     from orchestrator.store import Store
@@ -263,30 +264,12 @@ def _run(prepared: Prepared, storage: str, address: str | None) -> int:
     if finished.num_new == 0:
         click.echo(f"nothing to do: all {finished.num_planned} trials are finished")
     store = Store.open(storage)
-    click.echo(_tables(store, "plain", top=5))
+    click.echo(tables(store))
     click.echo(f"\nresults: {storage} (msa table, msa status)")
-    failed = [
-        row for row in store.trials(["state", "error_type", "error_message"]).to_pylist() if row["state"] == "FAIL"
-    ]
-    for kind, count in Counter(row["error_type"] for row in failed).most_common():
-        example = next(row["error_message"] for row in failed if row["error_type"] == kind)
-        _say(f"{count} trials failed with {kind}: {example}")
+    failed = failures(store)
+    for line in failed:
+        _say(line)
     return FAILED if failed else DONE
-
-
-def _tables(store: Any, layout: str, top: int, phase: str | None = None) -> str:
-    from orchestrator.findings import tables
-    from orchestrator.findings.render import render, transposed
-
-    trials, direction = store.trials(), store.record["direction"]
-    objective = store.record["experiment"]["objective"]["metric"]
-    best = tables.leaderboard(trials, objective, direction, store.metrics, top=top)
-    confirmed = tables.confirmed(trials, objective, direction, store.metrics)
-    both = [best, confirmed] if confirmed.rows else [best]
-    shown = {"search": [best], "confirm": [confirmed], None: both}[phase]
-    if layout == "plain":
-        shown = [transposed(each) for each in shown]
-    return "\n\n".join(render(each, layout) for each in shown)
 
 
 def _warn(prepared: Prepared) -> None:
