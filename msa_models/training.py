@@ -94,7 +94,8 @@ class Training:
         """Train one epoch and measure it. Raises NonFiniteLoss.
 
         The measurement has `epoch` (from 1); the means over the steps of `train/objective`, `train/task` and, weighted,
-        `train/<loss term>`; what the modulator logs, as `<modulator>/<quantity>/<modality>`; and `valid/<metric>`.
+        `train/<loss term>`; what the modulator logs, as `<modulator>/<quantity>/<modality>`; `valid/<metric>`;
+        and for regression `warnings/correlation_undefined`, 1 where `valid/corr` is 0 because it does not exist.
         """
         epoch, settings = self.epoch, self.blueprint.training
         train = self.corpus.splits["train"]
@@ -109,8 +110,13 @@ class Training:
                 sums[name] = sums[name] + value if name in sums else value
             num_steps += 1
         means = {name: (value / num_steps).tolist() for name, value in sums.items()}
-        valid, _ = self._evaluate("valid", epoch + 1)
+        valid, predictions = self._evaluate("valid", epoch + 1)
         measurement = {"epoch": epoch + 1} | _flat(means, self.corpus.modalities) | valid
+        if self.corpus.task == "regression":
+            undefined = metrics.correlation_undefined(
+                predictions, self.corpus.splits["valid"].targets, self.corpus.scale
+            )
+            measurement["warnings/correlation_undefined"] = float(undefined)
         self.measurements.append(measurement)
         self._remember_best(measurement[self.objective.metric])
         return measurement

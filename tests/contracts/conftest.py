@@ -1,6 +1,5 @@
 """Small corpora in every layout, for suites that run over all components and methods found on disk."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -21,13 +20,6 @@ UTTERANCES = {  # layout -> modalities that come as utterance vectors
 }
 OPTIONS = {"num_train": 24, "num_valid": 12, "num_test": 8, "steps": 4}
 WIDTHS = {"text_width": 6, "audio_width": 4, "vision_width": 5}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """The promise of equal bits holds on one thread."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
 
 
 @cache

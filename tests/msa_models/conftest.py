@@ -1,7 +1,6 @@
 """Small corpora and small CP-SL trainings, of which a test changes what it is about."""
 
 import dataclasses
-import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -18,13 +17,6 @@ MakeConfig = Callable[..., cpsl.Config]
 
 SIZES = {"num_train": 64, "num_valid": 24, "num_test": 16, "steps": 5}
 WIDTHS = {"text_width": 6, "audio_width": 4, "vision_width": 5}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """The promise of equal bits holds on one thread; tests that never import torch do not pay for it."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
 
 
 @cache

@@ -20,11 +20,6 @@ few = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 10_000)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 class Game:
     """A table of utilities (2^M,) or (2^M, B) by the number whose bits are the players; keeps what it was asked."""
 

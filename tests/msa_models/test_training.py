@@ -50,7 +50,20 @@ def test_one_measurement_for_each_epoch_with_documented_names(make_corpus: MakeC
         *(f"train/{name}" for name in losses),
         *(f"conflict_penalty/{name}/{modality}" for name in quantities for modality in ("text", "audio", "vision")),
         *(f"valid/{name}" for name in scores),
+        "warnings/correlation_undefined",
     ]
+    assert [measurement["warnings/correlation_undefined"] for measurement in found] == [0.0] * 3
+
+
+def test_a_correlation_of_constant_predictions_is_0_with_a_warning(
+    make_corpus: MakeCorpus, make_config: MakeConfig
+) -> None:
+    training = Training(cpsl.build(make_config(training={"learning_rate": 1e-12})), make_corpus(), seed=0)
+    with torch.no_grad():
+        training.network.get_parameter("head.3.weight").zero_()
+    measurement = training.train_epoch()
+    assert measurement["valid/corr"] == 0.0
+    assert measurement["warnings/correlation_undefined"] == 1.0
 
 
 def test_losses_of_an_epoch_are_means_over_its_steps(

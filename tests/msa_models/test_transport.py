@@ -19,11 +19,6 @@ SIZES = (2, 7, 64)
 few = settings(max_examples=40, deadline=None)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def random_problem(seed: int, rows: int, columns: int, *batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Costs in [0, 1] and marginals of mass 1, in float64."""
     rng = np.random.default_rng(seed)

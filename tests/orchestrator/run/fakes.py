@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +35,6 @@ class ToyRun:
     """valid/mae falls with the epochs towards a floor that depends on the learning rate and the seed."""
 
     assignment: Assignment
-    epoch_s: float = 0.0
     measurements: list[dict[str, float]] = field(default_factory=list)
 
     @property
@@ -44,7 +42,6 @@ class ToyRun:
         return len(self.measurements) >= self.assignment.config["training"]["epochs"]
 
     def train_epoch(self) -> dict[str, float]:
-        time.sleep(self.epoch_s)
         epoch = len(self.measurements) + 1
         rate = self.assignment.config["training"]["learning_rate"]
         noise = generator(self.assignment.seed, "noise", epoch, repr(rate)).normal(scale=0.01)
@@ -69,11 +66,6 @@ class ToyRun:
 def toy(assignment: Assignment, corpus: Corpus) -> ToyRun:
     """The workload: no time at all."""
     return ToyRun(assignment)
-
-
-def slow_toy(assignment: Assignment, corpus: Corpus) -> ToyRun:
-    """The workload for tests that interrupt: 50 ms an epoch."""
-    return ToyRun(assignment, epoch_s=0.05)
 
 
 def failing_toy(assignment: Assignment, corpus: Corpus) -> ToyRun:
