@@ -2,184 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated
 
-from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    WithJsonSchema,
-    model_validator,
-)
+from annotated_types import MinLen
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from search_spaces import checks
 from search_spaces.expectation import Expects
-
-Seed = Annotated[int, Ge(0), Le(checks.MAX_SEED)]
-Scalar = Annotated[Any, WithJsonSchema({"type": ["number", "string", "boolean", "null"]})]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Part(BaseModel):
-    """A frozen mapping in which every key is known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-    expects: ClassVar[str]
-
-
-class Data(Part):
-    """The corpus to train on."""
-
-    expects = "a path, `synthetic`, or a mapping with `source`"
-
-    source: Annotated[str, MinLen(1), Expects("a path, or `synthetic`")] = Field(
-        description="`synthetic`, or the path of a file or folder in one of the known layouts."
-    )
-    task: Literal["regression", "classification"] = Field(default="regression", description="What is predicted.")
-    target: str | None = Field(
-        default=None, description="The label to predict, of a corpus with several; null: its main one."
-    )
-    nonfinite: Literal["refuse", "zero"] = Field(
-        default="refuse", description="What to do with NaN and infinite features: refuse the corpus, or read them as 0."
-    )
-    scale: Literal["auto", "mosi", "sims"] = Field(
-        default="auto", description="Range of regression labels: mosi [-3, 3], sims [-1, 1], or auto from the labels."
-    )
-    options: dict[str, Any] = Field(default_factory=dict, description="Further options of the corpus' reader.")
-
-
-class Objective(Part):
-    """What search and selection improve: always on the validation split."""
-
-    expects = "a mapping with `metric`, such as {metric: valid/mae}"
-
-    metric: Annotated[
-        str,
-        AfterValidator(checks.validation_metric),
-        Expects("a metric of the validation split, such as 'valid/mae'"),
-        Field(json_schema_extra={"pattern": "^valid/."}),
-    ] = Field(description="A metric of the validation split, such as valid/mae.")
-    direction: Literal["minimize", "maximize"] | None = Field(
-        default=None, description="Whether lower or higher is better; null: as the metric itself says."
-    )
-
-
-class Range(Part):
-    """All numbers from low to high."""
-
-    expects = "a range {low: 1, high: 4} or {choices: [1, 2, 4]}"
-
-    low: Finite = Field(description="Smallest value, included.")
-    high: Finite = Field(description="Largest value, included.")
-    log: bool = Field(
-        default=False, description="Search on a logarithmic scale, for values without a scale of their own."
-    )
-    step: Annotated[Finite, Gt(0)] | None = Field(
-        default=None, description="Distance of neighbouring values; null: any number (1 for whole numbers)."
-    )
-
-    @model_validator(mode="after")
-    def _is_searchable(self) -> Range:
-        checks.searchable(self.low, self.high, self.log, self.step)
-        return self
-
-
-class Choices(Part):
-    """A list of values."""
-
-    expects = Range.expects
-
-    choices: Annotated[
-        tuple[Any, ...],
-        BeforeValidator(checks.as_tuple, json_schema_input_type=list[Scalar]),
-        Field(json_schema_extra={"minItems": 1, "uniqueItems": True}),
-        AfterValidator(checks.distinct_scalars),
-        Expects("a non-empty list of different numbers, words, true, false or null"),
-    ] = Field(description="The values to choose from.")
-
-
-class Pruner(Part):
-    """When a trial that falls behind is stopped."""
-
-    expects = "a mapping such as {kind: asha, min_epochs: 3, reduction: 3}, or {kind: none}"
-
-    kind: Literal["asha", "none"] = Field(default="asha", description="Asynchronous successive halving, or no pruning.")
-    min_epochs: Annotated[int, Ge(1)] = Field(
-        default=3, description="Epochs that every trial is given: the first rung."
-    )
-    reduction: Annotated[int, Ge(2)] = Field(default=3, description="One in how many goes on at each rung.")
-
-
-class Search(Part):
-    """How the space is searched."""
-
-    expects = "a mapping such as {trials: 60, sampler: tpe, seed: 0}"
-
-    trials: Annotated[int, Ge(1)] = Field(
-        default=60, description="Number of configurations to try; may be raised later."
-    )
-    sampler: Literal["tpe", "random"] = Field(
-        default="tpe", description="Tree-structured Parzen estimator, or random search."
-    )
-    startup: Annotated[int, Ge(1)] = Field(
-        default=10, description="Random configurations before TPE learns from results."
-    )
-    seed: Seed = Field(default=0, description="Seed of the sampler and of every search trial.")
-    pruner: Pruner = Field(default=Pruner(), description="When a trial that falls behind is stopped.")
-
-
-class Confirm(Part):
-    """The best configuration, trained again without pruning."""
-
-    expects = "a mapping such as {seeds: 5}"
-
-    seeds: Annotated[
-        tuple[Seed, ...],
-        BeforeValidator(
-            checks.counted, json_schema_input_type=Annotated[int, Ge(0), Le(checks.MAX_SEEDS)] | list[Seed]
-        ),
-        AfterValidator(checks.distinct),
-        Field(json_schema_extra={"uniqueItems": True}),
-        Expects(
-            f"a number of seeds from 0 to {checks.MAX_SEEDS}, or a list of different seeds from 0 to {checks.MAX_SEED}"
-        ),
-    ] = Field(
-        default=tuple(range(1, 1 + checks.NUM_SEEDS)),
-        description="How many seeds, counted on from the search's (after seed 0, 5 means 1 to 5), or a list.",
-    )
-
-
-class Resources(Part):
-    """What one trial occupies, and how many run at once."""
-
-    expects = "a mapping such as {cpu: 1, gpu: 0, max_concurrent: null}"
-
-    cpu: Annotated[Finite, Gt(0)] = Field(default=1.0, description="CPU slots per trial.")
-    gpu: Annotated[Finite, Ge(0)] = Field(default=0.0, description="GPUs per trial; 0.5 shares one.")
-    max_concurrent: Annotated[int, Ge(1)] | None = Field(
-        default=None, description="Trials at a time; null: as many as the cluster holds."
-    )
-
-
-Modalities = Annotated[
-    tuple[str, ...] | None,
-    BeforeValidator(checks.as_tuple, json_schema_input_type=list[str] | None),
-    Field(json_schema_extra={"minItems": 1, "uniqueItems": True}),
-    AfterValidator(checks.some_distinct),
-    Expects("a non-empty list of different modalities such as [text, audio]"),
-]
-Config = Annotated[
-    dict[str, Any],
-    BeforeValidator(checks.flat, json_schema_input_type=dict[str, Any] | None),
-    Expects("a mapping of nested or dotted paths, such as {training: {epochs: 27}}"),
-]
-_SWAP = Expects("a mapping of components to those that take their places, such as {conflict_penalty: ogm_ge}")
-_SPACE = Expects("a mapping of dotted paths to ranges or choices")
+from search_spaces.parts import (
+    Choices,
+    Config,
+    Confirm,
+    Data,
+    Modalities,
+    Objective,
+    Part,
+    Range,
+    Resources,
+    Search,
+    Space,
+    SpaceWords,
+    SwapWords,
+)
 
 
 class Overlay(Part):
@@ -194,7 +38,7 @@ class Overlay(Part):
     swap: Annotated[
         dict[str, str | None],
         BeforeValidator(checks.mapping, json_schema_input_type=dict[str, str | None] | None),
-        _SWAP,
+        SwapWords,
     ] = Field(default_factory=dict, description="Laid over the experiment's swaps; null takes one of them away.")
     config: Config = Field(
         default_factory=dict,
@@ -211,7 +55,7 @@ class Overlay(Part):
             ],
         ],
         BeforeValidator(checks.mapping, json_schema_input_type=dict[str, Range | Choices | None] | None),
-        _SPACE,
+        SpaceWords,
     ] = Field(default_factory=dict, description="Laid over the experiment's space; null takes one of its entries away.")
 
 
@@ -239,23 +83,13 @@ class Experiment(Part):
     modalities: Modalities = Field(default=None, description="Modalities to use; left out: all that the corpus has.")
     objective: Objective = Field(description="What search and selection improve.")
     swap: Annotated[
-        dict[str, str], BeforeValidator(checks.mapping, json_schema_input_type=dict[str, str] | None), _SWAP
+        dict[str, str], BeforeValidator(checks.mapping, json_schema_input_type=dict[str, str] | None), SwapWords
     ] = Field(default_factory=dict, description="A component to the one that takes its place, with its defaults.")
     config: Config = Field(
         default_factory=dict,
         description="Fixed values on the method's configuration, nested or dotted; null removes a component.",
     )
-    space: Annotated[
-        dict[
-            str,
-            Annotated[
-                Annotated[Range, Tag("<range>")] | Annotated[Choices, Tag("<choices>")],
-                Discriminator(checks.kind_of_entry),
-            ],
-        ],
-        BeforeValidator(checks.mapping, json_schema_input_type=dict[str, Range | Choices] | None),
-        _SPACE,
-    ] = Field(
+    space: Space = Field(
         default_factory=dict,
         description="Searched values: dotted path on the method's configuration to range or choices.",
     )
@@ -268,5 +102,4 @@ class Experiment(Part):
     resources: Resources = Field(default=Resources(), description="What one trial occupies.")
 
 
-TAGS: dict[str, type[Part]] = {"<range>": Range, "<choices>": Choices}
 NAMED: dict[str, type[Part]] = {"studies": Overlay}  # fields of an experiment whose entries are parts themselves

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from search_spaces.expectation import expected, literals
 from search_spaces.faults import Fault, did_you_mean, listed, show
-from search_spaces.schema import NAMED, TAGS, Experiment, Overlay
+from search_spaces.parts import TAGS
+from search_spaces.schema import NAMED, Experiment, Overlay
 
 
 def faults_of(error: ValidationError) -> list[Fault]:

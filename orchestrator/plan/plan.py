@@ -15,7 +15,8 @@ from orchestrator.plan.swap import swap_faults
 from orchestrator.plan.variant import Variant
 from search_spaces import overlay
 from search_spaces.faults import ExperimentError, Fault, Places, did_you_mean, listed, show
-from search_spaces.schema import Experiment, Objective
+from search_spaces.parts import Objective
+from search_spaces.schema import Experiment
 
 Checked = TypeVar("Checked")
 Direction = Literal["minimize", "maximize"]

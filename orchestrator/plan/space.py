@@ -12,7 +12,7 @@ from orchestrator.plan.configure import paths, place, removed, sections, take, t
 from orchestrator.plan.fit import faults_of_fixed, faults_together
 from search_spaces.dotted import within
 from search_spaces.faults import ExperimentError, Fault, show
-from search_spaces.schema import Choices, Range
+from search_spaces.parts import Choices, Range
 
 LARGEST_INT = 2**53
 

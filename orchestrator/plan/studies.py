@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from orchestrator.plan.variant import Variant
 from search_spaces.dotted import flatten
-from search_spaces.schema import Search
+from search_spaces.parts import Search
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from search_spaces.faults import ExperimentError
 from search_spaces.loading import validate
-from search_spaces.schema import Choices, Data, Experiment, Range
+from search_spaces.parts import Choices, Data, Range
+from search_spaces.schema import Experiment
 
 MINIMAL: dict[str, Any] = {"method": "cpsl", "data": "synthetic", "objective": {"metric": "valid/mae"}}
 

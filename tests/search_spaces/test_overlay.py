@@ -7,7 +7,8 @@ import pytest
 from search_spaces.faults import ExperimentError, Fault
 from search_spaces.loading import validate
 from search_spaces.overlay import asked, placed, selected
-from search_spaces.schema import Choices, Experiment, Range
+from search_spaces.parts import Choices, Range
+from search_spaces.schema import Experiment
 
 WIDTH, RATE = {"choices": [32, 64]}, {"low": 1e-4, "high": 1e-2}
 BASE: dict[str, Any] = {

@@ -6,7 +6,8 @@ import pytest
 from search_spaces.faults import ExperimentError
 from search_spaces.loading import load
 from search_spaces.overlay import asked
-from search_spaces.schema import Choices, Experiment, Range
+from search_spaces.parts import Choices, Range
+from search_spaces.schema import Experiment
 
 TEXT = """\
 method: cpsl
