@@ -41,9 +41,8 @@ def msa(debug: bool) -> None:
 
 
 def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What `sweep` and `describe` have in common; each option is short for a `--set`."""
+    """What `sweep`, `ablate` and `describe` have in common; each option is short for a `--set`."""
     for option in (
-        click.option("--studies", multiple=True, metavar="NAME,…", help="Only these of the experiment's studies."),
         click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override a value; repeatable."),
         click.option("--max-concurrent", type=click.IntRange(min=1), help="Trials at a time [default: what fits]."),
         click.option("--seed", type=click.IntRange(min=0), help="Seed of the search."),
@@ -54,6 +53,24 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def ablation_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `ablate` and `describe --ablation` have in common; each is short for a `--set ablation.…`."""
+    for option in (
+        click.option("--seeds", metavar="N", help="Paired seeds, or a race: '{min: 5, max: 20, until: 0.02}'."),
+        click.option("--tuning", metavar="HOW", help="per_variant, shared or none."),
+        click.option("--components", metavar="NAME,…", help="Leave out these, one at a time [default: all]."),
+        click.option("--designs", metavar="NAME,…", help="Only these: leave_one_out, additive, factorial, swap, …"),
+    ):
+        command = option(command)
+    return command
+
+
+STUDIES = click.option("--studies", multiple=True, metavar="NAME,…", help="Only these of the experiment's studies.")
+STORAGE = click.option("--storage", metavar="URI", help="A folder, or s3://bucket/prefix [default: runs/EXPERIMENT].")
+ADDRESS = click.option("--address", help="A running Ray cluster: auto, or ray://host:port [default: start Ray here].")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Check everything, show the plan, write nothing.")
 
 
 @msa.command(
@@ -67,9 +84,10 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """,
 )
 @experiment_options
-@click.option("--storage", metavar="URI", help="A folder, or s3://bucket/prefix [default: runs/EXPERIMENT].")
-@click.option("--address", help="A running Ray cluster: auto, or ray://host:port [default: start Ray here].")
-@click.option("--dry-run", is_flag=True, help="Check everything, show the plan, write nothing.")
+@STUDIES
+@STORAGE
+@ADDRESS
+@DRY_RUN
 def sweep(experiment: str, storage: str | None, address: str | None, dry_run: bool, **options: Any) -> int:
     """Search EXPERIMENT's space, then retrain the best configuration on several seeds; so for each of its studies.
 
@@ -84,8 +102,47 @@ def sweep(experiment: str, storage: str | None, address: str | None, dry_run: bo
     return _run(prepared, storage or f"runs/{Path(experiment).stem}", address)
 
 
-@msa.command(cls=Examples, examples="msa describe cpsl --data mosi.pkl\nmsa describe my_experiment.yaml --trials 200")
+@msa.command(
+    cls=Examples,
+    examples="""
+    msa ablate cpsl
+    msa ablate cpsl --data mosi.pkl --trials 20 --seeds 5 --storage runs/ablation
+    msa ablate pase --designs leave_one_out,modalities --tuning shared --seeds '{min: 5, max: 20, until: 0.02}'
+    msa ablate pase --designs sensitivity --set 'ablation.sensitivity.transport.epsilon=[0.01, 0.1, 1]'
+    msa ablate cpsl --components conflict_penalty,statistical_loss --dry-run
+    """,
+)
 @experiment_options
+@ablation_options
+@STORAGE
+@ADDRESS
+@DRY_RUN
+def ablate(experiment: str, storage: str | None, address: str | None, dry_run: bool, **options: Any) -> int:
+    """Train EXPERIMENT's method with parts removed or changed, and say which of them help, with error bars.
+
+    Its `ablation:` section says what is compared. Every cell is trained on the same seeds, and compared with the full
+    method seed by seed. On a storage that holds some of it already, only what is new is trained.
+    """
+    from pathlib import Path
+
+    prepared = _prepare(experiment, ablation=True, **options)
+    if dry_run:
+        return _describe(prepared)
+    return _run(prepared, storage or f"runs/{Path(experiment).stem}-ablation", address)
+
+
+@msa.command(
+    cls=Examples,
+    examples="""
+    msa describe cpsl --data mosi.pkl
+    msa describe my_experiment.yaml --trials 200
+    msa describe cpsl --data mosi.pkl --ablation
+    """,
+)
+@experiment_options
+@STUDIES
+@ablation_options
+@click.option("--ablation", is_flag=True, help="What `msa ablate` would do: its cells, and how long they would take.")
 def describe(experiment: str, **options: Any) -> int:
     """Show what EXPERIMENT would do: method, corpus, space, trials. Starts and writes nothing."""
     return _describe(_prepare(experiment, **options))
@@ -93,12 +150,12 @@ def describe(experiment: str, **options: Any) -> int:
 
 @msa.command(cls=Examples, examples="msa resume runs/mosi")
 @click.argument("storage")
-@click.option("--address", help="A running Ray cluster: auto, or ray://host:port [default: start Ray here].")
+@ADDRESS
 def resume(storage: str, address: str | None) -> int:
     """Go on with STORAGE after any interruption: interrupted trials from their checkpoints, then what was planned."""
-    from orchestrator.run.launch import prepare, stored
+    from orchestrator.run.launch import stored
 
-    return _run(prepare(stored(storage)), storage, address)
+    return _run(stored(storage), storage, address)
 
 
 @msa.command(cls=Examples, examples="msa status runs/mosi\nmsa status runs/mosi --watch\nmsa status runs/mosi --json")
@@ -218,38 +275,57 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _prepare(
     experiment: str,
     data: str | None,
-    trials: int | None,
-    epochs: int | None,
-    seed: int | None,
-    max_concurrent: int | None,
-    studies: tuple[str, ...],
     overrides: tuple[str, ...],
+    studies: tuple[str, ...] = (),
+    designs: str | None = None,
+    components: str | None = None,
+    ablation: bool = False,
+    **short: Any,
 ) -> Prepared:
     import json
 
     from orchestrator.run.launch import prepare
+    from search_spaces.ablation import only
     from search_spaces.loading import load
     from search_spaces.overlay import selected
 
-    short = {
-        "search.trials": trials,
-        "config.training.epochs": epochs,
-        "search.seed": seed,
-        "resources.max_concurrent": max_concurrent,
-    }
-    options = [f"{path}={value}" for path, value in short.items() if value is not None]
+    options = [f"{_SHORT_FOR[name]}={value}" for name, value in short.items() if value is not None]
     if data is not None:
         options += [f"data.source={json.dumps(data)}", "data.options={}"]
+    if components is not None:
+        options.append(f"ablation.leave_one_out={json.dumps(_words(components))}")
     loaded = load(experiment, [*options, *overrides])
-    names = [name.strip() for each in studies for name in each.split(",")]
-    asked = selected(loaded.experiment, names) if studies else loaded.experiment
-    return prepare(asked, loaded.places)
+    asked = selected(loaded.experiment, _words(*studies)) if studies else loaded.experiment
+    if designs is not None:
+        asked = asked.model_copy(update={"ablation": only(asked.ablation, _words(designs))})
+    return prepare(asked, loaded.places, ablation=ablation)
+
+
+def _words(*texts: str) -> list[str]:
+    return [word.strip() for text in texts for word in text.split(",")]
+
+
+_SHORT_FOR = {
+    "trials": "search.trials",
+    "epochs": "config.training.epochs",
+    "seed": "search.seed",
+    "max_concurrent": "resources.max_concurrent",
+    "tuning": "ablation.tuning",
+    "seeds": "ablation.seeds",
+}
 
 
 def _describe(prepared: Prepared) -> int:
-    from orchestrator.findings.outline import render
+    from orchestrator.findings import grid_outline, outline
 
-    click.echo(render(prepared.experiment, prepared.plan.studies))
+    if prepared.plan.grid is None:
+        click.echo(outline.render(prepared.experiment, prepared.plan.studies))
+    else:
+        from orchestrator.run.calibration import estimate
+
+        click.echo(grid_outline.render(prepared.experiment, prepared.plan.grid))
+        found = estimate(prepared.plan.studies, prepared.corpora)
+        click.echo(f"\n{grid_outline.estimated(found.slot_hours, found.most_slot_hours, dict(found.epoch_s))}")
     _warn(prepared)
     return DONE
 
@@ -257,12 +333,12 @@ def _describe(prepared: Prepared) -> int:
 def _run(prepared: Prepared, storage: str, address: str | None) -> int:
     from orchestrator.findings.screen import failures, tables
     from orchestrator.run.driver import RunStopped
-    from orchestrator.run.launch import sweep as run_sweep
+    from orchestrator.run.launch import launch
     from orchestrator.store import Store
 
     _warn(prepared)
     try:
-        finished = run_sweep(prepared, storage, address=address)
+        finished = launch(prepared, storage, address=address)
     except RunStopped as error:
         _say(f"error: {error}; go on with: msa resume {storage}")
         return FAILED
@@ -281,7 +357,7 @@ def _run(prepared: Prepared, storage: str, address: str | None) -> int:
 
 
 def _warn(prepared: Prepared) -> None:
-    for warning in prepared.corpus.warnings:
+    for warning in prepared.warnings:
         _say(f"warning: {warning}")
 
 

@@ -13,6 +13,7 @@ from search_spaces.faults import listed, show
 MAX_SEED = 2**32 - 1
 MAX_SEEDS = 1_000
 NUM_SEEDS = 5  # unless an experiment says otherwise
+SPREAD = "a test needs the spread between seeds"
 STUDY_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,31}$"
 
 
@@ -116,20 +117,101 @@ def counted(seeds: Any) -> Any:
     return as_tuple(seeds)
 
 
+def kind_of_seeds(seeds: Any) -> str:
+    """Whether the seeds of an ablation are a race or are listed, as a tag."""
+    return "<race>" if isinstance(seeds, Mapping) or hasattr(seeds, "until") else "<seeds>"
+
+
+def enough_seeds(seeds: Any) -> Any:
+    """Different seeds, at least two: one has no spread to test against."""
+    if isinstance(seeds, tuple):
+        distinct(seeds)
+        if len(seeds) < 2:
+            raise ValueError(f"{len(seeds)} seed{'s' * (len(seeds) != 1)} arrived, expected at least 2: {SPREAD}")
+    return seeds
+
+
+def all_or_names(names: Any) -> Any:
+    """`all` is the name of everything there is."""
+    return (names,) if names == "all" else as_tuple(names)
+
+
+def some_named(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """At least one name, each only once."""
+    if names is not None and not names:
+        raise ValueError("an empty list arrived, expected at least one name; leave the line out to do without")
+    return names if names is None else distinct(names)
+
+
+def lists(entries: Any) -> Any:
+    """A nested or dotted mapping to lists, where one item stands for a list of it; null is nothing at all."""
+    entries = flat(entries)
+    if not isinstance(entries, Mapping):
+        return entries
+    given = {name: each for name, each in entries.items() if each is not None}
+    return {name: tuple(each) if isinstance(each, list | tuple) else (each,) for name, each in given.items()}
+
+
+def distinct_lists(entries: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    """Lists with at least one item, each only once."""
+    for name, items in entries.items():
+        if not items:
+            raise ValueError(f"an empty list arrived for {name}, expected at least one item")
+        distinct(items)
+    return entries
+
+
+def distinct_settings(entries: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    """Lists of different scalars."""
+    for values in entries.values():
+        distinct_scalars(values)
+    return entries
+
+
+def subsets(sets: Any) -> Any:
+    """Sets of modalities, each as a list or as `text+audio`; `all` is every set there is."""
+    if sets == "all":
+        return (("all",),)
+    if not isinstance(sets, list | tuple):
+        return sets
+    return tuple(tuple(each.split("+")) if isinstance(each, str) else as_tuple(each) for each in sets)
+
+
+def distinct_subsets(sets: tuple[tuple[str, ...], ...] | None) -> tuple[tuple[str, ...], ...] | None:
+    """Different sets, none of them empty."""
+    for each in sets or ():
+        some_distinct(each)
+    if sets is not None and len({frozenset(each) for each in sets}) < max(len(sets), 1):
+        raise ValueError(f"{show(['+'.join(each) for each in sets])} arrived, expected different sets, at least one")
+    return sets
+
+
+def from_sources(corpora: Any) -> Any:
+    """A list of corpora, each as for `data`."""
+    return tuple(from_source(each) for each in corpora) if isinstance(corpora, list | tuple) else corpora
+
+
+def of_components(factorial: Any) -> Any:
+    """`factorial: [a, b]` is short for `factorial: {components: [a, b]}`."""
+    return {"components": factorial} if isinstance(factorial, list | tuple) else factorial
+
+
 def with_seeds_counted(experiment: dict[str, Any]) -> dict[str, Any]:
-    """The data of an experiment in which a number of confirm seeds counts on from the search's seed.
+    """The data of an experiment in which a number of seeds (of `confirm`, of `ablation`) counts on from the search's.
 
     So a configuration is never confirmed on the seed it was selected by.
     """
-    search, confirm = experiment.get("search", {}), experiment.get("confirm", {})
-    if not isinstance(search, dict) or not isinstance(confirm, dict):
-        return experiment
-    first, number = search.get("seed", 0), confirm.get("seeds", NUM_SEEDS)
-    if type(first) is not int or type(number) is not int:
-        return experiment
-    if first < 0 or first + number > MAX_SEED or not 0 <= number <= MAX_SEEDS:
-        return experiment  # a fault, reported by the field that has it
-    return {**experiment, "confirm": {**confirm, "seeds": list(range(first + 1, first + 1 + number))}}
+    search = experiment.get("search", {})
+    first = search.get("seed", 0) if isinstance(search, dict) else None
+    counted = {}
+    for section, otherwise in (("confirm", NUM_SEEDS), ("ablation", None)):
+        part = experiment.get(section, {})
+        number = part.get("seeds", otherwise) if isinstance(part, dict) else None
+        if type(first) is not int or type(number) is not int:
+            continue
+        if first >= 0 and first + number <= MAX_SEED and 0 <= number <= MAX_SEEDS:  # else the field reports a fault
+            counted[section] = {**part, "seeds": list(range(first + 1, first + 1 + number))}
+    return {**experiment, **counted}
 
 
 def as_tuple(items: Any) -> Any:

@@ -15,7 +15,7 @@ FULL = "full"  # the one study of an experiment that names none
 
 def asked(experiment: Experiment) -> dict[str, Experiment]:
     """Each study by name, as an experiment that asks for nothing else, in the order of the file."""
-    return {name: _overlaid(experiment, own) for name, own in experiment.studies.items()} or {FULL: experiment}
+    return {name: overlaid(experiment, own) for name, own in experiment.studies.items()} or {FULL: experiment}
 
 
 def selected(experiment: Experiment, names: Sequence[str]) -> Experiment:
@@ -64,7 +64,7 @@ def placed(fault: Fault, name: str, own: Overlay | None) -> Fault:
     return replace(fault, path=f"studies.{name}.{fault.path}") if mine.get(section) else fault
 
 
-def _overlaid(experiment: Experiment, own: Overlay) -> Experiment:
+def overlaid(experiment: Experiment, own: Overlay) -> Experiment:
     """As `--set` would: what is fixed is no longer searched, what is searched is no longer fixed."""
     searched = {path: entry for path, entry in own.space.items() if entry is not None}
     config = {

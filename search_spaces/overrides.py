@@ -73,6 +73,8 @@ def _apply(data: dict[str, Any], path: str, value: Any) -> None:
                 space.pop(_entry(rest), None)
     elif section == "swap" and rest:
         _swap(data, rest, value)
+    elif path.startswith("ablation.space."):
+        _search(_section(data, "ablation"), rest.removeprefix("space."), value)
     else:
         _put(data, path.split("."), value)
 

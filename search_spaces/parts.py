@@ -191,4 +191,3 @@ Space = Annotated[
     BeforeValidator(checks.mapping, json_schema_input_type=dict[str, Range | Choices] | None),
     SpaceWords,
 ]
-TAGS: dict[str, type[Part]] = {"<range>": Range, "<choices>": Choices}

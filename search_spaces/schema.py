@@ -8,6 +8,7 @@ from annotated_types import MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from search_spaces import checks
+from search_spaces.ablation import Ablation, Race
 from search_spaces.expectation import Expects
 from search_spaces.parts import (
     Choices,
@@ -100,6 +101,8 @@ class Experiment(Part):
     search: Search = Field(default=Search(), description="How the space is searched.")
     confirm: Confirm = Field(default=Confirm(), description="The best configuration, trained again on each seed.")
     resources: Resources = Field(default=Resources(), description="What one trial occupies.")
+    ablation: Ablation = Field(default=Ablation(), description="What `msa ablate` compares.")
 
 
-NAMED: dict[str, type[Part]] = {"studies": Overlay}  # fields of an experiment whose entries are parts themselves
+TAGS: dict[str, type[Part]] = {"<range>": Range, "<choices>": Choices, "<race>": Race}
+ENTRIES: dict[str, type[Part]] = {"studies": Overlay, "corpora": Data}  # fields whose entries are parts themselves

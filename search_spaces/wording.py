@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from search_spaces.expectation import expected, literals
 from search_spaces.faults import Fault, did_you_mean, listed, show
-from search_spaces.parts import TAGS
-from search_spaces.schema import NAMED, Experiment, Overlay
+from search_spaces.schema import ENTRIES, TAGS, Experiment, Overlay
 
 
 def faults_of(error: ValidationError) -> list[Fault]:
@@ -19,7 +18,7 @@ def faults_of(error: ValidationError) -> list[Fault]:
 
 
 def _fault(kind: str, location: Sequence[int | str], arrived: Any, finding: Any) -> Fault:
-    path = ".".join(str(part) for part in location if part not in TAGS and part != "[key]")
+    path = ".".join(str(part) for part in location if part != "[key]" and not str(part).startswith("<"))
     if kind == "extra_forbidden":
         return Fault(path=path, message=_unknown(_reached(location[:-1])[0], str(location[-1])))
     if kind == "value_error":
@@ -38,6 +37,12 @@ def _unknown(model: type[BaseModel], name: str) -> str:
     return f"no such field; known are {listed(known)}{did_you_mean(name, known)}"
 
 
+def _part_of(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation is, or is if not null."""
+    found = [each for each in (annotation, *get_args(annotation)) if isinstance(each, type)]
+    return next((each for each in found if issubclass(each, BaseModel)), None)
+
+
 def _reached(location: Sequence[int | str]) -> tuple[type[BaseModel], Any]:
     """The innermost model on the way to a location, and what the location is annotated with.
 
@@ -53,8 +58,7 @@ def _reached(location: Sequence[int | str]) -> tuple[type[BaseModel], Any]:
         elif part in fields:
             inner = fields[part].annotation
             annotation = Annotated[inner, *fields[part].metadata, None]  # None: an Annotated must have some metadata
-            entries = NAMED.get(part) if model is Experiment else None
-            fields = {}
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                model, fields = inner, inner.model_fields
+            entries, fields = ENTRIES.get(part), {}
+            if part_of := _part_of(inner):
+                model, fields = part_of, part_of.model_fields
     return model, annotation

@@ -56,7 +56,7 @@ def render(summary: dict[str, Any]) -> str:
     for phase, states in summary["counts"].items():
         num_finished, planned = sum(states.values()), summary["planned"].get(phase)
         if num_finished or planned:
-            of = f" of {planned}" if planned is not None else ""
+            of = f" of {max(planned, num_finished)}" if planned is not None else ""
             parts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
             lines.append(f"{phase:12}{num_finished}{of} finished" + (f" ({parts})" if parts else ""))
     driver, running = summary["driver"], summary["running"]
@@ -83,13 +83,16 @@ def render(summary: dict[str, Any]) -> str:
 
 
 def _table(studies: list[dict[str, Any]]) -> str:
+    where = [name for name in ("method", "dataset") if len({study[name] for study in studies}) > 1]
     rows = []
     for study in studies:
-        of = {phase: f"{study['finished'][phase]} of {planned}" for phase, planned in study["planned"].items()}
+        finished = study["finished"]  # a race for seeds may come to more than was planned
+        of = [f"{finished[phase]} of {max(planned, finished[phase])}" for phase, planned in study["planned"].items()]
         best = "-" if study["best"] is None else f"{study['best']:.4f}"
-        rows.append((study["name"], study["method"], *of.values(), best))
-    headers = ("study", "method", *studies[0]["planned"], "best")
-    return tabulate(rows, headers, colalign=("left", "left", "right", "right", "right"), disable_numparse=True)
+        rows.append((study["name"], *(study[name] for name in where), *of, best))
+    headers = ("study", *where, *studies[0]["planned"], "best")
+    align = ["left"] * (1 + len(where)) + ["right"] * 3
+    return tabulate(rows, headers, colalign=align, disable_numparse=True)
 
 
 def _studies(store: Store, rows: list[dict[str, Any]], direction: str | None) -> list[dict[str, Any]]:
@@ -99,12 +102,12 @@ def _studies(store: Store, rows: list[dict[str, Any]], direction: str | None) ->
     studies = store.record.get("studies")
     return [
         {
-            "name": name,
-            **study,
-            "finished": {phase: finished[study["study_id"], phase] for phase in PHASES},
-            "best": best.get(study["study_id"]),
+            "study_id": study_id,
+            **{name: study[name] for name in ("name", "method", "dataset", "planned")},
+            "finished": {phase: finished[study_id, phase] for phase in PHASES},
+            "best": best.get(study_id),
         }
-        for name, study in (studies.items() if isinstance(studies, dict) else ())
+        for study_id, study in (studies.items() if isinstance(studies, dict) else ())
     ]
 
 

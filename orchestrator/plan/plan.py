@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from msa_models import metrics
-from msa_models.data import Corpus
 from orchestrator.plan import registry
+from orchestrator.plan.corpora import CorpusInfo
+from orchestrator.plan.grid import Grid
 from orchestrator.plan.space import search_space
 from orchestrator.plan.studies import Study
 from orchestrator.plan.swap import swap_faults
@@ -23,33 +24,12 @@ Direction = Literal["minimize", "maximize"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusInfo:
-    """What planning needs to know of a corpus: all but its arrays. `metrics` are names without a split."""
-
-    name: str
-    fingerprint: str
-    modalities: tuple[str, ...]
-    task: str
-    metrics: tuple[str, ...]
-
-    @classmethod
-    def of(cls, corpus: Corpus) -> CorpusInfo:
-        """The facts of a loaded corpus."""
-        return cls(
-            name=corpus.name,
-            fingerprint=corpus.fingerprint,
-            modalities=corpus.modalities,
-            task=corpus.task,
-            metrics=metrics.names(corpus.task, corpus.scale, corpus.classes),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The studies that an experiment asks for."""
+    """The studies that an experiment asks for; those of an ablation are the cells of a grid."""
 
     experiment: Experiment
     studies: tuple[Study, ...]
+    grid: Grid | None = None
 
 
 def plan(experiment: Experiment, corpus: CorpusInfo, places: Places | None = None) -> Plan:
@@ -59,12 +39,12 @@ def plan(experiment: Experiment, corpus: CorpusInfo, places: Places | None = Non
     faults: dict[Fault, list[str]] = {}  # with the studies that have it
     direction: Direction = "minimize"
     try:
-        direction = _direction(experiment.objective, corpus)
+        direction = direction_of(experiment.objective, corpus)
     except ExperimentError as error:
         faults |= {fault: list(asked) for fault in error.faults}
     for name, each in asked.items():
         try:
-            study = _study(name, each, corpus, direction)
+            study = study_of(name, each, corpus, direction)
             _refuse_twin(study, studies)
             studies[name] = study
         except ExperimentError as error:
@@ -76,7 +56,7 @@ def plan(experiment: Experiment, corpus: CorpusInfo, places: Places | None = Non
     return Plan(experiment=experiment, studies=tuple(studies.values()))
 
 
-def _study(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direction) -> Study:
+def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direction) -> Study:
     """What an experiment of one study asks for. Raises ExperimentError with every fault."""
     faults: list[Fault] = []
 
@@ -116,12 +96,8 @@ def _study(name: str, asked: Experiment, corpus: CorpusInfo, direction: Directio
 def _refuse_twin(study: Study, others: Mapping[str, Study]) -> None:
     """Two studies that draw and train the same would be one, seen twice."""
     for name, other in others.items():
-        if _searched(study) == _searched(other):
+        if study.meaning == other.meaning:
             raise _fault("config", f"the same search as that of {name}; delete one of them, or make them differ")
-
-
-def _searched(study: Study) -> tuple[Any, ...]:
-    return study.method, study.variant.modalities, dict(study.distributions), study.fixed
 
 
 def _of(names: list[str], fault: Fault) -> Fault:
@@ -131,8 +107,8 @@ def _of(names: list[str], fault: Fault) -> Fault:
     return replace(fault, message=f"{fault.message} (in {listed(names)})")
 
 
-def _direction(objective: Objective, corpus: CorpusInfo) -> Direction:
-    """The direction of the objective's metric, which the corpus must have."""
+def direction_of(objective: Objective, corpus: CorpusInfo) -> Direction:
+    """The direction of the objective's metric. Raises ExperimentError where the corpus does not have it."""
     known = [f"valid/{name}" for name in corpus.metrics]
     if objective.metric not in known:
         message = f"{show(objective.metric)} arrived, expected a metric of {corpus.task}: {listed(known)}"

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from orchestrator.plan.race import Race
 from orchestrator.plan.variant import Variant
 from search_spaces.dotted import flatten
 from search_spaces.parts import Search
@@ -37,6 +38,9 @@ class Study:
     search: Search
     confirm_seeds: tuple[int, ...]
     left: tuple[str, ...] = ()
+    leader: str | None = None  # the study whose best configuration this one takes, instead of a search of its own
+    reference: str | None = None  # the study of the full method, in an ablation
+    race: Race | None = None  # for how many of the confirm seeds are enough
 
     @cached_property
     def study_id(self) -> str:
@@ -49,9 +53,14 @@ class Study:
         variant = {**asdict(self.variant), "removed": sorted(self.variant.removed)}
         search = self.search.model_dump(exclude={"trials"})
         objective = (self.metric, self.direction)
-        digest = _digest((self.method, self.data_fingerprint, variant, searched, fixed, objective, search), 10)
+        payload = (self.method, self.data_fingerprint, variant, searched, fixed, objective, search, self.leader)
         readable = "-".join(_slug(part) for part in (self.method, self.dataset, self.variant.name))
-        return f"{readable}-{digest}"
+        return f"{readable}-{_digest(payload, 10)}"
+
+    @property
+    def meaning(self) -> tuple[Any, ...]:
+        """What is trained, whatever it is called."""
+        return self.method, self.variant.modalities, dict(self.distributions), self.fixed, self.leader
 
     def config(self, suggested: Mapping[str, Any]) -> dict[str, Any]:
         """The whole configuration of a trial as plain nested data."""

@@ -16,6 +16,7 @@ class Assignment:
     seed: int
     method: str
     modalities: tuple[str, ...]
+    data_fingerprint: str  # of the corpus
     params: dict[str, Any]
     config: dict[str, Any]
     metric: str  # valid/...

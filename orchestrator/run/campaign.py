@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,9 +16,10 @@ from typing import Any
 
 from orchestrator.plan.studies import Study
 from orchestrator.run.assignment import Assignment
-from orchestrator.run.live_study import COMPLETE, FAIL, PRUNED, LiveStudy, intermediate_values
+from orchestrator.run.live_study import COMPLETE, CONFIRM, FAIL, PRUNED, LiveStudy, intermediate_values
 from orchestrator.run.provenance import Provenance
 from orchestrator.run.report import Failure, Outcome, Report
+from orchestrator.run.seed_race import races
 from orchestrator.store import StorageError, Store
 
 
@@ -33,16 +34,22 @@ class Campaign:
         started = store.running()
         self._attempts = {record["trial_id"]: record["attempts"] for record in started}
         interrupted = [Assignment.from_json(record["assignment"]) for record in started]
-        self.studies = [
-            LiveStudy(
+        self._cells: dict[str, float | None] = {row["trial_id"]: row["value"] for row in rows}
+        history = defaultdict(list)
+        for row in rows:
+            history[row["study_id"]].append(row)
+        live: dict[str, LiveStudy] = {}
+        for study in studies:  # a leader comes before those that follow it
+            live[study.study_id] = LiveStudy(
                 study,
                 code_fingerprint=provenance.code_fingerprint,
-                history=[row for row in rows if row["study_id"] == study.study_id],
+                cells=self._cells,
+                history=history[study.study_id],
                 interrupted=[trial for trial in interrupted if trial.study_id == study.study_id],
-                finished_ids=[row["trial_id"] for row in rows],
+                leader=live[study.leader] if study.leader else None,
             )
-            for study in studies
-        ]
+        self.studies = list(live.values())
+        self._races = races(self.studies, self._cells)
         self.states = Counter(row["state"] for row in rows)
         self._num_before = len(rows)
         self._running: dict[str, _Started] = {}
@@ -120,8 +127,10 @@ class Campaign:
         row = self._row(started, state, outcome, failure)
         self._store.finish(row, started.measurements)
         started.study.finish(started.assignment, state, row["value"], started.curve)
-        for study in self.studies:
-            study.hear(started.assignment.trial_id)
+        self._cells[started.assignment.trial_id] = row["value"]
+        if started.assignment.phase == CONFIRM:
+            for race in self._races:
+                race.advance()
         del self._running[started.assignment.trial_id]
         self.states[state] += 1
 

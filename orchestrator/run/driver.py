@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
@@ -43,13 +43,13 @@ def run(
     store: Store,
     lease: Lease,
     studies: Sequence[Study],
-    corpus: Corpus,
+    corpora: Mapping[str, Corpus],
     *,
     demand: Demand | None = None,
     address: str | None = None,
     workload: str = TRAIN,
 ) -> Finished:
-    """Train what is planned and not finished; where that is nothing, nothing is started.
+    """Train what is planned and not finished, on corpora by fingerprint; where that is nothing, nothing is started.
 
     The first Ctrl-C (or SIGTERM) lets running steps end, their checkpoints are on file, and returns `interrupted`; the
     second raises KeyboardInterrupt. Raises ClusterError before anything is started, RunStopped after.
@@ -59,7 +59,7 @@ def run(
         with captured(store.files) as terminal:
             display = Display(campaign, terminal)
             with display.shown(), cluster(address):
-                _tune(campaign, store, lease, corpus, demand or Demand(), workload, display)
+                _tune(campaign, store, lease, corpora, demand or Demand(), workload, display)
     return Finished(
         num_new=campaign.num_new,
         num_planned=campaign.num_planned,
@@ -69,7 +69,13 @@ def run(
 
 
 def _tune(
-    campaign: Campaign, store: Store, lease: Lease, corpus: Corpus, demand: Demand, workload: str, display: Display
+    campaign: Campaign,
+    store: Store,
+    lease: Lease,
+    corpora: Mapping[str, Corpus],
+    demand: Demand,
+    workload: str,
+    display: Display,
 ) -> None:
     from ray import tune
 
@@ -86,7 +92,7 @@ def _tune(
         display.update()
 
     conduct = tuning.Conduct(campaign, slots, heard)
-    worker = tune.with_parameters(Worker, corpus=corpus, storage=store.files.uri, workload=workload)
+    worker = tune.with_parameters(Worker, corpora=dict(corpora), storage=store.files.uri, workload=workload)
     with TemporaryDirectory(prefix="msa-ray-") as scratch, _stopped_by_signals(conduct, display):
         tuner = tune.Tuner(
             tune.with_resources(worker, {"cpu": demand.cpu, "gpu": demand.gpu}),

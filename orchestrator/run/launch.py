@@ -1,18 +1,22 @@
-"""From an experiment to a run: read the corpus, plan, claim the storage, train what is planned and not finished."""
+"""From an experiment to a run: read the corpora, plan, claim the storage, train what is planned and not finished."""
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from optuna.distributions import distribution_to_json
+
 from msa_models import data
 from msa_models.data import Corpus
-from orchestrator.plan.plan import CorpusInfo, Plan, plan
+from orchestrator.plan.ablation import plan_ablation
+from orchestrator.plan.corpora import CorpusInfo
+from orchestrator.plan.plan import Plan, plan
 from orchestrator.plan.studies import Study
 from orchestrator.run.cluster import Demand
 from orchestrator.run.driver import Finished, run
@@ -20,42 +24,46 @@ from orchestrator.store import Files, Lease, Store
 from orchestrator.store.record import check_record
 from search_spaces.faults import Places
 from search_spaces.loading import validate
+from search_spaces.parts import Data
 from search_spaces.schema import Experiment
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """An experiment, its standardised corpus, and its plan: nothing can be wrong with them any more."""
+    """An experiment, its standardised corpora by fingerprint, and its plan: nothing can be wrong with them any more."""
 
     experiment: Experiment
-    corpus: Corpus
-    info: CorpusInfo
+    corpora: Mapping[str, Corpus]
+    metrics: tuple[str, ...]  # that any of the corpora has
     plan: Plan
 
+    @property
+    def warnings(self) -> list[str]:
+        """What to beware of in the corpora."""
+        return [warning for corpus in self.corpora.values() for warning in corpus.warnings]
 
-def prepare(experiment: Experiment, places: Places | None = None) -> Prepared:
-    """Read the corpus and plan the studies. Raises CorpusError, or ExperimentError with every fault."""
-    asked = experiment.data
-    corpus = data.load(
-        asked.source,
-        task=asked.task,
-        target=asked.target,
-        nonfinite=asked.nonfinite,
-        scale=asked.scale,
-        options=asked.options,
+
+def prepare(experiment: Experiment, places: Places | None = None, *, ablation: bool = False) -> Prepared:
+    """Read the corpora and plan the sweep, or the ablation. Raises CorpusError, or ExperimentError with every fault."""
+    asked = [experiment.data, *(experiment.ablation.corpora if ablation else ())]
+    corpora = [_load(each) for each in asked]
+    infos = [CorpusInfo.of(corpus) for corpus in corpora]
+    planned = plan_ablation(experiment, infos, places) if ablation else plan(experiment, infos[0], places)
+    return Prepared(
+        experiment=experiment,
+        corpora={info.fingerprint: corpus.standardised() for info, corpus in zip(infos, corpora, strict=True)},
+        metrics=tuple(dict.fromkeys(name for info in infos for name in info.metrics)),
+        plan=planned,
     )
-    info = CorpusInfo.of(corpus)
-    planned = plan(experiment, info, places)
-    return Prepared(experiment=experiment, corpus=corpus.standardised(), info=info, plan=planned)
 
 
-def sweep(prepared: Prepared, storage: str, *, address: str | None = None) -> Finished:
+def launch(prepared: Prepared, storage: str, *, address: str | None = None) -> Finished:
     """Run everything that is planned and not finished in this storage; the storage is made if it is new.
 
     Raises StorageError if the storage holds another experiment or another driver works on it, before anything is
     written.
     """
-    files, record = Files.at(storage), _record(prepared)
+    files, record = Files.at(storage), record_of(prepared)
     check_record(files, record)
     with Lease(files) as lease:
         store = Store.create(storage, record)
@@ -64,29 +72,35 @@ def sweep(prepared: Prepared, storage: str, *, address: str | None = None) -> Fi
             store,
             lease,
             prepared.plan.studies,
-            prepared.corpus,
+            prepared.corpora,
             demand=Demand(cpu=wanted.cpu, gpu=wanted.gpu, max_concurrent=wanted.max_concurrent),
             address=address,
         )
 
 
-def stored(storage: str) -> Experiment:
-    """The experiment that a storage holds, as it was resolved."""
-    return validate(Store.open(storage).record["experiment"])
+def stored(storage: str) -> Prepared:
+    """What a storage holds, planned again as it was resolved."""
+    record = Store.open(storage).record
+    return prepare(validate(record["experiment"]), ablation=bool(record.get("ablation")))
 
 
-def _record(prepared: Prepared) -> dict[str, Any]:
+def record_of(prepared: Prepared) -> dict[str, Any]:
+    """What experiment.json holds of it."""
     experiment, studies = prepared.experiment.model_dump(mode="json"), prepared.plan.studies
-    if experiment["data"]["source"] != data.SYNTHETIC:
-        experiment["data"]["source"] = str(Path(experiment["data"]["source"]).expanduser().absolute())
-    planned = Counter(search=sum(study.search.trials for study in studies))
-    planned["confirm"] = sum(len(study.confirm_seeds) for study in studies)
+    for corpus in (experiment["data"], *experiment["ablation"]["corpora"]):
+        if corpus["source"] != data.SYNTHETIC:
+            corpus["source"] = str(Path(corpus["source"]).expanduser().absolute())
+    described = {study.study_id: _study(study) for study in studies}
+    planned: Counter[str] = Counter()
+    for each in described.values():
+        planned.update(each["planned"])
     return {
         "experiment": experiment,
-        "identity": hashlib.sha256("\n".join(sorted(study.study_id for study in studies)).encode()).hexdigest()[:16],
-        "studies": {study.variant.name: _study(study) for study in studies},
-        "data_fingerprint": prepared.info.fingerprint,
-        "metrics": list(prepared.info.metrics),
+        "identity": sorted(study.study_id for study in studies),
+        "data_fingerprints": {each["dataset"]: each["data_fingerprint"] for each in described.values()},
+        "studies": described,
+        "ablation": prepared.plan.grid and prepared.plan.grid.to_json(),
+        "metrics": list(prepared.metrics),
         "direction": studies[0].direction,
         "planned": dict(planned),
         "argv": sys.argv[1:],
@@ -94,6 +108,27 @@ def _record(prepared: Prepared) -> dict[str, Any]:
     }
 
 
+def _load(asked: Data) -> Corpus:
+    return data.load(
+        asked.source,
+        task=asked.task,
+        target=asked.target,
+        nonfinite=asked.nonfinite,
+        scale=asked.scale,
+        options=asked.options,
+    )
+
+
 def _study(study: Study) -> dict[str, Any]:
-    planned = {"search": study.search.trials, "confirm": len(study.confirm_seeds)}
-    return {"study_id": study.study_id, "method": study.method, "planned": planned}
+    num_seeds = study.race.min if study.race else len(study.confirm_seeds)  # a race may come to more
+    return {
+        "name": study.variant.name,
+        "method": study.method,
+        "dataset": study.dataset,
+        "data_fingerprint": study.data_fingerprint,
+        "modalities": list(study.variant.modalities),
+        "config": dict(study.fixed),
+        "space": {path: distribution_to_json(each) for path, each in study.distributions.items()},
+        "leader": study.leader,
+        "planned": {"search": study.search.trials, "confirm": num_seeds},
+    }

@@ -4,6 +4,8 @@ Everything here follows from the study and its finished trials, so a study rebui
 that was never interrupted. Every suggestion is drawn by a fresh sampler seeded by (study seed, trial number).
 """
 
+from __future__ import annotations
+
 import json
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -34,7 +36,9 @@ class LiveStudy:
     """Search first, pruned by ASHA; then the best configuration on every confirm seed, never pruned.
 
     `history`: finished rows of this study. `interrupted`: assignments of its search that were started but not finished.
-    `finished_ids`: every finished trial of the storage, so that no cell is trained twice.
+    `cells`: the value of every finished trial of the storage by id, None for a FAIL, which the campaign keeps up to
+    date, so that nothing is trained twice. `leader`: the study whose best configuration this one takes.
+    `num_seeds`: how many of the confirm seeds are wanted, which a race raises.
     """
 
     def __init__(
@@ -42,18 +46,21 @@ class LiveStudy:
         study: Study,
         *,
         code_fingerprint: str,
+        cells: Mapping[str, float | None],
         history: Iterable[Mapping[str, Any]] = (),
         interrupted: Iterable[Assignment] = (),
-        finished_ids: Collection[str] = (),
+        leader: LiveStudy | None = None,
     ) -> None:
         self.study = study
+        self.num_seeds = study.race.min if study.race else len(study.confirm_seeds)
+        self._leader = leader
         self._code_fingerprint = code_fingerprint
         self._rungs = Rungs(study.search.pruner.reduction, study.direction)
         self._optuna = optuna.create_study(direction=study.direction)
         self._asked: dict[int, optuna.Trial] = {}  # search trials that are not finished
         self._waiting: deque[Assignment] = deque()
         self._running: set[str] = set()
-        self._finished = set(finished_ids)
+        self._cells = cells
         self._best: tuple[float, int, dict[str, Any]] | None = None  # value, number, params
         self._confirm_ids: list[str] | None = None  # once they are known
         finished = list(history)
@@ -73,17 +80,30 @@ class LiveStudy:
     @property
     def num_planned(self) -> int:
         """Number of trials of both phases."""
-        return self.study.search.trials + len(self.study.confirm_seeds)
+        return self.study.search.trials + self.num_seeds
+
+    @property
+    def chosen(self) -> dict[str, Any] | None:
+        """What is confirmed: the best of the search or of the leader's; None before it is over, or without COMPLETE."""
+        if not self._search_is_over:
+            return None
+        if self._leader is not None:
+            best = self._leader.chosen
+            return None if best is None else {path: best[path] for path in self.study.distributions}
+        if self.study.search.trials == 0:
+            return {}
+        return self._best[2] if self._best else None
 
     @property
     def confirm_ids(self) -> list[str]:
         """The trials of the second phase; none before the search is over, nor after one without a COMPLETE trial."""
-        if not self._search_is_over or self._best is None:
+        params = self.chosen
+        if params is None:
             return []
         if self._confirm_ids is None:
-            study, params, code = self.study, self._best[2], self._code_fingerprint
+            study, code = self.study, self._code_fingerprint
             self._confirm_ids = [confirm_trial_id(study, params, seed, code) for seed in study.confirm_seeds]
-        return self._confirm_ids
+        return self._confirm_ids[: self.num_seeds]
 
     def next(self, running: Collection[str] = ()) -> Assignment | None:
         """The next trial, or None while there is nothing to hand out (yet); `running`: cells that others train."""
@@ -92,10 +112,6 @@ class LiveStudy:
             self._running.add(assignment.trial_id)
             self.num_started += 1
         return assignment
-
-    def hear(self, trial_id: str) -> None:
-        """Another study finished a trial, which may be a cell of this one too."""
-        self._finished.add(trial_id)
 
     def prune(self, assignment: Assignment, curve: Sequence[float]) -> bool:
         """Whether to stop this trial now, given its best value so far after each epoch (1, 2, ...).
@@ -112,7 +128,6 @@ class LiveStudy:
     def finish(self, assignment: Assignment, state: str, value: float | None, curve: Sequence[float]) -> None:
         """Take note of how a trial ended; the sampler hears COMPLETE, PRUNED or FAIL as what it is."""
         self._running.discard(assignment.trial_id)
-        self._finished.add(assignment.trial_id)
         if assignment.phase == SEARCH:
             trial = self._asked.pop(assignment.number)
             for epoch, intermediate in intermediate_values(assignment, curve).items():
@@ -122,6 +137,8 @@ class LiveStudy:
 
     @property
     def _search_is_over(self) -> bool:
+        if self._leader is not None:
+            return self._leader._search_is_over
         return len(self._optuna.get_trials(deepcopy=False)) >= self.study.search.trials and not self._asked
 
     def _next_search(self) -> Assignment | None:
@@ -135,9 +152,9 @@ class LiveStudy:
 
     def _next_confirm(self, running: Collection[str] = ()) -> Assignment | None:
         for (number, seed), trial_id in zip(enumerate(self.study.confirm_seeds), self.confirm_ids, strict=False):
-            if not (trial_id in self._finished or trial_id in self._running or trial_id in running):
-                assert self._best is not None
-                return self._assignment(CONFIRM, number, seed, self._best[2], trial_id)
+            if not (trial_id in self._cells or trial_id in self._running or trial_id in running):
+                assert self.chosen is not None
+                return self._assignment(CONFIRM, number, seed, self.chosen, trial_id)
         return None
 
     def _assignment(self, phase: str, number: int, seed: int, params: Mapping[str, Any], trial_id: str) -> Assignment:
@@ -153,6 +170,7 @@ class LiveStudy:
             seed=seed,
             method=self.study.method,
             modalities=self.study.variant.modalities,
+            data_fingerprint=self.study.data_fingerprint,
             params=dict(params),
             config=config,
             metric=self.study.metric,

@@ -18,14 +18,15 @@ from orchestrator.store import Store
 class Worker(tune.Trainable):
     """Ray Tune's class API around a `Trainee`; `config` holds one assignment as JSON."""
 
-    def setup(self, config: dict[str, Any], corpus: Any = None, storage: str = "", workload: str = "") -> None:
-        """`corpus` is read from the object store of this machine, not copied; `workload` names a `Workload`."""
-        self.common = corpus, Store.open(storage), pkgutil.resolve_name(workload)
+    def setup(self, config: dict[str, Any], corpora: Any = None, storage: str = "", workload: str = "") -> None:
+        """`corpora`, by fingerprint, are read from this machine's object store, not copied; `workload` names one."""
+        self.corpora, self.common = corpora, (Store.open(storage), pkgutil.resolve_name(workload))
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next assignment; the process, torch and the corpus stay warm."""
-        self.trainee = Trainee(Assignment.from_json(new_config["assignment"]), *self.common)
+        """Take the next assignment; the process, torch and the corpora stay warm."""
+        assignment = Assignment.from_json(new_config["assignment"])
+        self.trainee = Trainee(assignment, self.corpora[assignment.data_fingerprint], *self.common)
         return True
 
     def step(self) -> dict[str, Any]:

@@ -12,27 +12,30 @@ from orchestrator.store.schema import SCHEMA_VERSION
 
 PATH = "experiment.json"
 LEASE_PATH = "lease.json"
-_KINDS: dict[str, type] = {"schema_version": int, "experiment": dict, "identity": str, "metrics": list}
+_KINDS: dict[str, type] = {"schema_version": int, "experiment": dict, "identity": list, "metrics": list}
 _VOLATILE = ("schema_version", "identity", "created_at", "updated_at", "argv")
 _NUM_SHOWN = 3
 _ABSENT = object()
 
 
 def create_record(files: Files, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the record of a new storage, or renew that of a storage with the same identity."""
+    """Write the record of a new storage, or renew that of a storage that it extends."""
     new = check_record(files, record)
     files.write(PATH, json.dumps(new, indent=1, allow_nan=False).encode(), durable=True)
     return new
 
 
 def check_record(files: Files, record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record as it would be written; `StorageError` where another experiment, or something else, is there."""
+    """The record as it would be written; `StorageError` where another experiment, or something else, is there.
+
+    `identity` lists what the storage is about (the ids of its studies): a record may add to it and take nothing away.
+    """
     new = {**record, "schema_version": SCHEMA_VERSION}
     if fault := _fault(new):
         raise ValueError(f"an experiment record needs {fault}")
     if files.exists(PATH):
         old = load_record(files)
-        if old["identity"] != new["identity"]:
+        if not set(old["identity"]) <= set(new["identity"]):
             raise StorageError(
                 f"{files.uri} holds another experiment: {_shown(old, new)}; "
                 "use a new storage for this one, or go back to the stored experiment to resume it"

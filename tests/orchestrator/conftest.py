@@ -71,7 +71,7 @@ def record() -> dict[str, Any]:
             "search": {"trials": 60, "sampler": "tpe", "seed": 0},
             "confirm": {"seeds": 5},
         },
-        "identity": "1f3a",
+        "identity": ["1f3a"],
         "metrics": ["mae", "corr"],
         "direction": "minimize",
         "argv": ["msa", "sweep", "cpsl.yaml"],

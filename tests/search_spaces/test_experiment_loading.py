@@ -79,7 +79,7 @@ def test_every_fault_of_a_file_is_said_at_once_with_its_line(written) -> None:
     path = written(FAULTY)
     assert faults_of(path) == [
         f"{path}:2: datta: no such field; known are method, data, modalities, objective, swap, config, space, "
-        "studies, search, confirm, resources. Did you mean 'data'?",
+        "studies, search, confirm, resources, ablation. Did you mean 'data'?",
         f"{path}:3: data.source: missing, expected a path, or `synthetic`",
         f"{path}:3: data.nonfinite: 'zeroo' arrived, expected 'refuse' or 'zero'. Did you mean 'zero'?",
         f"{path}:3: data.sorce: no such field; known are source, task, target, nonfinite, scale, options. "

@@ -4,7 +4,8 @@ import pytest
 
 from msa_models import metrics
 from orchestrator.findings.outline import render
-from orchestrator.plan.plan import CorpusInfo, plan
+from orchestrator.plan.corpora import CorpusInfo
+from orchestrator.plan.plan import plan
 from search_spaces.loading import load, validate
 from search_spaces.overlay import asked
 

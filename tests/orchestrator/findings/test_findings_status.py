@@ -127,8 +127,8 @@ def test_looking_changes_nothing(busy: Store, make_row: MakeRow) -> None:
 def test_each_of_several_studies_has_a_line_of_what_is_finished_and_its_best(busy: Store, make_row: MakeRow) -> None:
     planned = {"search": 20, "confirm": 5}
     busy.record["studies"] = {
-        "cpsl": {"study_id": "cpsl-mosi-full", "method": "cpsl", "planned": planned},
-        "ogm_ge": {"study_id": "other", "method": "concat", "planned": planned},
+        "cpsl-mosi-full": {"name": "cpsl", "method": "cpsl", "dataset": "mosi", "planned": planned},
+        "other": {"name": "ogm_ge", "method": "concat", "dataset": "mosi", "planned": planned},
     }
     busy.finish(make_row(0, phase="confirm"), [])
     found = summary(busy)

@@ -6,7 +6,7 @@ import pytest
 import msa_models.methods
 from msa_models import metrics
 from orchestrator.plan import registry
-from orchestrator.plan.plan import CorpusInfo
+from orchestrator.plan.corpora import CorpusInfo
 
 
 @pytest.fixture

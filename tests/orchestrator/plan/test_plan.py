@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from msa_models import data, metrics
-from orchestrator.plan.plan import CorpusInfo, Plan, plan
+from orchestrator.plan.corpora import CorpusInfo
+from orchestrator.plan.plan import Plan, plan
 from search_spaces.faults import ExperimentError
 from search_spaces.loading import load, validate
 

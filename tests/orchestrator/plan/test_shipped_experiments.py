@@ -7,8 +7,9 @@ from msa_models import data
 from msa_models.balancing import Balancing
 from orchestrator.plan import registry
 from orchestrator.plan.configure import configure, to_dict
+from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.parameters import paths
-from orchestrator.plan.plan import CorpusInfo, plan
+from orchestrator.plan.plan import plan
 from search_spaces import overlay
 from search_spaces.loading import load, names
 

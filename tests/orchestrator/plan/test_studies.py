@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from orchestrator.plan.configure import configure
-from orchestrator.plan.plan import CorpusInfo, plan
+from orchestrator.plan.corpora import CorpusInfo
+from orchestrator.plan.plan import plan
 from orchestrator.plan.studies import Study, confirm_trial_id, search_trial_id
 from orchestrator.plan.variant import Variant
 from search_spaces.loading import validate
@@ -92,7 +93,7 @@ def test_an_id_is_the_same_in_another_process(study_of) -> None:
     study = study_of()
     again = pickle.loads(pickle.dumps(study))
     assert again.study_id == study.study_id
-    assert study.study_id == "fake-synthetic-full-2d0964dcba"
+    assert study.study_id == "fake-synthetic-full-c34c63cdec"
 
 
 def test_suggestions_replace_the_searched_values_in_the_whole_configuration(study_of, fake: ModuleType) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,10 +10,13 @@ import numpy as np
 from msa_models import metrics
 from msa_models.data import Corpus, Split
 from msa_models.seeding import generator
-from orchestrator.plan.plan import CorpusInfo, plan
+from orchestrator.plan.ablation import plan_ablation
+from orchestrator.plan.corpora import CorpusInfo
+from orchestrator.plan.plan import plan
 from orchestrator.plan.studies import Study
 from orchestrator.run.assignment import Assignment
 from orchestrator.run.campaign import Campaign
+from orchestrator.run.launch import Prepared, record_of
 from orchestrator.run.provenance import Provenance
 from orchestrator.run.trainee import Trainee
 from orchestrator.store import Store
@@ -92,6 +96,11 @@ def corpus() -> Corpus:
     )
 
 
+def corpora() -> dict[str, Corpus]:
+    """The same, by fingerprint, as a driver takes it."""
+    return {corpus().fingerprint: corpus()}
+
+
 def studies(**changes) -> tuple[Study, ...]:
     """The study of a small search: 12 trials of 9 epochs, pruned after 1 and 3, two confirm seeds."""
     experiment = {
@@ -125,19 +134,65 @@ def several(**changes) -> tuple[Study, ...]:
     return studies(**{"studies": compared, "search": search} | changes)
 
 
+@dataclass
+class PlantedRun(ToyRun):
+    """Without its conflict penalty the toy is worse by 0.5; without its gated fusion, as good and ten times as noisy."""
+
+    def train_epoch(self) -> dict[str, float]:
+        row = super().train_epoch()
+        config, seed = self.assignment.config, self.assignment.seed
+        if config["conflict_penalty"] is None:
+            row["valid/mae"] += 0.5
+        if config["gated_fusion"] is None:
+            row["valid/mae"] += generator(seed, "more noise").normal(scale=0.1)
+        return row
+
+
+def planted(assignment: Assignment, corpus: Corpus) -> ToyRun:
+    """The workload of an ablation with a truth that is known."""
+    return PlantedRun(assignment)
+
+
+def ablation(components: Sequence[str] = ("conflict_penalty", "gated_fusion"), **section) -> Prepared:
+    """A small ablation: 4 search trials of 3 epochs for each cell."""
+    experiment = validate(
+        {
+            "method": "cpsl",
+            "data": "synthetic",
+            "objective": {"metric": "valid/mae"},
+            "config": {"training.epochs": 3},
+            "space": {
+                "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+                "conflict_penalty.threshold": {"low": 1.1, "high": 4.0},
+            },
+            "search": {"trials": 4, "startup": 2, "pruner": {"kind": "none"}},
+            "ablation": {"leave_one_out": list(components)} | section,
+        }
+    )
+    info = CorpusInfo.of(corpus())
+    return Prepared(
+        experiment=experiment, corpora=corpora(), metrics=info.metrics, plan=plan_ablation(experiment, [info])
+    )
+
+
 def record(planned: tuple[Study, ...]) -> dict:
     """What `Store.create` needs."""
     return {
         "experiment": {"objective": {"metric": "valid/mae"}},
-        "identity": "-".join(study.study_id for study in planned),
+        "identity": [study.study_id for study in planned],
         "metrics": list(metrics.names("regression", "mosi", ())),
         "direction": "minimize",
     }
 
 
-def play(uri: str, planned: tuple[Study, ...], slots: int = 1, workload=toy) -> Campaign:
+def play_ablation(uri: str, prepared: Prepared, slots: int = 1) -> Campaign:
+    """Run an ablation with a planted truth."""
+    return play(uri, prepared.plan.studies, slots, planted, record_of(prepared))
+
+
+def play(uri: str, planned: tuple[Study, ...], slots: int = 1, workload=toy, kept: dict | None = None) -> Campaign:
     """Run everything that is planned and not finished, in this process, `slots` trials taking turns."""
-    store = Store.create(uri, record(planned))
+    store = Store.create(uri, kept or record(planned))
     campaign = Campaign(store, planned, PROVENANCE)
     active: dict[str, Trainee] = {}
     while True:

@@ -44,7 +44,7 @@ def test_the_same_experiment_reuses_its_storage_and_renews_the_record(tmp_path: 
 
 def test_another_experiment_is_refused_with_what_differs(tmp_path: Path, record: dict[str, Any]) -> None:
     Store.create(tmp_path, record)
-    other = json.loads(json.dumps(record)) | {"identity": "other"}
+    other = json.loads(json.dumps(record)) | {"identity": ["other"]}
     other["experiment"]["search"]["trials"] = 80
     other["experiment"]["config"] = {"training": {"epochs": 9}}
     other["experiment"]["space"]["training.learning_rate"]["low"] = 1e-5
@@ -63,7 +63,7 @@ def test_another_experiment_is_refused_with_what_differs(tmp_path: Path, record:
 def test_an_experiment_that_differs_by_its_data_alone_says_so(tmp_path: Path, record: dict[str, Any]) -> None:
     Store.create(tmp_path, record | {"data_fingerprint": "aa"})
     with pytest.raises(StorageError, match='data_fingerprint is "aa" there and absent here'):
-        Store.create(tmp_path, record | {"identity": "other", "argv": []})
+        Store.create(tmp_path, record | {"identity": ["other"], "argv": []})
 
 
 def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Path, record: dict[str, Any]) -> None:
@@ -102,7 +102,7 @@ def test_a_record_that_cannot_be_used_is_one_clear_line(tmp_path: Path, content:
 
 
 def test_a_driver_that_gives_an_incomplete_record_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"needs experiment \(dict\), identity \(str\)"):
+    with pytest.raises(ValueError, match=r"needs experiment \(dict\), identity \(list\)"):
         Store.create(tmp_path, {"metrics": []})
 
 

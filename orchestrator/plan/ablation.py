@@ -1,0 +1,147 @@
+"""The plan of an ablation study: a study for each cell of its grid, cells that mean the same sharing one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from orchestrator.plan import registry
+from orchestrator.plan.configure import sections
+from orchestrator.plan.corpora import CorpusInfo, apart
+from orchestrator.plan.designs import FULL, Change, Contrast, Layout, layout
+from orchestrator.plan.grid import Cell, Grid
+from orchestrator.plan.plan import Direction, Plan, direction_of, study_of
+from orchestrator.plan.race import Race
+from orchestrator.plan.studies import Study
+from search_spaces import ablation, checks, overlay
+from search_spaces.dotted import within
+from search_spaces.faults import ExperimentError, Fault, Places, listed
+from search_spaces.parts import Search
+from search_spaces.schema import Experiment
+
+
+def plan_ablation(experiment: Experiment, corpora: Sequence[CorpusInfo], places: Places | None = None) -> Plan:
+    """The studies of an ablation on all corpora, the first of each being the full method.
+
+    Raises ExperimentError with every fault, placed where `places` knows it.
+    """
+    found, faults = [], []
+    try:
+        seeds, race = _seeds(experiment)
+        corpora = apart(corpora)
+    except ExperimentError as error:
+        raise ExperimentError((places or Places()).located(error.faults)) from None
+    for corpus in corpora:
+        try:
+            found.append(_on(experiment, corpus, seeds, race))
+        except ExperimentError as error:
+            faults += [fault for fault in error.faults if fault not in faults]
+    if faults:
+        raise ExperimentError((places or Places()).located(faults))
+    asked = experiment.ablation
+    grid = Grid(
+        tuning=asked.tuning,
+        alpha=asked.alpha,
+        seeds=seeds,
+        race=race,
+        cells=tuple(cell for cells, _ in found for cell in cells),
+        contrasts=tuple((cells[0].study.dataset, each) for cells, contrasts in found for each in contrasts),
+    )
+    studies = {cell.study.study_id: cell.study for cell in grid.cells}
+    return Plan(experiment=experiment, studies=tuple(studies.values()), grid=grid)
+
+
+def _seeds(experiment: Experiment) -> tuple[tuple[int, ...], Race | None]:
+    """All seeds that a cell may get, and the race for them if there is one."""
+    if experiment.studies:
+        names = listed(experiment.studies)
+        raise _fault("studies", f"{names} arrived, but an ablation is of one method; expected an experiment without")
+    asked = experiment.ablation.seeds
+    if isinstance(asked, ablation.Race):
+        first = experiment.search.seed + 1
+        race = Race(min=asked.min, max=asked.max, until=asked.until)
+        return tuple(range(first, first + race.max)), race
+    seeds = asked or experiment.confirm.seeds
+    try:
+        checks.enough_seeds(seeds)
+    except ValueError as error:
+        raise _fault("confirm.seeds", str(error)) from None
+    return seeds, None
+
+
+def _on(
+    experiment: Experiment, corpus: CorpusInfo, seeds: tuple[int, ...], race: Race | None
+) -> tuple[list[Cell], list[Contrast]]:
+    """The cells on one corpus, the full method first, and their comparisons. Raises ExperimentError."""
+    tuning, direction = experiment.ablation.tuning, direction_of(experiment.objective, corpus)
+    common = experiment.model_copy(update={"space": {}} if tuning == "none" else {})
+    full = study_of(FULL, common, corpus, direction)
+    full = replace(full, search=_budget(full, tuning != "none"), confirm_seeds=seeds, race=race)
+    found = layout(experiment.ablation, _components(full), full.variant.modalities)
+    faults = [*found.faults, *_unused_space(experiment)]
+    cells = [Cell(name=FULL, change=Change(), designs=tuple(found.designs[FULL]), study=full)]
+    for name, change in found.changes.items():
+        if name == FULL:
+            continue
+        try:
+            study = _study(name, change, common, corpus, direction)
+        except ExperimentError as error:
+            faults += [
+                replace(fault, path=found.origins[name], message=f"{name}: {_in_words(fault)}")
+                for fault in error.faults
+            ]
+            continue
+        leader = full.study_id if tuning == "shared" else None
+        search = _budget(study, tuning == "per_variant")
+        study = replace(study, search=search, confirm_seeds=seeds, race=race, leader=leader, reference=full.study_id)
+        study = next((cell.study for cell in cells if cell.study.meaning == study.meaning), study)
+        cells.append(Cell(name=name, change=change, designs=tuple(found.designs[name]), study=study))
+    if faults:
+        raise ExperimentError(faults)
+    return cells, _comparisons(found, cells)
+
+
+def _study(name: str, change: Change, common: Experiment, corpus: CorpusInfo, direction: Direction) -> Study:
+    """What a change means; what a swap brings in may have a space of its own."""
+    asked = overlay.overlaid(common, change.overlay())
+    if change.swapped and common.ablation.tuning == "per_variant":
+        own = {path: entry for path, entry in common.ablation.space.items() if within(path, change.swapped[1])}
+        asked = asked.model_copy(update={"space": {**asked.space, **own}})
+    return study_of(name, asked, corpus, direction)
+
+
+def _components(full: Study) -> list[str]:
+    """The components that the full method has, in the order of its configuration."""
+    known = sections(registry.method(full.method).Config)
+    return [path for path, section in known.items() if section.optional and full.fixed.get(path) is not None]
+
+
+def _budget(study: Study, searches: bool) -> Search:
+    """No search where nothing is to be searched."""
+    return study.search if searches and study.distributions else study.search.model_copy(update={"trials": 0})
+
+
+def _comparisons(found: Layout, cells: Sequence[Cell]) -> list[Contrast]:
+    """The comparisons between cells that are not the same one."""
+    ids = {cell.name: cell.study.study_id for cell in cells}
+    return [each for each in found.contrasts if len({ids[name] for name in each.weights}) > 1]
+
+
+def _unused_space(experiment: Experiment) -> list[Fault]:
+    newcomers = [new for each in experiment.ablation.swap.values() for new in each]
+    return [
+        Fault(
+            path=f"ablation.space.{path}",
+            message=f"no swap brings in {path.partition('.')[0]}; expected a value of {listed(newcomers)}",
+        )
+        for path in experiment.ablation.space
+        if not any(within(path, new) for new in newcomers)
+    ]
+
+
+def _in_words(fault: Fault) -> str:
+    return ": ".join(part for part in (fault.path.partition(".")[2], fault.message) if part)
+
+
+def _fault(path: str, message: str) -> ExperimentError:
+    return ExperimentError([Fault(path=path, message=message)])

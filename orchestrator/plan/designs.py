@@ -1,0 +1,202 @@
+"""The designs of an ablation: which changes to the full method they try, and what they compare to find out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+
+from search_spaces.ablation import ALL, Ablation, Factorial
+from search_spaces.faults import Fault, did_you_mean, listed, show
+from search_spaces.schema import Overlay
+
+FULL = "full"
+Comparison = Literal["full", "step", "main effect", "interaction"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What a cell does differently from the full method; nothing at all is the full method itself."""
+
+    removed: tuple[str, ...] = ()  # components, in the order of the method
+    swapped: tuple[str, str] | None = None  # a component, and the one that takes its place
+    modalities: tuple[str, ...] | None = None
+    setting: tuple[str, Any] | None = None  # a path on the configuration, and its value
+
+    def overlay(self) -> Overlay:
+        """The change in the terms of an experiment."""
+        fixed = dict.fromkeys(self.removed) | dict([self.setting] if self.setting else [])
+        return Overlay(swap=dict([self.swapped] if self.swapped else []), config=fixed, modalities=self.modalities)
+
+    @property
+    def setting_text(self) -> str:
+        """`transport.epsilon=0.1`, or nothing."""
+        return f"{self.setting[0]}={show(self.setting[1])}" if self.setting else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """A comparison of cells: seed by seed their weighted sum, by the names of the cells."""
+
+    comparison: Comparison
+    name: str
+    weights: Mapping[str, float]
+
+
+@dataclass(kw_only=True)
+class Layout:
+    """The changes of all designs by name, each once, with the designs that want it and where they were asked for."""
+
+    components: tuple[str, ...]  # that the full method has
+    modalities: tuple[str, ...]  # that it uses
+    changes: dict[str, Change] = field(default_factory=lambda: {FULL: Change()})
+    designs: dict[str, list[str]] = field(default_factory=lambda: {FULL: []})
+    origins: dict[str, str] = field(default_factory=lambda: {FULL: ""})
+    contrasts: list[Contrast] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+    def add(self, change: Change, design: str, origin: str, name: str = "") -> str:
+        """The name of the change: the one that it has already, or the one given, or one that says what it is."""
+        known = next((name for name, other in self.changes.items() if other == change), None)
+        name = known or name or self._name(change)
+        self.changes.setdefault(name, change)
+        self.origins.setdefault(name, origin)
+        if design not in (designs := self.designs.setdefault(name, [])):
+            designs.append(design)
+        return name
+
+    def named(self, names: Sequence[str], path: str, known: Sequence[str], nouns: str) -> list[str]:
+        """The names that are known, in their order; `all` is every component."""
+        if tuple(names) == (ALL,):
+            return list(self.components)
+        for index, name in enumerate(names):
+            if name not in known:
+                message = f"no {nouns} {name!r} in the full method; it has {listed(known)}{did_you_mean(name, known)}"
+                self.faults.append(Fault(path=f"{path}.{index}", message=message))
+        return [name for name in names if name in known]
+
+    def without(self, names: Sequence[str]) -> Change:
+        """The full method without these components and modalities."""
+        kept = tuple(name for name in self.modalities if name not in names)
+        removed = tuple(name for name in self.components if name in names)
+        return Change(removed=removed, modalities=None if kept == self.modalities else kept)
+
+    def _name(self, change: Change) -> str:
+        if change == Change():
+            return FULL
+        if change.removed:
+            kept = [name for name in self.components if name not in change.removed]
+            if len(kept) < len(change.removed):
+                return " + ".join(("base", *kept))
+            return f"without {', '.join(change.removed)}"
+        if change.swapped:
+            return f"{change.swapped[1]} for {change.swapped[0]}"
+        return f"only {'+'.join(change.modalities)}" if change.modalities else change.setting_text
+
+
+def layout(ablation: Ablation, components: Sequence[str], modalities: Sequence[str]) -> Layout:
+    """Every change that the designs ask for, on a method with these components; faults are gathered, not raised."""
+    found = Layout(components=tuple(components), modalities=tuple(modalities))
+    for design in ablation.designs:
+        _DESIGNS[design](found, ablation)
+    changed = [name for name in found.changes if name != FULL]
+    full = [Contrast(comparison="full", name=name, weights={name: 1.0, FULL: -1.0}) for name in changed]
+    found.contrasts[:0] = full
+    return found
+
+
+def _leave_one_out(found: Layout, ablation: Ablation) -> None:
+    path, known = "ablation.leave_one_out", (*found.components, *found.modalities)
+    for name in found.named(ablation.leave_one_out or (ALL,), path, known, "component or modality"):
+        if found.modalities == (name,):
+            found.faults.append(Fault(path=path, message=f"{name} is the only modality; nothing is left without it"))
+        else:
+            found.add(found.without([name]), "leave_one_out", path, f"without {name}")
+
+
+def _additive(found: Layout, ablation: Ablation) -> None:
+    path = "ablation.additive"
+    names = found.named(ablation.additive or (), path, found.components, "component")
+    before = found.add(found.without(names), "additive", path)
+    for number, name in enumerate(names, start=1):
+        after = found.add(found.without(names[number:]), "additive", path)
+        found.contrasts.append(Contrast(comparison="step", name=f"+ {name}", weights={after: 1.0, before: -1.0}))
+        before = after
+
+
+def _factorial(found: Layout, ablation: Ablation) -> None:
+    assert ablation.factorial is not None
+    path = "ablation.factorial.components"
+    factors = found.named(ablation.factorial.components, path, found.components, "component")
+    if len(factors) < len(ablation.factorial.components):
+        return
+    matrix = _matrix(ablation.factorial)
+    cells = [
+        found.add(
+            found.without([factor for factor, level in zip(factors, row, strict=True) if level < 0]), "factorial", path
+        )
+        for row in matrix
+    ]
+    for comparison, name, signs in _effects(factors, matrix):
+        weights = {cell: float(sign) * 2 / len(cells) for cell, sign in zip(cells, signs, strict=True)}
+        found.contrasts.append(Contrast(comparison=comparison, name=name, weights=weights))
+
+
+def _swap(found: Layout, ablation: Ablation) -> None:
+    for old, newcomers in ablation.swap.items():
+        for new in newcomers:
+            found.add(Change(swapped=(old, new)), "swap", f"ablation.swap.{old}")
+
+
+def _modalities(found: Layout, ablation: Ablation) -> None:
+    path, sets = "ablation.modalities", ablation.modalities or ()
+    if sets == ((ALL,),):
+        sizes = range(1, len(found.modalities))
+        sets = tuple(subset for size in sizes for subset in combinations(found.modalities, size))
+    for index, subset in enumerate(sets):
+        known = found.named(subset, f"{path}.{index}", found.modalities, "modality")
+        found.add(found.without([name for name in found.modalities if name not in known]), "modalities", path)
+
+
+def _sensitivity(found: Layout, ablation: Ablation) -> None:
+    for path, values in ablation.sensitivity.items():
+        for value in values:
+            found.add(Change(setting=(path, value)), "sensitivity", f"ablation.sensitivity.{path}")
+
+
+_DESIGNS = {
+    "leave_one_out": _leave_one_out,
+    "additive": _additive,
+    "factorial": _factorial,
+    "swap": _swap,
+    "modalities": _modalities,
+    "sensitivity": _sensitivity,
+}
+
+
+def _matrix(factorial: Factorial) -> np.ndarray:
+    """Levels (runs, factors) of -1 (removed) and 1 (present), all present first."""
+    import pydoe  # half a second
+
+    number, resolution = len(factorial.components), factorial.resolution
+    matrix = pydoe.fracfact_by_res(number, resolution) if resolution else pydoe.ff2n(number)
+    return np.array(sorted(matrix.tolist(), key=lambda row: [-level for level in row]))
+
+
+def _effects(factors: Sequence[str], matrix: np.ndarray) -> Iterator[tuple[Comparison, str, np.ndarray]]:
+    """Main effects and two-way interactions with their signs (runs,); what a fraction cannot tell apart is one effect.
+
+    An effect is the mean of the runs with sign 1 minus that of those with sign -1 (Box, Hunter & Hunter).
+    """
+    columns: dict[tuple[float, ...], list[str]] = {}
+    for index, factor in enumerate(factors):
+        columns.setdefault(tuple(matrix[:, index]), []).append(factor)
+    num_main = len(columns)
+    for first, second in combinations(range(len(factors)), 2):
+        product = tuple(matrix[:, first] * matrix[:, second])
+        columns.setdefault(product, []).append(f"{factors[first]} x {factors[second]}")
+    for number, (signs, names) in enumerate(columns.items()):
+        yield "main effect" if number < num_main else "interaction", " = ".join(names), np.array(signs)
