@@ -15,6 +15,13 @@ _TUNING = {
     "per_variant": "per_variant: a search of its own for each, of {trials} trials",
 }
 
+_KINDS = {
+    "full": "with the full method",
+    "step": "of a step with the one before",
+    "main effect": "for main effects",
+    "interaction": "for interactions",
+}
+
 
 def render(experiment: Experiment, grid: Grid) -> str:
     """Method, corpora, objective, tuning, seeds, number of trials; then a line for each cell."""
@@ -30,7 +37,7 @@ def render(experiment: Experiment, grid: Grid) -> str:
         "tuning": _TUNING[grid.tuning].format(trials=full.search.trials),
         "seeds": _seeds(grid),
         "cells": f"{len(grid.cells)}, {len(studies)} of them different",
-        "comparisons": ", ".join(f"{number} ({kind})" for kind, number in kinds.items()) or "none",
+        "comparisons": ", ".join(f"{number} {_KINDS[kind]}" for kind, number in kinds.items()) or "none",
         "trials": f"{num_search} search and {least}{_most(grid, len(studies))} confirm trials",
     }
     headers = ["cell", *(["corpus"] if len(datasets) > 1 else []), "modalities", "searched", "trials", "designs"]
@@ -52,7 +59,14 @@ def _row(cell: Cell, grid: Grid, several: bool) -> list[str]:
     trials = same or (f"{study.search.trials} + {num_seeds}" if study.search.trials else num_seeds)
     searched = f"{len(study.distributions)} values" if study.distributions else "-"
     where = [study.dataset] if several else []
-    return [cell.name, *where, "+".join(study.variant.modalities), searched, trials, ", ".join(cell.designs) or "reference"]
+    return [
+        cell.name,
+        *where,
+        "+".join(study.variant.modalities),
+        searched,
+        trials,
+        ", ".join(cell.designs) or "reference",
+    ]
 
 
 def _seeds(grid: Grid) -> str:

@@ -1,0 +1,160 @@
+"""Paired tests over seeds, the correction for testing many times, and how many seeds would decide.
+
+The primary test is the two-sided paired t test. Beside it stands the sign-flip permutation test, which believes in
+nothing but that under the null a delta is as likely as its negative; with few seeds it cannot reach small p-values.
+Legend: R contrasts, S seeds; NaN is a seed that a contrast does not have, and a number that does not exist.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+ROUNDING = 1e-12  # metrics are of order one: deltas below it, and relative spreads below it, are rounding errors
+NUM_FLIPS = 9_999  # the sign-flip test is exact up to as many, which is up to 13 seeds
+_ROWS_AT_ONCE = 500  # the sign-flip test holds rows x flips numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tests:
+    """One entry per row of deltas, arrays (R,): `n` int64, the others float64 with NaN for what does not exist.
+
+    `delta` and `sd` (ddof=1) are over the n seeds; `effect_size` is delta / sd, Cohen's d_z. `p`, `p_signflip` and the
+    interval have paid for their share of alpha, and nothing yet for the number of rows.
+    """
+
+    n: np.ndarray
+    delta: np.ndarray
+    sd: np.ndarray
+    ci_low: np.ndarray
+    ci_high: np.ndarray
+    p: np.ndarray
+    p_signflip: np.ndarray
+    effect_size: np.ndarray
+
+
+def paired(deltas: np.ndarray, *, alpha: float = 0.05, share: np.ndarray | None = None, signflip: bool = True) -> Tests:
+    """Whether the mean of each row of `deltas` (R, S) differs from 0, by each seed's own delta.
+
+    `share` (R,) of alpha is what the look of a race spends, 1 without a race: p-values are divided by it and intervals
+    have level 1 - alpha * share. Deltas that are all 0 have p = 1; other deltas that are all equal have no spread to
+    test against, just as a single one, and hence neither p-values nor interval nor effect size.
+    """
+    deltas = np.asarray(deltas, dtype=float)
+    assert not np.isinf(deltas).any()
+    deltas = np.where(np.abs(deltas) < ROUNDING, 0.0, deltas)
+    shares = np.ones(len(deltas)) if share is None else np.asarray(share, dtype=float)
+    n, delta, sd = summary(deltas)
+    largest, apart = _largest(deltas), _largest(deltas - delta[:, None])
+    equal = (n >= 2) & (apart <= ROUNDING * largest)
+    sd[equal] = 0.0
+    ci_low, ci_high, p, p_signflip, effect_size = np.full((5, len(deltas)), math.nan)
+    none = equal & (largest == 0)
+    ci_low[none] = ci_high[none] = effect_size[none] = 0.0
+    p[none] = 1.0
+    testable = (n >= 2) & ~equal
+    effect_size[testable] = delta[testable] / sd[testable]
+    packed = np.take_along_axis(deltas, np.argsort(np.isnan(deltas), axis=1, kind="stable"), axis=1)
+    for num_seeds, spent in np.unique(np.column_stack([n, shares])[testable], axis=0):
+        rows = np.flatnonzero(testable & (n == num_seeds) & (shares == spent))
+        ci_low[rows], ci_high[rows], found = _t_test(packed[rows, : int(num_seeds)], 1 - alpha * spent)
+        p[rows] = np.minimum(1.0, found / spent)
+    if signflip:
+        p_signflip[none] = 1.0
+        for num_seeds in np.unique(n[testable]):
+            group = np.flatnonzero(testable & (n == num_seeds))
+            for rows in np.array_split(group, math.ceil(len(group) / _ROWS_AT_ONCE)):
+                found = _signflip_test(packed[rows, :num_seeds] / largest[rows, None])
+                p_signflip[rows] = np.minimum(1.0, found / shares[rows])
+    return Tests(
+        n=n, delta=delta, sd=sd, ci_low=ci_low, ci_high=ci_high, p=p, p_signflip=p_signflip, effect_size=effect_size
+    )
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """p-values (R,) of one family, adjusted after Holm (1979), in their order; NaN stays NaN and is no part of it.
+
+    As in statsmodels, which collects garbage at every call: with dozens of families per grid that takes seconds.
+    """
+    adjusted = np.full(len(p), math.nan)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN come last
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
+    return adjusted
+
+
+def smallest_signflip_p(n: int) -> float:
+    """What the exact two-sided sign-flip test of n deltas cannot go below: 0.0625 for 5."""
+    return min(1.0, 2 / 2**n)
+
+
+def more_seeds(effect_size: float, n: int, *, alpha: float, power: float = 0.8, most: int = 1000) -> int | None:
+    """How many more than n seeds a two-sided paired t test needs to decide with probability `power`.
+
+    `effect_size` is d_z, taken as true. None where it takes more than `most`, or there is no effect to be found.
+    """
+    if math.isnan(effect_size) or effect_size == 0:
+        return None
+    from statsmodels.stats.power import TTestPower
+
+    def enough(more: int) -> bool:
+        # One side of the test: deciding on the wrong one adds nothing near such a power, but its tail is NaN at times.
+        # So is that of the right one, where it is almost certain.
+        return not TTestPower().power(abs(effect_size), n + more, alpha / 2, alternative="larger") < power
+
+    if not enough(most):
+        return None
+    low, high = max(0, 2 - n), most  # bisection, as power grows with the number of seeds
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+    return low
+
+
+def summary(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each row of `values` (R, S) how many are there, their mean and their standard deviation (ddof=1): n, mean, sd.
+
+    The mean of none and the deviation of fewer than two are NaN.
+    """
+    exists = ~np.isnan(values)
+    n = exists.sum(axis=1)
+    # Measured from the row's smallest value, equal values have exactly their own mean and no deviation.
+    start = np.min(values, axis=1, where=exists, initial=math.inf)
+    start[n == 0] = math.nan
+    above = np.where(exists, values - start[:, None], 0.0)
+    shift = above.sum(axis=1) / np.maximum(n, 1)
+    squares = np.where(exists, (above - shift[:, None]) ** 2, 0.0).sum(axis=1)
+    sd = np.full(len(values), math.nan)
+    np.divide(squares, n - 1, out=sd, where=n >= 2)
+    return n.astype(np.int64), start + shift, np.sqrt(sd)
+
+
+def _largest(values: np.ndarray) -> np.ndarray:
+    return np.max(np.abs(values), axis=1, where=~np.isnan(values), initial=0.0)
+
+
+def _t_test(deltas: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both ends of the intervals and the p-values of complete rows (R, n)."""
+    from scipy.stats import ttest_1samp
+
+    result: Any = ttest_1samp(deltas, 0.0, axis=1)
+    interval = result.confidence_interval(level)
+    return interval.low, interval.high, result.pvalue
+
+
+def _signflip_test(deltas: np.ndarray) -> np.ndarray:
+    """p-values of complete rows (R, n) whose largest entry is 1; every row sees the same flips.
+
+    What is permuted are the signs, so that one product with them serves all rows.
+    """
+    from scipy.stats import permutation_test
+
+    def total(signs: np.ndarray, axis: int) -> np.ndarray:
+        assert axis == -1
+        return np.round(signs @ deltas.T, 10)  # sums that are equal but for rounding must tie
+
+    signs, flips = np.ones(deltas.shape[1]), np.random.default_rng(0)
+    options = {"permutation_type": "samples", "vectorized": True, "n_resamples": NUM_FLIPS, "axis": -1, "rng": flips}
+    return np.asarray(permutation_test((signs,), total, **options).pvalue)
