@@ -186,6 +186,7 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
     msa table runs/mosi
     msa table runs/mosi --top 3 --format latex
     msa table runs/mosi --format csv --phase confirm
+    msa table runs/ablation --ablation --format latex --metrics mae,corr,acc7
     """,
 )
 @click.argument("storage")
@@ -196,13 +197,18 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
 @click.option(
     "--phase", type=click.Choice(["search", "confirm"]), help="One of the two [default: both; csv and json: search]."
 )
-def table(storage: str, layout: str, top: int | None, phase: str | None) -> int:
-    """The best trials of STORAGE's search, and its best configuration over several seeds."""
-    from orchestrator.findings.screen import tables
+@click.option("--ablation", is_flag=True, help="What each part contributes, as a paper's table.")
+@click.option("--metrics", metavar="NAME,…", help="Test metrics of the ablation to show [default: all].")
+def table(storage: str, layout: str, top: int | None, phase: str | None, ablation: bool, metrics: str | None) -> int:
+    """The best trials of STORAGE's search, and its best configuration over several seeds; or its ablation."""
+    from orchestrator.findings import screen
     from orchestrator.store import Store
 
     store = Store.open(storage)
-    click.echo(tables(store, layout, top=top, phase=phase))
+    if ablation:
+        click.echo(screen.ablation(store, layout, metrics=None if metrics is None else _words(metrics)))
+    else:
+        click.echo(screen.tables(store, layout, top=top, phase=phase))
     for warning in store.warnings_:
         _say(f"warning: {warning}")
     return DONE
@@ -331,7 +337,7 @@ def _describe(prepared: Prepared) -> int:
 
 
 def _run(prepared: Prepared, storage: str, address: str | None) -> int:
-    from orchestrator.findings.screen import failures, tables
+    from orchestrator.findings import grid, screen
     from orchestrator.run.driver import RunStopped
     from orchestrator.run.launch import launch
     from orchestrator.store import Store
@@ -348,9 +354,14 @@ def _run(prepared: Prepared, storage: str, address: str | None) -> int:
     if finished.num_new == 0:
         click.echo(f"nothing to do: all {finished.num_planned} trials are finished")
     store = Store.open(storage)
-    click.echo(tables(store))
-    click.echo(f"\nresults: {storage} (msa table, msa status)")
-    failed = failures(store)
+    if prepared.plan.grid is None:
+        click.echo(screen.tables(store))
+        click.echo(f"\nresults: {storage} (msa table, msa status)")
+    else:
+        grid.write(store)
+        click.echo(screen.ablation(store))
+        click.echo(f"\nresults: {storage} (msa table --ablation, msa status, grid.parquet)")
+    failed = screen.failures(store)
     for line in failed:
         _say(line)
     return FAILED if failed else DONE

@@ -12,7 +12,10 @@ from typing import Any
 from tabulate import tabulate
 
 FORMATS = ("plain", "markdown", "latex", "csv", "json")
-_LAYOUTS = {"plain": "simple", "markdown": "github", "latex": "latex_booktabs"}
+_LAYOUTS = {"plain": "simple", "markdown": "github"}
+_TEX = {character: f"\\{character}" for character in "&%$#_{}"}
+_TEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\^{}", "<": r"\ensuremath{<}"}
+_TEX |= {">": r"\ensuremath{>}", "±": r"$\pm$", "×": r"$\times$"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +27,47 @@ class MeanSd:
     n: int
 
 
-Cell = str | int | float | MeanSd | None
+@dataclass(frozen=True, kw_only=True)
+class Signed:
+    """A difference: shown with its sign, also where it is positive."""
+
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An interval of a difference."""
+
+    low: float
+    high: float
+
+
+Plain = str | int | float | MeanSd | Signed | Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marked:
+    """A cell that stands out: in bold where the format has bold, and with a mark behind it. No part of the data."""
+
+    cell: Plain
+    bold: bool = False
+    mark: str = ""
+
+
+Cell = Plain | Marked
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Values as they are; how many digits one sees is a matter of `render`."""
+    """Values as they are; how many digits one sees is a matter of `render`.
+
+    `label` is for a table of a paper: what `\\ref` calls it. LaTeX output of such a table is a whole float.
+    """
 
     headers: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
+    label: str = ""
 
 
 def render(table: Table, format: str = "plain") -> str:
@@ -45,16 +79,17 @@ def render(table: Table, format: str = "plain") -> str:
     if format == "json":
         rows = [dict(zip(table.headers, map(_jsonable, row), strict=True)) for row in table.rows]
         return json.dumps({"caption": table.caption, "rows": rows}, indent=1, ensure_ascii=False, allow_nan=False)
-    headers, rows = list(table.headers), [[_text(cell) for cell in row] for row in table.rows]
-    if format == "markdown":
-        headers, rows = [_escaped(header) for header in headers], [[_escaped(cell) for cell in row] for row in rows]
-    columns = zip(*table.rows, strict=True) if table.rows else [() for _ in headers]
-    align = ["left" if all(isinstance(cell, str) for cell in column) else "right" for column in columns]
-    text = tabulate(rows, headers, tablefmt=_LAYOUTS[format], colalign=align, disable_numparse=True)
     caption = " ".join(table.caption.split())
+    columns = zip(*table.rows, strict=True) if table.rows else [() for _ in table.headers]
+    align = ["left" if all(isinstance(_bare(cell), str) for cell in column) else "right" for column in columns]
     if format == "latex":
-        text = text.replace("±", r"$\pm$")
-        return f"% {caption}\n{text}" if caption else text
+        return _latex(table, caption, align)
+    written = _markdown if format == "markdown" else _text
+    headers, rows = (
+        [written(header) for header in table.headers],
+        [[written(cell) for cell in row] for row in table.rows],
+    )
+    text = tabulate(rows, headers, tablefmt=_LAYOUTS[format], colalign=align, disable_numparse=True)
     return f"{caption}\n\n{text}" if caption else text
 
 
@@ -91,41 +126,101 @@ def _columns(table: Table) -> list[tuple[Cell, ...]]:
 
 
 def _csv(table: Table) -> str:
-    spread = [any(isinstance(row[column], MeanSd) for row in table.rows) for column in range(len(table.headers))]
+    endings = []  # of the names of the columns that a column becomes
+    for column in range(len(table.headers)):
+        kinds = {type(_bare(row[column])) for row in table.rows}
+        endings.append((" mean", " sd") if MeanSd in kinds else (" low", " high") if Interval in kinds else ("",))
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    pairs = [
-        (f"{name} mean", f"{name} sd") if wide else (name,) for name, wide in zip(table.headers, spread, strict=True)
-    ]
-    writer.writerow([name for pair in pairs for name in pair])
+    writer.writerow([name + end for name, ends in zip(table.headers, endings, strict=True) for end in ends])
     for row in table.rows:
         values: list[Any] = []
-        for cell, wide in zip(row, spread, strict=True):
-            if isinstance(cell, MeanSd):
-                values += [cell.mean, cell.sd]
-            else:
-                values += [cell, None] if wide else [cell]
+        for cell, ends in zip(row, endings, strict=True):
+            match _bare(cell):
+                case MeanSd(mean=first, sd=second) | Interval(low=first, high=second):
+                    values += [first, second]
+                case Signed(value=first) | first:
+                    values += [first, None][: len(ends)]
         writer.writerow(values)
     return sink.getvalue()
+
+
+def _latex(table: Table, caption: str, align: list[str]) -> str:
+    """A tabular with the lines of booktabs; of a paper's table the whole float, made no wider than the text."""
+    rows = [[_tex(cell) for cell in row] for row in (table.headers, *table.rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        padded = (
+            cell.ljust(width) if side == "left" else cell.rjust(width)
+            for cell, width, side in zip(row, widths, align, strict=True)
+        )
+        lines.append(f" {' & '.join(padded)} \\\\")
+    columns = "".join(side[0] for side in align)
+    head, *body = lines
+    tabular = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
+    tabular.append(r"\end{tabular}")
+    if not table.label:
+        return "\n".join([*([f"% {caption}"] if caption else []), *tabular])
+    before = [r"% \usepackage{booktabs, adjustbox}", r"\begin{table}[t]", r"\centering"]
+    before += [rf"\caption{{{_escaped_tex(caption)}}}", rf"\label{{{table.label}}}"]
+    before.append(r"\begin{adjustbox}{max width=\textwidth}")
+    return "\n".join([*before, *tabular, r"\end{adjustbox}", r"\end{table}"])
+
+
+def _bare(cell: Cell) -> Plain:
+    return cell.cell if isinstance(cell, Marked) else cell
 
 
 def _text(cell: Cell) -> str:
     match cell:
         case None:
             return "-"
+        case Marked():
+            return _text(cell.cell) + cell.mark
         case MeanSd():
             return f"{cell.mean:.4f}" if cell.sd is None else f"{cell.mean:.4f} ± {cell.sd:.4f}"
+        case Signed():
+            return f"{cell.value:+.4f}"
+        case Interval():
+            return f"[{cell.low:+.4f}, {cell.high:+.4f}]"
         case float():
             return f"{cell:#.4g}" if math.isfinite(cell) else str(cell)
         case _:
             return " ".join(str(cell).split())
 
 
+def _markdown(cell: Cell) -> str:
+    text = _text(_bare(cell)).replace("\\", "\\\\").replace("|", r"\|")
+    if not isinstance(cell, Marked):
+        return text
+    return (f"**{text}**" if cell.bold else text) + cell.mark.replace("*", r"\*")
+
+
+def _tex(cell: Cell) -> str:
+    match cell:
+        case Marked():
+            text = _tex(cell.cell)
+            return (rf"\textbf{{{text}}}" if cell.bold else text) + _escaped_tex(cell.mark)
+        case Signed() | Interval():
+            return f"${_text(cell)}$"  # a minus, not a hyphen
+        case _:
+            return _escaped_tex(_text(cell))
+
+
+def _escaped_tex(text: str) -> str:
+    return "".join(_TEX.get(character, character) for character in text)
+
+
 def _jsonable(cell: Cell) -> Any:
-    if isinstance(cell, MeanSd):
-        return {"mean": _jsonable(cell.mean), "sd": _jsonable(cell.sd), "n": cell.n}
-    return None if isinstance(cell, float) and not math.isfinite(cell) else cell
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", r"\|")
+    match _bare(cell):
+        case MeanSd(mean=mean, sd=sd, n=n):
+            return {"mean": _jsonable(mean), "sd": _jsonable(sd), "n": n}
+        case Interval(low=low, high=high):
+            return {"low": _jsonable(low), "high": _jsonable(high)}
+        case Signed(value=value):
+            return _jsonable(value)
+        case float() as value if not math.isfinite(value):
+            return None
+        case value:
+            return value

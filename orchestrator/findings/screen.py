@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 
-from orchestrator.findings.render import blocks, render, transposed
+from orchestrator.findings.ablation import tables as ablation_tables
+from orchestrator.findings.grid import current
+from orchestrator.findings.importance import importances
+from orchestrator.findings.importance import table as importance_table
+from orchestrator.findings.render import Table, blocks, render, transposed
 from orchestrator.findings.tables import confirmed, leaderboard
 from orchestrator.store import Store
 
@@ -29,9 +34,21 @@ def tables(store: Store, format: str = "plain", *, top: int | None = None, phase
     confirm = confirmed(*facts)
     both = [search, confirm] if confirm.rows else [search]
     shown = {"search": [search], "confirm": [confirm], None: both}[phase]
-    width = shutil.get_terminal_size(fallback=(120, 24)).columns
-    parts = [block for table in shown for block in (blocks(transposed(table), width) if plain else [table])]
-    return "\n\n".join(render(part, format) for part in parts)
+    return _shown([transposed(table) for table in shown] if plain else shown, format)
+
+
+def ablation(store: Store, format: str = "plain", metrics: Sequence[str] | None = None) -> str:
+    """The tables of an ablation: contributions, then all test metrics, steps and effects, and importances.
+
+    csv and json are one table each: the contributions.
+    """
+    grid, trials = current(store), store.trials(["study_id", "phase", "number", "state", "value", "params"])
+    shares = importances(store.record, trials)
+    tables = ablation_tables(grid, store.record, metrics=metrics, importances=shares)
+    if format in ("csv", "json"):
+        return render(tables[0], format)
+    tables += [importance_table(store.record, shares)] if shares else []
+    return _shown(tables, format)
 
 
 def failures(store: Store) -> list[str]:
@@ -41,3 +58,10 @@ def failures(store: Store) -> list[str]:
     examples = dict(reversed(failed))
     counts = Counter(kind for kind, _ in failed).most_common()
     return [f"{count} trial{'s' * (count > 1)} failed with {kind}: {examples[kind]}" for kind, count in counts]
+
+
+def _shown(tables: Sequence[Table], format: str) -> str:
+    """One below the other; plain ones as many columns side by side as fit the screen."""
+    width = shutil.get_terminal_size(fallback=(120, 24)).columns
+    parts = [block for table in tables for block in (blocks(table, width) if format == "plain" else [table])]
+    return "\n\n".join(render(part, format) for part in parts)

@@ -11,18 +11,16 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
+from orchestrator.findings.chosen import CELL, Row, best_trial, one_per_seed
 from orchestrator.findings.render import Cell, MeanSd, Table, render
 
 __all__ = ["MeanSd", "Table", "confirmed", "leaderboard", "render", "short_names"]
 
 _WHERE = ("dataset", "modalities")
-_CELL = ("method", "dataset", "modalities", "config")  # what makes two confirm trials of one seed the same
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _Row = dict[str, Any]
 
 
@@ -82,10 +80,9 @@ def confirmed(trials: pa.Table, objective: str, direction: str, metrics: Sequenc
     search = _rows(trials, "search", objective, direction, valid)
     confirm = _rows(trials, "confirm", objective, direction, shown)
     names = _study_names([*search, *confirm])
-    kept: dict[str, list[_Row]] = {}
+    kept: dict[str, list[Row]] = {}
     for study in names:
-        searched = [row for row in search if row["study_id"] == study and row["state"] == "COMPLETE"]
-        best = next(iter(_ranked(searched, direction)), None)
+        best = best_trial((row for row in search if row["study_id"] == study), direction, "rank_by")
         mine = [row for row in confirm if row["state"] == "COMPLETE" and _belongs(row, study, best)]
         if mine:
             kept[study] = _chosen(mine, best, direction)
@@ -137,8 +134,8 @@ def _rows(trials: pa.Table, phase: str, objective: str, direction: str, columns:
         close = difflib.get_close_matches(objective, known, n=1)
         hint = f". Did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"no metric {objective!r} in this storage; it has {', '.join(known)}{hint}")
-    base = ("study_id", "variant", *_CELL, "phase", "seed", "number", "state", "objective", "value", "params", "epochs")
-    wanted = [*base, "best_epoch", "duration_s", "finished_at", *columns]
+    base = ("trial_id", "study_id", "variant", "dataset", *CELL, "phase", "seed", "number", "state", "objective")
+    wanted = [*base, "value", "params", "epochs", "best_epoch", "duration_s", "finished_at", *columns]
     if objective in trials.column_names and objective not in wanted:
         wanted.append(objective)
     rows = [row for row in trials.select(wanted).to_pylist() if row["phase"] == phase]
@@ -148,20 +145,20 @@ def _rows(trials: pa.Table, phase: str, objective: str, direction: str, columns:
     return rows
 
 
-def _ranked(rows: list[_Row], direction: str) -> list[_Row]:
+def _ranked(rows: Iterable[Row], direction: str) -> list[Row]:
     sign = _sign(direction)
     usable = [row for row in rows if row["rank_by"] is not None and math.isfinite(row["rank_by"])]
     return sorted(usable, key=lambda row: (sign * row["rank_by"], row["number"] if row["number"] is not None else 0))
 
 
-def _study_names(rows: Iterable[_Row]) -> dict[str, str]:
+def _study_names(rows: Iterable[Row]) -> dict[str, str]:
     """The studies of some trials by id, each by its own name, or by its id where that is another's name too."""
     found = {row["study_id"]: row["variant"] for row in rows}
     times = Counter(found.values())
     return {study: name if times[name] == 1 else study for study, name in found.items()}
 
 
-def _ranks_within_studies(ranked: Iterable[_Row]) -> list[int]:
+def _ranks_within_studies(ranked: Iterable[Row]) -> list[int]:
     seen: Counter[str] = Counter()
     ranks = []
     for row in ranked:
@@ -170,24 +167,25 @@ def _ranks_within_studies(ranked: Iterable[_Row]) -> list[int]:
     return ranks
 
 
-def _belongs(row: _Row, study: str, best: _Row | None) -> bool:
+def _belongs(row: _Row, study: str, best: Row | None) -> bool:
     """A confirm trial is of the study that trained it, and of any other whose best configuration is the same."""
     return row["study_id"] == study or (best is not None and _key(row) == _key(best))
 
 
-def _chosen(confirm: list[_Row], best: _Row | None, direction: str) -> list[_Row]:
+def _chosen(confirm: list[_Row], best: Row | None, direction: str) -> list[Row]:
     """One trial per seed of the configuration that its search chose; without one, of the best mean on valid."""
-    groups: dict[str, dict[int, _Row]] = {}
-    for row in sorted(confirm, key=lambda row: row["finished_at"] or _LONG_AGO):
-        groups.setdefault(_key(row), {})[row["seed"]] = row
-    chosen = _key(best) if best else ""
-    if chosen not in groups:
-        chosen = min(groups, key=lambda key: _mean_loss(groups[key].values(), direction))
-    return list(groups[chosen].values())
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in confirm:
+        groups.setdefault(_key(row), []).append(row)
+    trials = {key: list(one_per_seed(rows).values()) for key, rows in groups.items()}
+    chosen = _key(best) if best else ()
+    if chosen not in trials:
+        chosen = min(trials, key=lambda key: _mean_loss(trials[key], direction))
+    return trials[chosen]
 
 
-def _mean_loss(rows: Iterable[_Row], direction: str) -> float:
-    ranks = [row["rank_by"] for row in _ranked(list(rows), direction)]
+def _mean_loss(rows: Iterable[Row], direction: str) -> float:
+    ranks = [row["rank_by"] for row in _ranked(rows, direction)]
     return _sign(direction) * statistics.fmean(ranks) if ranks else math.inf
 
 
@@ -195,8 +193,8 @@ def _sign(direction: str) -> float:
     return 1.0 if direction == "minimize" else -1.0
 
 
-def _key(row: _Row) -> str:
-    return json.dumps([row[name] for name in _CELL])
+def _key(row: Row) -> tuple[str, ...]:
+    return tuple(row[name] for name in CELL)
 
 
 def _varying(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> list[str]:

@@ -9,7 +9,7 @@ import math
 
 import pytest
 
-from orchestrator.findings.render import FORMATS, MeanSd, Table, blocks, render, transposed
+from orchestrator.findings.render import FORMATS, Interval, Marked, MeanSd, Signed, Table, blocks, render, transposed
 
 TABLE = Table(
     headers=("study", "learning_rate", "seeds", "valid/mae"),
@@ -106,3 +106,73 @@ def test_a_column_wider_than_the_screen_stands_alone() -> None:
     table = Table(headers=("a", "b", "c"), rows=(("x", "y" * 50, "z"),))
     assert [part.headers for part in blocks(table, width=20)] == [("a", "b"), ("a", "c")]
     assert blocks(Table(headers=("a",), rows=()), width=1) == [Table(headers=("a",), rows=())]
+
+
+PAPER = Table(
+    headers=("a_b", "delta", "95 % CI", "test/mae"),
+    rows=(
+        ("full & all", None, None, Marked(cell=MeanSd(mean=0.71234567, sd=0.0123456, n=5), bold=True)),
+        ("no #1", Signed(value=0.05), Interval(low=-0.0123456, high=0.25), Marked(cell=0.75, mark="**")),
+    ),
+    caption="Best of\n50 % & more, p < 0.05",
+    label="tab:paper",
+)
+
+
+def test_differences_show_their_sign_and_marks_stand_behind_the_number() -> None:
+    assert render(PAPER).splitlines() == [
+        "Best of 50 % & more, p < 0.05",
+        "",
+        "a_b           delta             95 % CI         test/mae",
+        "----------  -------  ------------------  ---------------",
+        "full & all        -                   -  0.7123 ± 0.0123",
+        "no #1       +0.0500  [-0.0123, +0.2500]         0.7500**",
+    ]
+
+
+def test_markdown_has_bold_cells_and_marks_that_are_not_taken_for_bold() -> None:
+    lines = render(PAPER, "markdown").splitlines()
+    assert "| **0.7123 ± 0.0123** |" in lines[4]
+    assert r"0.7500\*\* |" in lines[5]
+
+
+def test_a_paper_s_table_is_a_whole_float_in_latex_with_everything_escaped() -> None:
+    assert render(PAPER, "latex").splitlines() == [
+        r"% \usepackage{booktabs, adjustbox}",
+        r"\begin{table}[t]",
+        r"\centering",
+        r"\caption{Best of 50 \% \& more, p \ensuremath{<} 0.05}",
+        r"\label{tab:paper}",
+        r"\begin{adjustbox}{max width=\textwidth}",
+        r"\begin{tabular}{lrrr}",
+        r"\toprule",
+        r" a\_b        &     delta &             95 \% CI &                     test/mae \\",
+        r"\midrule",
+        r" full \& all &         - &                    - & \textbf{0.7123 $\pm$ 0.0123} \\",
+        r" no \#1      & $+0.0500$ & $[-0.0123, +0.2500]$ &                     0.7500** \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{adjustbox}",
+        r"\end{table}",
+    ]
+
+
+def test_csv_and_json_have_the_numbers_of_marked_cells_and_neither_bold_nor_marks() -> None:
+    rows = list(csv.DictReader(io.StringIO(render(PAPER, "csv"))))
+    assert list(rows[0].values()) == ["full & all", "", "", "", "0.71234567", "0.0123456"]
+    assert rows[1] == {
+        "a_b": "no #1",
+        "delta": "0.05",
+        "95 % CI low": "-0.0123456",
+        "95 % CI high": "0.25",
+        "test/mae mean": "0.75",
+        "test/mae sd": "",
+    }
+    first, second = json.loads(render(PAPER, "json"))["rows"]
+    assert first == {
+        "a_b": "full & all",
+        "delta": None,
+        "95 % CI": None,
+        "test/mae": {"mean": 0.71234567, "sd": 0.0123456, "n": 5},
+    }
+    assert second == {"a_b": "no #1", "delta": 0.05, "95 % CI": {"low": -0.0123456, "high": 0.25}, "test/mae": 0.75}

@@ -1,0 +1,196 @@
+"""The tables of an ablation for a paper: what each part contributes, all metrics, steps and effects.
+
+Everything is read off a grid (`orchestrator.store.grid`) and the record of its experiment; nothing is tested here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from msa_models.data.probe import FLAG
+from msa_models.metrics import direction
+from orchestrator.findings import ablation_captions as captions
+from orchestrator.findings import utterances
+from orchestrator.findings.render import Cell, Interval, Marked, MeanSd, Signed, Table
+from search_spaces.dotted import within
+from search_spaces.faults import did_you_mean, listed
+
+Importances = Mapping[str, Mapping[str, float]]  # by study, then by the dotted path of a parameter
+_Row = Mapping[str, Any]
+_Pair = tuple[_Row, _Row]  # the valid and the test row of one entry and metric
+
+_MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+
+
+def tables(
+    grid: pa.Table,
+    record: Mapping[str, Any],
+    *,
+    metrics: Sequence[str] | None = None,
+    importances: Importances | None = None,
+) -> list[Table]:
+    """Contributions, metrics and, if the ablation has such contrasts, steps and effects.
+
+    `metrics`: names of the test metrics to show, all if left out; ValueError for one that there is not. `importances`
+    are those of the studies of the record, see `orchestrator.findings.importance`.
+    """
+    shown = _known(metrics, record["metrics"])
+    objective = record["experiment"]["objective"]["metric"].rpartition("/")[2]
+    rows = grid.drop_columns(["trial_ids", "designs"])
+    mine = rows.filter(pc.field("metric") == objective)
+    cells = _pairs(mine.filter(pc.field("comparison") == "full"))
+    others = _pairs(mine.filter(pc.field("comparison") != "full"))
+    found = [_contributions(cells, record, objective, importances or {}), _metrics(rows, cells, record, shown)]
+    return [*found, _effects(others, record, objective)] if others else found
+
+
+def _contributions(
+    cells: Sequence[_Pair], record: Mapping[str, Any], objective: str, importances: Importances
+) -> Table:
+    level = captions.level(record)
+    importance = _component_importances(record, importances)
+    columns: dict[str, list[Cell]] = _where(cells) | {
+        f"valid/{objective}": [_mean_sd(valid) for valid, _ in cells],
+        "delta valid": [_signed(valid["delta"]) for valid, _ in cells],
+        f"test/{objective}": [_mean_sd(test) for _, test in cells],
+        "delta test": [_signed(test["delta"]) for _, test in cells],
+        f"{level} CI": [_interval(test["ci_low"], test["ci_high"]) for _, test in cells],
+        "p (Holm)": [test["p_holm"] for _, test in cells],
+        "sign-flip p": [_signflip(test, record) for _, test in cells],
+        "effect size d": [_signed(test["effect_size"]) for _, test in cells],
+        f"utterances {level} CI": [_interval(test["boot_low"], test["boot_high"]) for _, test in cells],
+        "importance": [importance.get((test["dataset"], test["variant"])) for _, test in cells],
+        "verdict": [test["verdict"] or "" for _, test in cells],
+        "note": [_note(test) for _, test in cells],
+    }
+    caption = captions.contributions(record, cells, utterances.metric(record) if _any(columns, "utterances") else None)
+    return _table(columns, caption, "tab:contributions")
+
+
+def _metrics(rows: pa.Table, cells: Sequence[_Pair], record: Mapping[str, Any], shown: Sequence[str]) -> Table:
+    """Cells by test metrics; the best of each dataset in bold, and what differs from the full method with its marks."""
+    test = rows.filter((pc.field("split") == "test") & (pc.field("comparison") == "full"))
+    columns = _where(cells)
+    for metric in shown:
+        mine = _by_dataset(test.filter(pc.field("metric") == metric).to_pylist())
+        best = {}
+        for dataset in {row["dataset"] for row in mine}:
+            means = [row["mean"] for row in mine if row["dataset"] == dataset and row["mean"] is not None]
+            if len(means) > 1:
+                best[dataset] = min(means) if direction(metric) == "minimize" else max(means)
+        columns[f"test/{metric}"] = [
+            Marked(
+                cell=_mean_sd(row),
+                bold=row["mean"] is not None and row["mean"] == best.get(row["dataset"]),
+                mark=next((mark for limit, mark in _MARKS if row["p_holm"] is not None and row["p_holm"] < limit), ""),
+            )
+            for row in mine
+        ]
+    return _table(columns, captions.metrics(record, cells), "tab:metrics")
+
+
+def _effects(contrasts: Sequence[_Pair], record: Mapping[str, Any], objective: str) -> Table:
+    where = _where(contrasts)
+    columns: dict[str, list[Cell]] = {
+        "dataset": where["dataset"],
+        "name": where["variant"],
+        "kind": [test["comparison"] for _, test in contrasts],
+        "seeds": where["seeds"],
+        "delta valid": [_signed(valid["delta"]) for valid, _ in contrasts],
+        "delta test": [_signed(test["delta"]) for _, test in contrasts],
+        f"{captions.level(record)} CI": [_interval(test["ci_low"], test["ci_high"]) for _, test in contrasts],
+        "p (Holm)": [test["p_holm"] for _, test in contrasts],
+        "verdict": [test["verdict"] or "" for _, test in contrasts],
+    }
+    return _table(columns, captions.effects(record, contrasts, objective), "tab:effects")
+
+
+def _pairs(rows: pa.Table) -> list[_Pair]:
+    """Valid and test of each entry in the order of the record, one dataset after the other."""
+    both = [_by_dataset(rows.filter(pc.field("split") == split).to_pylist()) for split in ("valid", "test")]
+    return list(zip(*both, strict=True))
+
+
+def _by_dataset(rows: Sequence[_Row]) -> list[_Row]:
+    order = {dataset: place for place, dataset in enumerate(dict.fromkeys(row["dataset"] for row in rows))}
+    return sorted(rows, key=lambda row: order[row["dataset"]])
+
+
+def _where(pairs: Sequence[_Pair]) -> dict[str, list[Cell]]:
+    """Which cell it is, and of how many seeds; datasets and pairs only where they are not all the same."""
+    tests = [test for _, test in pairs]
+    several = len({test["dataset"] for test in tests}) > 1
+    fewer = any(test["num_pairs"] not in (None, test["n"]) for test in tests)
+    return {
+        "dataset": [test["dataset"] if several else None for test in tests],
+        "variant": [test["variant"] for test in tests],
+        "seeds": [test["n"] for test in tests],
+        "pairs": [test["num_pairs"] if fewer else None for test in tests],
+    }
+
+
+def _table(columns: Mapping[str, list[Cell]], caption: str, label: str) -> Table:
+    """Columns without a single value are left out."""
+    present = {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
+    return Table(headers=tuple(present), rows=tuple(zip(*present.values(), strict=True)), caption=caption, label=label)
+
+
+def _any(columns: Mapping[str, list[Cell]], start: str) -> bool:
+    return any(cell is not None for name, cells in columns.items() if name.startswith(start) for cell in cells)
+
+
+def _mean_sd(row: _Row) -> MeanSd | None:
+    return None if row["mean"] is None else MeanSd(mean=row["mean"], sd=row["sd"], n=row["n"])
+
+
+def _signed(value: float | None) -> Signed | None:
+    return None if value is None else Signed(value=value)
+
+
+def _interval(low: float | None, high: float | None) -> Interval | None:
+    return None if low is None or high is None else Interval(low=low, high=high)
+
+
+def _signflip(row: _Row, record: Mapping[str, Any]) -> Cell:
+    """The p-value; where no deltas of so many seeds could be significant, with the least that it can be."""
+    if row["p_signflip"] is None:
+        return None
+    p, least = row["p_signflip"], captions.least_signflip_p(row["num_pairs"], record)
+    if least <= record["ablation"]["alpha"]:
+        return p
+    return Marked(cell=p, mark=" (least)" if math.isclose(p, least) else f" (least {least:.3g})")
+
+
+def _note(test: _Row) -> str:
+    notes = [FLAG] if test["carries_over"] is False else []
+    if test["verdict"] == "undecided" and test["effect_size"]:
+        more = test["more_seeds"]
+        notes.append("more than 1,000 seeds more" if more is None else f"about {more} seed{'s' * (more != 1)} more")
+    return "; ".join(notes)
+
+
+def _component_importances(record: Mapping[str, Any], importances: Importances) -> dict[tuple[str, str], float]:
+    """By dataset and variant the summed importance, to the full method's search, of what the variant removes."""
+    cells = record["ablation"]["cells"]
+    full = {cell["dataset"]: cell["study_id"] for cell in cells if cell["variant"] == "full"}
+    found = {}
+    for cell in cells:
+        shares = importances.get(full[cell["dataset"]], {})
+        mine = [share for path, share in shares.items() if any(within(path, part) for part in cell["removed"])]
+        if mine:
+            found[cell["dataset"], cell["variant"]] = sum(mine)
+    return found
+
+
+def _known(asked: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    if asked is None:
+        return list(known)
+    for name in asked:
+        if name not in known:
+            raise ValueError(f"no metric {name!r}; this ablation has {listed(known)}{did_you_mean(name, known)}")
+    return list(dict.fromkeys(asked))

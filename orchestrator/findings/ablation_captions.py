@@ -1,0 +1,139 @@
+"""What the tables of an ablation say of themselves: corpus, seeds, tuning, tests, corrections, and their limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.findings.statistics import smallest_signflip_p
+from orchestrator.findings.utterances import NUM_RESAMPLES
+from orchestrator.plan.race import Race
+
+_Record = Mapping[str, Any]
+_Pairs = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]  # valid and test rows of a grid
+
+
+def contributions(record: _Record, cells: _Pairs, bootstrapped: str | None) -> str:
+    """`bootstrapped`: the metric of the intervals over utterances, if the table has them."""
+    alpha, objective = record["ablation"]["alpha"], _objective(record)
+    parts = [
+        f"Contributions on {_datasets(cells)} by {objective}, mean ± sd (ddof=1).",
+        *_design(record, cells),
+        "Delta is variant minus full over the seeds that both have; interval, p-values, effect size (Cohen's d of the "
+        "deltas) and verdict are of test.",
+        _correction(record, cells),
+        f"What the variant lacks helps where the variant is significantly worse than full (p < {alpha:g}), and hurts "
+        "where it is significantly better.",
+        *_signflip(record, cells),
+    ]
+    if bootstrapped:
+        parts.append(
+            f"Utterances: paired bootstrap of the difference in test/{bootstrapped}, {NUM_RESAMPLES:,} resamples of "
+            "the test utterances, percentile interval, seeds averaged."
+        )
+    if any(test["verdict"] == "undecided" for _, test in cells):
+        parts.append("Seeds more: until a test would probably (80 %) decide, if the effect is as large as it seems.")
+    if any(test["carries_over"] is False for _, test in cells):
+        parts.append("A gain does not carry over where test keeps less than half of the delta on valid, beyond chance.")
+    return " ".join([*parts, _HONEST])
+
+
+def metrics(record: _Record, cells: _Pairs) -> str:
+    """Of the table with all test metrics."""
+    parts = [f"Test metrics on {_datasets(cells)}, mean ± sd (ddof=1), the best in bold.", *_design(record, cells)]
+    parts.append("Different from full: * p < 0.05, ** p < 0.01, *** p < 0.001.")
+    return " ".join([*parts, f"{_correction(record, cells)[:-1]} of each metric.", _HONEST])
+
+
+def effects(record: _Record, contrasts: _Pairs, objective: str) -> str:
+    """Of the table of steps and effects."""
+    kinds = dict.fromkeys(test["comparison"] for _, test in contrasts)
+    meaning = {
+        "step": "step: with the part minus without it, on top of the steps before",
+        "main effect": "main effect: mean of the cells with the part minus mean of those without it",
+        "interaction": "interaction: the effect of one part where the other is there, minus where it is not",
+    }
+    families = ", ".join(
+        f"{sum(test['comparison'] == kind and test['p_holm'] is not None for _, test in contrasts)} of kind {kind}"
+        for kind in kinds
+    )
+    alpha = record["ablation"]["alpha"]
+    parts = [
+        f"Steps and effects on {_datasets(contrasts)} by {objective}.",
+        *_design(record, ()),
+        f"Deltas: {'; '.join(meaning[kind] for kind in kinds)}. Interval, p-value and verdict are of test.",
+        f"Paired t test over seeds, two-sided; Holm's correction over the comparisons of a kind ({families}).",
+        f"A part helps where the delta is significantly better than 0 (p < {alpha:g}), and hurts where it is worse.",
+    ]
+    return " ".join([*parts, _HONEST])
+
+
+def level(record: _Record) -> str:
+    """Of the intervals, as in `95 % CI`."""
+    return f"{100 * (1 - record['ablation']['alpha']):g} %"
+
+
+def least_signflip_p(num_pairs: int, record: _Record) -> float:
+    """What the sign-flip test of so many pairs cannot go below, having paid for its look in a race."""
+    race = _race(record)
+    return min(1.0, smallest_signflip_p(num_pairs) / (race.share(num_pairs) if race else 1.0))
+
+
+_HONEST = "Intervals cover the luck of the seed, not that of the search or of the split."
+
+
+def _design(record: _Record, cells: _Pairs) -> list[str]:
+    ablation, race = record["ablation"], _race(record)
+    if race:
+        looks = ", ".join(map(str, race.looks[:-1]))
+        seeds = (
+            f"{race.min} to {race.max} seeds, the same for all: a race with looks at {looks} and {race.looks[-1]}, "
+            f"more while the interval of the delta on {_objective(record)} is wider than ± {race.until:g}; each look "
+            "pays its share of the error rate."
+        )
+    else:
+        number = len(ablation["seeds"])
+        seeds = f"{number} seed{'s' * (number != 1)} ({', '.join(map(str, ablation['seeds']))}), the same for all."
+    searches = [study["planned"]["search"] for study in record["studies"].values()]
+    tuning = {
+        "none": "No tuning: values as configured, for all.",
+        "shared": f"Tuning: the full method's best configuration of {max(searches, default=0)} trials, for all.",
+        "per_variant": f"Tuning: a search of equal budget for each, {max(searches, default=0)} trials.",
+    }[ablation["tuning"]]
+    done = sum(_complete(valid, record) for valid, _ in cells)
+    return [seeds, tuning, *([f"{done} of {len(cells)} cells are complete."] if done < len(cells) else [])]
+
+
+def _complete(valid: Mapping[str, Any], record: _Record) -> bool:
+    """Whether a cell has all of its seeds; in a race, whether its interval is as narrow as it was to be."""
+    race = _race(record)
+    if race is None:
+        return valid["n"] >= len(record["ablation"]["seeds"])
+    if valid["num_pairs"] is None or valid["num_pairs"] >= race.max or valid["ci_low"] is None:
+        return valid["n"] >= race.min
+    return valid["n"] >= race.min and (valid["ci_high"] - valid["ci_low"]) / 2 <= race.until
+
+
+def _correction(record: _Record, cells: _Pairs) -> str:
+    family = sum(test["p_holm"] is not None for _, test in cells)
+    return f"Paired t test over seeds, two-sided; Holm's correction over {family} comparison{'s' * (family != 1)}."
+
+
+def _signflip(record: _Record, cells: _Pairs) -> list[str]:
+    numbers = sorted({test["num_pairs"] for _, test in cells if test["p_signflip"] is not None})
+    unable = [(number, least_signflip_p(number, record)) for number in numbers]
+    said = [f"{least:.3g} with {number}" for number, least in unable if least > record["ablation"]["alpha"]]
+    return [f"The sign-flip test is exact, but cannot go below {', '.join(said)} seeds."] if said else []
+
+
+def _datasets(pairs: _Pairs) -> str:
+    return ", ".join(dict.fromkeys(test["dataset"] for _, test in pairs))
+
+
+def _objective(record: _Record) -> str:
+    return record["experiment"]["objective"]["metric"]
+
+
+def _race(record: _Record) -> Race | None:
+    race = record["ablation"]["race"]
+    return Race(**race) if race else None

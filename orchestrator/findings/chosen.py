@@ -1,0 +1,102 @@
+"""Which configuration a study has chosen, and which confirm trials are of it, whoever trained them.
+
+A trial stands for its configuration, not for the study that asked for it: cells that mean the same are trained once and
+count for each study that comes to them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+Row = Mapping[str, Any]
+
+CELL = ("method", "data_fingerprint", "modalities", "config")  # what makes two confirm trials of one seed the same
+COLUMNS = ("trial_id", "study_id", *CELL, "phase", "seed", "number", "state", "value", "params", "finished_at")
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+def confirm_trials(
+    record: Mapping[str, Any], rows: Iterable[Row], seeds: Collection[int] | None = None
+) -> dict[str, dict[int, Row]]:
+    """For each study of the record, the COMPLETE confirm trials of its chosen configuration, by ascending seed.
+
+    `rows`: trials with at least `COLUMNS`; `seeds`: those that count, all if left out. A study whose search has no
+    COMPLETE trial yet has chosen nothing and has no confirm trials; one that is still searching has a provisional best.
+    """
+    rows = list(rows)
+    trained: dict[tuple[str, ...], list[Row]] = {}
+    canonical: dict[str, str] = {}
+    for row in rows:
+        if row["phase"] == "confirm" and row["state"] == "COMPLETE" and (seeds is None or row["seed"] in seeds):
+            text = row["config"]
+            config = canonical[text] if text in canonical else canonical.setdefault(text, _canonical(json.loads(text)))
+            trained.setdefault((row["method"], row["data_fingerprint"], row["modalities"], config), []).append(row)
+    found: dict[str, dict[int, Row]] = {}
+    for study_id, params in chosen_params(record, rows).items():
+        study = record["studies"][study_id]
+        cell = (study["method"], study["data_fingerprint"], "+".join(study["modalities"]))
+        config = None if params is None else _canonical(placed(study["config"], params))
+        found[study_id] = {} if config is None else one_per_seed(trained.get((*cell, config), ()))
+    return found
+
+
+def chosen_params(record: Mapping[str, Any], rows: Iterable[Row]) -> dict[str, dict[str, Any] | None]:
+    """The best parameters of each study by their dotted paths; None while its search has no COMPLETE trial.
+
+    With a `leader` they are the leader's, as far as the study has them in its own space. A study that searches nothing
+    has none: {}.
+    """
+    studies = record["studies"]
+    searched: dict[str, list[Row]] = {study_id: [] for study_id in studies}
+    for row in rows:
+        if row["phase"] == "search" and row["study_id"] in searched:
+            searched[row["study_id"]].append(row)
+    best = {study_id: best_trial(own, record["direction"]) for study_id, own in searched.items()}
+    found: dict[str, dict[str, Any] | None] = {}
+    for study_id, study in studies.items():
+        leader = study.get("leader")
+        chosen = best[leader or study_id]
+        if not study["space"] or not (leader or study["planned"]["search"]):
+            found[study_id] = {}
+        elif chosen is None:
+            found[study_id] = None
+        else:
+            params = json.loads(chosen["params"])
+            found[study_id] = {path: value for path, value in params.items() if path in study["space"]}
+    return found
+
+
+def best_trial(rows: Iterable[Row], direction: str, value: str = "value") -> Row | None:
+    """Of some trials the COMPLETE one with the best finite `value`; of equal ones that with the lowest number."""
+    sign = 1.0 if direction == "minimize" else -1.0
+    usable = [
+        row for row in rows if row["state"] == "COMPLETE" and row[value] is not None and math.isfinite(row[value])
+    ]
+    return min(usable, key=lambda row: (sign * row[value], row["number"] or 0), default=None)
+
+
+def one_per_seed(rows: Iterable[Row]) -> dict[int, Row]:
+    """Trials of one configuration by ascending seed; of a seed that was trained twice the trial that finished last."""
+    ordered = sorted(rows, key=lambda row: (row["seed"], row["finished_at"] or _LONG_AGO, row["trial_id"]))
+    return {row["seed"]: row for row in ordered}
+
+
+def placed(config: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested configuration with each parameter in its place: `encoder.width` is `config["encoder"]["width"]`."""
+    tree: dict[str, Any] = copy.deepcopy(dict(config))
+    for path, value in params.items():
+        *words, last = path.split(".")
+        inner = tree
+        for word in words:
+            inner = inner[word]
+        inner[last] = value
+    return tree
+
+
+def _canonical(config: Any) -> str:
+    return json.dumps(config, sort_keys=True)

@@ -1,0 +1,208 @@
+"""The grid of an ablation: from confirm trials to the tested differences of its cells, steps and effects.
+
+A contrast is a weighted sum of cells, taken seed by seed and tested over the seeds that all of its cells have. For a
+cell it is the cell minus the full method; see `orchestrator.store.grid` for the columns.
+Legend: E entries (cells, then steps and effects), M metrics of both splits (valid, then test), S seeds; NaN is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from orchestrator.findings import chosen, contrasts, utterances
+from orchestrator.plan.race import Race
+from orchestrator.store import Store
+from orchestrator.store import grid as file
+from orchestrator.store.schema import SPLITS
+
+
+def current(store: Store) -> pa.Table:
+    """The grid as of now: grid.parquet if nothing was written since, else collected anew, in memory."""
+    grid = file.read(store.files)
+    return collect(store) if grid is None else grid
+
+
+def write(store: Store) -> pa.Table:
+    """Collect the grid and write grid.parquet; not if trials finished meanwhile, whom the newer file would hide."""
+    before = file.sources(store.files)
+    grid = collect(store)
+    file.write(store.files, grid)
+    if file.sources(store.files) != before:
+        store.files.delete(file.GRID_PATH)
+    return grid
+
+
+def collect(store: Store) -> pa.Table:
+    """The grid from the trials of the storage: the same trials give the same table, in whatever order they finished."""
+    ablation = store.record.get("ablation")
+    if not ablation:
+        raise ValueError(f"{store.files.uri} holds a sweep and no ablation; `msa table` shows what a sweep found")
+    entries = _entries(ablation)
+    trials = _trials(store, ablation["seeds"])
+    deltas = np.stack([_delta(entry, trials) for entry in entries])
+    columns = _cell_columns(entries, trials, deltas) | _utterance_columns(store, entries, trials, deltas)
+    columns |= contrasts.columns(
+        deltas,
+        kinds=[entry.comparison if entry.weights else None for entry in entries],
+        metrics=trials.metrics,
+        objective=store.record["experiment"]["objective"]["metric"],
+        alpha=ablation["alpha"],
+        race=Race(**ablation["race"]) if ablation["race"] else None,
+    )
+    repeated = {
+        name: np.repeat([getattr(entry, name) for entry in entries], len(trials.metrics))
+        for name in ("dataset", "variant", "modalities", "setting", "comparison", "designs")
+    }
+    where = {
+        "split": [split for split in SPLITS for _ in store.metrics] * len(entries),
+        "metric": [*store.metrics] * len(SPLITS) * len(entries),
+    }
+    return file.grid_table(repeated | where | columns | {"trial_ids": _trial_ids(entries, trials)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """What has its own rows: a cell with its contrast to the full method, or a contrast alone."""
+
+    dataset: str
+    variant: str
+    modalities: str
+    setting: str
+    comparison: str
+    designs: str
+    study_id: str | None  # of a cell
+    weights: Mapping[str, float]  # by study; empty for the full method
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trials:
+    """The confirm trials of all studies: `values` (studies, M, S), `ids` (studies, S) into `names`, -1 for none."""
+
+    studies: Mapping[str, int]
+    metrics: tuple[str, ...]
+    values: np.ndarray
+    ids: np.ndarray
+    names: tuple[str, ...]
+
+
+def _entries(ablation: Mapping[str, Any]) -> list[_Entry]:
+    """In the order of the record: cells, then the contrasts that are no cell's."""
+    cells = {(cell["dataset"], cell["variant"]): cell for cell in ablation["cells"]}
+    weights: dict[tuple[str, str, str], dict[str, float]] = {}
+    for contrast in ablation["contrasts"]:
+        by_study: dict[str, float] = {}  # cells that mean the same are one study, and may cancel
+        for variant, weight in contrast["weights"].items():
+            study_id = cells[contrast["dataset"], variant]["study_id"]
+            by_study[study_id] = by_study.get(study_id, 0.0) + weight
+        weights[contrast["comparison"], contrast["dataset"], contrast["name"]] = by_study
+    entries = [
+        _Entry(
+            dataset=dataset,
+            variant=variant,
+            modalities=cell["modalities"],
+            setting=cell["setting"],
+            comparison="full",
+            designs=",".join(cell["designs"]),
+            study_id=cell["study_id"],
+            weights=weights.get(("full", dataset, variant), {}),
+        )
+        for (dataset, variant), cell in cells.items()
+    ]
+    for contrast in ablation["contrasts"]:
+        kind, dataset, name = contrast["comparison"], contrast["dataset"], contrast["name"]
+        if kind == "full":
+            continue
+        mine = [cells[dataset, variant] for variant in contrast["weights"]]
+        modalities = {cell["modalities"] for cell in mine}
+        entries.append(
+            _Entry(
+                dataset=dataset,
+                variant=name,
+                modalities=modalities.pop() if len(modalities) == 1 else "",
+                setting="",
+                comparison=kind,
+                designs=",".join(
+                    design for design in mine[0]["designs"] if all(design in cell["designs"] for cell in mine)
+                ),
+                study_id=None,
+                weights=weights[kind, dataset, name],
+            )
+        )
+    return entries
+
+
+def _trials(store: Store, seeds: Sequence[int]) -> _Trials:
+    metrics = tuple(f"{split}/{name}" for split in SPLITS for name in store.metrics)
+    table = store.trials([*chosen.COLUMNS, *metrics])
+    rows = table.select(list(chosen.COLUMNS)).to_pylist()
+    measured = np.column_stack([table[name].to_numpy() for name in metrics]).astype(float)
+    found = chosen.confirm_trials(store.record, rows, set(seeds))
+    place = {row["trial_id"]: number for number, row in enumerate(rows)}
+    names = tuple(sorted({row["trial_id"] for trials in found.values() for row in trials.values()}))
+    number = {name: index for index, name in enumerate(names)}
+    values = np.full((len(found), len(metrics), len(seeds)), np.nan)
+    ids = np.full((len(found), len(seeds)), -1)
+    for study, trials in enumerate(found.values()):
+        for column, seed in enumerate(sorted(seeds)):
+            if seed in trials:
+                trial_id = trials[seed]["trial_id"]
+                values[study, :, column], ids[study, column] = measured[place[trial_id]], number[trial_id]
+    studies = {study_id: index for index, study_id in enumerate(found)}
+    return _Trials(studies=studies, metrics=metrics, values=values, ids=ids, names=names)
+
+
+def _delta(entry: _Entry, trials: _Trials) -> np.ndarray:
+    """The contrast (M, S) seed by seed; all NaN without one."""
+    if not entry.weights:
+        return np.full(trials.values.shape[1:], np.nan)
+    mine = trials.values[[trials.studies[study_id] for study_id in entry.weights]]
+    return np.einsum("k,kms->ms", list(entry.weights.values()), mine)
+
+
+def _cell_columns(entries: Sequence[_Entry], trials: _Trials, deltas: np.ndarray) -> dict[str, np.ndarray]:
+    """n, mean and sd of the cells; of what is no cell only n, its complete pairs."""
+    from orchestrator.findings.statistics import summary
+
+    missing = np.full(trials.values.shape[1:], np.nan)
+    cells = [missing if each.study_id is None else trials.values[trials.studies[each.study_id]] for each in entries]
+    n, mean, sd = summary(np.concatenate(cells))
+    is_cell = np.repeat([each.study_id is not None for each in entries], len(trials.metrics))
+    return {"n": np.where(is_cell, n, (~np.isnan(deltas)).sum(axis=2).ravel()), "mean": mean, "sd": sd}
+
+
+def _utterance_columns(
+    store: Store, entries: Sequence[_Entry], trials: _Trials, deltas: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The intervals over utterances, in the test rows of the one metric that they are about."""
+    column = trials.metrics.index(f"test/{utterances.metric(store.record)}")
+    comparisons = []
+    for entry, delta in zip(entries, deltas[:, column], strict=True):
+        paired = np.flatnonzero(~np.isnan(delta))
+        terms = [(weight, trials.ids[trials.studies[study], paired]) for study, weight in entry.weights.items()]
+        named = tuple((weight, tuple(trials.names[each] for each in ids)) for weight, ids in terms if len(ids))
+        comparisons.append(utterances.Comparison(dataset=entry.dataset, terms=named))
+    low, high = np.full((2, len(entries), len(trials.metrics)), np.nan)
+    low[:, column], high[:, column] = utterances.intervals(store, comparisons, alpha=store.record["ablation"]["alpha"])
+    return {"boot_low": low.ravel(), "boot_high": high.ravel()}
+
+
+def _trial_ids(entries: Sequence[_Entry], trials: _Trials) -> pa.ListArray:
+    """For each entry and metric the trials behind its numbers: of the cell, and of all cells on the paired seeds."""
+    exists = ~np.isnan(trials.values)
+    flat: list[np.ndarray] = []
+    for entry in entries:
+        mine = [trials.studies[study] for study in entry.weights]
+        used = [(study, exists[mine].all(axis=0)) for study in mine]
+        used += [(study, exists[study]) for study in [trials.studies.get(entry.study_id or "", -1)] if study >= 0]
+        ids = np.concatenate([np.where(there, trials.ids[study], -1) for study, there in used], axis=1)
+        same = bool((ids == ids[0]).all())  # nearly always: then every metric has the same trials
+        lists = [np.unique(row[row >= 0]) for row in (ids[:1] if same else ids)]
+        flat += lists * len(ids) if same else lists
+    offsets = np.concatenate([[0], np.cumsum([len(each) for each in flat])])
+    taken = pa.array(trials.names, pa.string()).take(pa.array(np.concatenate(flat)))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), taken)

@@ -1,0 +1,92 @@
+"""How much each hyperparameter of a search matters, by PED-ANOVA (Watanabe, Bansal and Hutter, arXiv:2304.10255).
+
+It compares where the best tenth of the trials lies with where all of them lie: a parameter matters as far as the two
+densities differ. Shares of one study sum to 1; they say nothing of a parameter that the study does not search.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orchestrator.findings.render import Table
+from orchestrator.findings.tables import short_names
+
+FEWEST = 10  # COMPLETE trials, of which one is the best tenth
+_QUANTILE = 0.1
+_Row = dict[str, Any]
+
+
+def importances(record: Mapping[str, Any], trials: pa.Table) -> dict[str, dict[str, float]]:
+    """For each study of the record the share of each parameter by its dotted path, largest first.
+
+    `trials`: with study_id, phase, number, state, value and params. PED-ANOVA reads COMPLETE trials only. A study with
+    fewer than `FEWEST`, or whose best tenth is no better than the rest, is left out.
+    """
+    complete = trials.filter((pc.field("phase") == "search") & (pc.field("state") == "COMPLETE"))
+    searched: dict[str, list[_Row]] = {}
+    for row in complete.select(["study_id", "number", "value", "params"]).sort_by("number").to_pylist():
+        searched.setdefault(row["study_id"], []).append(row)
+    found = {}
+    for study_id, study in record["studies"].items():
+        mine = searched.get(study_id, [])
+        if study["space"] and len(mine) >= FEWEST and _best_are_better(mine, record["direction"]):
+            found[study_id] = _ped_anova(study["space"], mine, record["direction"])
+    return found
+
+
+def table(record: Mapping[str, Any], importances: Mapping[str, Mapping[str, float]]) -> Table:
+    """Parameters by studies, what matters most on average first."""
+    studies = record["studies"]
+    times = Counter(studies[study_id]["name"] for study_id in importances)
+    heads = [
+        name if times[name] == 1 else f"{name} on {studies[study_id]['dataset']}"
+        for study_id, name in ((study_id, studies[study_id]["name"]) for study_id in importances)
+    ]
+    shares: dict[str, list[float]] = {}
+    for each in importances.values():
+        for path, share in each.items():
+            shares.setdefault(path, []).append(share)
+    paths = sorted(shares, key=lambda path: (-sum(shares[path]) / len(shares[path]), path))
+    names = short_names(paths)
+    left_out = sum(bool(study["space"]) and study_id not in importances for study_id, study in studies.items())
+    caption = (
+        "Share of each hyperparameter in being among the best tenth of its search "
+        "(PED-ANOVA over COMPLETE trials, each study sums to 1)."
+    )
+    if left_out:
+        caption += (
+            f" Left out: {left_out} stud{'ies' if left_out > 1 else 'y'} with fewer than {FEWEST} COMPLETE trials, or "
+            "none better than the others."
+        )
+    return Table(
+        headers=("parameter", *heads),
+        rows=tuple((names[path], *(each.get(path) for each in importances.values())) for path in paths),
+        caption=caption,
+    )
+
+
+def _best_are_better(rows: list[_Row], direction: str) -> bool:
+    """Whether anything tells the best tenth from all trials; Optuna would make all shares equal where nothing does."""
+    values = sorted((row["value"] for row in rows), reverse=direction == "maximize")
+    return values[math.ceil(_QUANTILE * len(values)) - 1] != values[-1]
+
+
+def _ped_anova(space: Mapping[str, str], rows: list[_Row], direction: str) -> dict[str, float]:
+    import optuna
+    from optuna.distributions import json_to_distribution
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    distributions = {path: json_to_distribution(text) for path, text in space.items()}
+    study = optuna.create_study(direction="minimize" if direction == "minimize" else "maximize")
+    for row in rows:
+        params = json.loads(row["params"])
+        study.add_trial(optuna.trial.create_trial(value=row["value"], params=params, distributions=distributions))
+    return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=_QUANTILE))

@@ -1,0 +1,136 @@
+"""Paired bootstrap over test utterances: would the difference of two cells hold on other utterances of the corpus?
+
+The tests over seeds ask about the luck of the seed; this asks about the luck of the test set. Every trial has an
+outcome per utterance (its absolute error, or whether it hit), which is averaged over the paired seeds of a cell. Of the
+differences between cells, utterances are drawn with replacement, the same ones for all comparisons on a dataset
+(percentile intervals: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
+Legend: U utterances, C comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orchestrator.store import Store
+
+NUM_RESAMPLES = 2_000
+_TRIALS_AT_ONCE = 500
+_COMPARISONS_AT_ONCE = 500
+_MEANS = ("mae", "accuracy", "acc2_has0", "acc2_non0", "acc2", "acc3", "acc5", "acc7")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A weighted sum of cells on one dataset: each a weight and its trials on the paired seeds. No terms: nothing."""
+
+    dataset: str
+    terms: tuple[tuple[float, tuple[str, ...]], ...]
+
+
+def metric(record: Mapping[str, Any]) -> str:
+    """The metric of the intervals: the objective's if it is a mean over utterances, else mae or (classes) accuracy."""
+    objective = record["experiment"]["objective"]["metric"].rpartition("/")[2]
+    if objective in _MEANS:
+        return objective
+    return "mae" if "mae" in record["metrics"] else "accuracy"
+
+
+def intervals(store: Store, comparisons: Sequence[Comparison], *, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends (C,) of the percentile intervals at level 1 - alpha, in the unit of `metric`.
+
+    NaN for a comparison without terms, and for one with a trial whose predictions the storage does not have, or has for
+    other utterances; the store's warnings name it.
+    """
+    low, high = np.full((2, len(comparisons)), np.nan)
+    for dataset in dict.fromkeys(each.dataset for each in comparisons):
+        rows = [row for row, each in enumerate(comparisons) if each.dataset == dataset and each.terms]
+        differences = _differences(store, [comparisons[row] for row in rows])
+        low[rows], high[rows] = percentile_intervals(differences, alpha=alpha)
+    return low, high
+
+
+def percentile_intervals(differences: np.ndarray, *, alpha: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends (C,) for the means of `differences` (C, U); the draw depends on the seed and on U only."""
+    num_comparisons, num_utterances = differences.shape
+    low, high = np.full((2, num_comparisons), np.nan)
+    if num_utterances == 0:
+        return low, high
+    random = np.random.default_rng(seed)
+    counts = random.multinomial(num_utterances, np.full(num_utterances, 1 / num_utterances), size=NUM_RESAMPLES)
+    shares = counts / num_utterances
+    for start in range(0, num_comparisons, _COMPARISONS_AT_ONCE):
+        rows = slice(start, start + _COMPARISONS_AT_ONCE)
+        low[rows], high[rows] = np.quantile(differences[rows] @ shares.T, [alpha / 2, 1 - alpha / 2], axis=1)
+    return low, high
+
+
+def outcomes(name: str, predictions: np.ndarray, targets: np.ndarray, scale: str) -> np.ndarray:
+    """Per utterance what the metric `name` is the mean of, float64 (U,); NaN for an utterance that it leaves out.
+
+    `predictions` are numbers (U,), or scores of classes (U, K). Bins are those of `msa_models.metrics`.
+    """
+    if name == "accuracy":
+        return (predictions.argmax(axis=1) == targets).astype(np.float64)
+    limit = 1.0 if scale == "sims" else np.inf
+    p, t = (np.clip(np.float32(vector), -limit, limit) for vector in (predictions, targets))
+    if name == "mae":
+        return np.abs(p.astype(np.float64) - t)
+    if scale == "sims":
+        bounds = np.float32({"acc2": (0.0,), "acc3": (-0.1, 0.1), "acc5": (-0.7, -0.1, 0.1, 0.7)}[name])
+        hits = np.searchsorted(bounds, p) == np.searchsorted(bounds, t)
+    elif name in ("acc5", "acc7"):
+        largest = {"acc5": 2, "acc7": 3}[name]
+        hits = np.round(np.clip(p, -largest, largest)) == np.round(np.clip(t, -largest, largest))
+    else:
+        hits = (p >= 0) == (t >= 0) if name == "acc2_has0" else (p > 0) == (t > 0)
+    left_out = t == 0 if name == "acc2_non0" else False
+    return np.where(left_out, np.nan, hits.astype(np.float64))
+
+
+def _differences(store: Store, comparisons: Sequence[Comparison]) -> np.ndarray:
+    """The differences (C, U) of mean outcomes, over the utterances that the metric counts; NaN where trials lack."""
+    parts: dict[str, list[tuple[int, float]]] = {}  # of each trial, in which comparisons it is with which weight
+    for row, comparison in enumerate(comparisons):
+        for weight, trial_ids in comparison.terms:
+            for trial_id in trial_ids:
+                parts.setdefault(trial_id, []).append((row, weight / len(trial_ids)))
+    differences, samples = np.empty((len(comparisons), 0)), None
+    missing = set(parts)
+    for trial_id, sample_ids, values in _read(store, sorted(parts)):
+        if samples is None:
+            samples, differences = sample_ids, np.zeros((len(comparisons), len(sample_ids)))
+        if not sample_ids.equals(samples):
+            store.warnings_.append(f"{store.files.uri} has predictions of trial {trial_id} for other utterances")
+            continue
+        rows, weights = zip(*parts[trial_id], strict=True)
+        np.add.at(differences, list(rows), np.outer(weights, values))
+        missing.remove(trial_id)
+    differences[[row for trial_id in missing for row, _ in parts[trial_id]]] = np.nan
+    counted = ~np.isnan(differences).all(axis=0)
+    return differences[:, counted]
+
+
+def _read(store: Store, trial_ids: Sequence[str]) -> Iterator[tuple[str, pa.Array, np.ndarray]]:
+    """Each trial with its utterances and their outcomes; those without predictions are left out."""
+    name, scale = metric(store.record), "sims" if "acc2" in store.metrics else "mosi"
+    for start in range(0, len(trial_ids), _TRIALS_AT_ONCE):
+        table = store.predictions(trial_ids[start : start + _TRIALS_AT_ONCE])
+        if not table.num_rows:
+            continue
+        scores = [column for column in table.column_names if column.startswith("score_")]
+        predictions = [table[column].to_numpy() for column in scores or ["prediction"]]
+        values = outcomes(
+            name, np.stack(predictions, axis=1) if scores else predictions[0], table["target"].to_numpy(), scale
+        )
+        samples = table["sample_id"].combine_chunks()
+        runs = pc.run_end_encode(table["trial_id"].combine_chunks())  # pyright: ignore[reportAttributeAccessIssue]
+        first = 0
+        for trial_id, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+            yield trial_id, samples.slice(first, end - first), values[first:end]
+            first = end

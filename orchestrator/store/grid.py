@@ -1,0 +1,93 @@
+"""grid.parquet: what an ablation found, one row for each cell or contrast, split and metric; an explicit schema.
+
+The file is derived: everything in it follows from experiment.json, trials/ and predictions/, and it can be deleted at
+any moment. `read` hands it out only while it is newer than what it was made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from orchestrator.store.files import Files
+from orchestrator.store.record import PATH as RECORD_PATH
+from orchestrator.store.schema import parquet
+
+GRID_PATH = "grid.parquet"
+GRID_VERSION = 1
+COMPARISONS = ("full", "step", "main effect", "interaction")
+VERDICTS = ("helps", "hurts", "undecided")
+
+_TEXT, _COUNT, _REAL = pa.string(), pa.int64(), pa.float64()
+GRID_COLUMNS: dict[str, pa.DataType] = {
+    "dataset": _TEXT,
+    "variant": _TEXT,  # the cell, or the name of a step or an effect
+    "modalities": _TEXT,  # "text+audio+vision"
+    "setting": _TEXT,  # "transport.epsilon=0.1", or empty
+    "comparison": _TEXT,  # one of COMPARISONS
+    "designs": _TEXT,  # "leave_one_out,factorial"
+    "split": _TEXT,
+    "metric": _TEXT,  # without its split
+    "n": _COUNT,  # seeds of the cell; complete pairs of a step or an effect
+    "mean": _REAL,  # of the cell over its seeds, as is sd; null for a step or an effect
+    "sd": _REAL,
+    "num_pairs": _COUNT,  # seeds that all cells of the contrast have; null where there is no contrast
+    "delta": _REAL,
+    "ci_low": _REAL,
+    "ci_high": _REAL,
+    "p": _REAL,
+    "p_holm": _REAL,
+    "p_signflip": _REAL,
+    "effect_size": _REAL,
+    "boot_low": _REAL,  # over utterances; only in the test rows of one metric
+    "boot_high": _REAL,
+    "verdict": _TEXT,  # one of VERDICTS; null where there is no contrast
+    "carries_over": pa.bool_(),  # null unless valid is significant
+    "more_seeds": _COUNT,
+    "trial_ids": pa.list_(pa.field("element", _TEXT)),  # every trial behind the numbers, sorted
+}
+
+
+def grid_schema() -> pa.Schema:
+    """The columns of grid.parquet, with the version of their meaning."""
+    return pa.schema(list(GRID_COLUMNS.items()), metadata={"grid_version": str(GRID_VERSION)})
+
+
+def grid_table(columns: Mapping[str, pa.Array | Sequence[Any]]) -> pa.Table:
+    """A grid from its columns, in any order. NaN stands for a number that does not exist and becomes null."""
+    schema = grid_schema()
+    assert set(columns) == set(schema.names), sorted(set(columns) ^ set(schema.names))
+    arrays = [pa.array(columns[column.name], column.type, from_pandas=True) for column in schema]
+    return pa.table(arrays, schema=schema)
+
+
+def write(files: Files, grid: pa.Table) -> None:
+    """Write grid.parquet, whole or not at all; equal grids are equal bytes."""
+    files.write(GRID_PATH, parquet(grid))
+
+
+def read(files: Files) -> pa.Table | None:
+    """The grid as it was written; None if there is none, if it may be out of date, or if another version wrote it.
+
+    It may be out of date unless it is strictly newer than experiment.json, than every file of a trial and, where
+    folders have a time, than the folder of the trials, from which a trial may have been deleted.
+    """
+    written = files.filesystem.get_file_info(files.path(GRID_PATH)).mtime_ns
+    if written is None or any(moment is not None and moment >= written for moment in sources(files).values()):
+        return None
+    table = pq.read_table(pa.BufferReader(files.read(GRID_PATH)))
+    return table if table.schema.equals(grid_schema(), check_metadata=True) else None
+
+
+def sources(files: Files) -> dict[str, int | None]:
+    """When each thing that a grid is made of was last written, in ns: experiment.json, the trials and their folder.
+
+    A file system without times for folders gives None for that one.
+    """
+    record, folder = files.filesystem.get_file_info([files.path(RECORD_PATH), files.path("trials")])
+    trials = files.filesystem.get_file_info(fs.FileSelector(files.path("trials"), allow_not_found=True))
+    return {info.path: info.mtime_ns for info in (record, folder, *trials)}

@@ -1,0 +1,105 @@
+"""Importances: of a search where one parameter decides, that one; nothing where there is too little to say."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optuna
+import pyarrow as pa
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, distribution_to_json
+
+from orchestrator.findings.importance import FEWEST, importances, table
+from orchestrator.findings.render import render
+from orchestrator.store.schema import trial_table
+from tests.orchestrator.findings import ablations
+
+SPACE = {
+    "training.learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
+    "encoder.width": IntDistribution(16, 64),
+    "gate.kind": CategoricalDistribution(["tanh", "relu"]),
+}
+
+
+def record(direction: str = "minimize", names: tuple[str, ...] = ("full",)) -> dict[str, Any]:
+    made = ablations.record(names)
+    made["direction"] = direction
+    for study in made["studies"].values():
+        study["space"] = {path: distribution_to_json(each) for path, each in SPACE.items()}
+    return made
+
+
+def trials(make_row: Callable[..., dict[str, Any]], num: int, *, sign: float = 1.0, flat: bool = False) -> pa.Table:
+    """A search in which the learning rate decides and the width hardly matters, and one trial in four is pruned."""
+    random, rows = np.random.default_rng(0), []
+    for number in range(num):
+        rate, width = 10 ** random.uniform(-4, -2), int(random.integers(16, 65))
+        params = {"training.learning_rate": rate, "encoder.width": width, "gate.kind": ("tanh", "relu")[number % 2]}
+        value = 0.5 if flat else sign * (abs(np.log10(rate) + 3) + 1e-3 * width / 64)
+        state = "PRUNED" if number % 4 == 3 else "COMPLETE"
+        rows.append(make_row(number, study_id="mosi-full", state=state, params=params, **{"valid/mae": value}))
+    rows.append(make_row(num, study_id="mosi-full", state="FAIL", params={"encoder.width": 16}))
+    rows.append(make_row(num + 1, study_id="mosi-full", phase="confirm", params={}))
+    return pa.concat_tables([trial_table(row, ("mae", "corr")) for row in rows])
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_parameter_that_decides_has_the_largest_share(make_row: Callable[..., dict[str, Any]], sign: float) -> None:
+    found = importances(record("minimize" if sign > 0 else "maximize"), trials(make_row, 80, sign=sign))
+    shares = found["mosi-full"]
+    assert next(iter(shares)) == "training.learning_rate"
+    assert shares["training.learning_rate"] > 0.6
+    assert set(shares) == set(SPACE)
+    assert sum(shares.values()) == pytest.approx(1.0)
+
+
+def test_it_is_what_optuna_says_of_the_search_itself(make_row: Callable[..., dict[str, Any]]) -> None:
+    rows = trials(make_row, 60)
+    study = optuna.create_study()
+    for row in rows.sort_by("number").to_pylist():
+        if row["phase"] == "search":
+            state = optuna.trial.TrialState[row["state"]]
+            value, params = row["value"] if row["state"] == "COMPLETE" else None, json.loads(row["params"])
+            distributions = {path: SPACE[path] for path in params}
+            study.add_trial(
+                optuna.trial.create_trial(state=state, value=value, params=params, distributions=distributions)
+            )
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    expected = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    assert importances(record(), rows)["mosi-full"] == expected
+    assert importances(record(), rows.take(np.random.default_rng(0).permutation(rows.num_rows))) == {
+        "mosi-full": expected
+    }
+
+
+def test_a_search_that_says_too_little_is_left_out_without_a_word(
+    make_row: Callable[..., dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    few = trials(make_row, FEWEST)
+    with caplog.at_level(logging.INFO):
+        assert importances(record(), few) == {}
+        assert importances(record(), trials(make_row, 60, flat=True)) == {}
+        assert importances(ablations.record(["full"]), trials(make_row, 60)) == {}
+        assert list(importances(record(), trials(make_row, 60))) == ["mosi-full"]
+    assert not caplog.records
+
+
+def test_the_table_has_parameters_by_studies_the_most_important_first() -> None:
+    made = record(names=("full", "without gate", "without heads"))
+    shares = {"full": {"encoder.width": 0.1, "training.learning_rate": 0.9}, "without gate": {"encoder.width": 1.0}}
+    found = table(made, {f"mosi-{name}": each for name, each in shares.items()})
+    assert found.headers == ("parameter", "full", "without gate")
+    assert found.rows == (("learning_rate", 0.9, None), ("width", 0.1, 1.0))
+    assert "Left out: 1 study with fewer than 10 COMPLETE trials" in found.caption
+    assert "learning_rate" in render(found)
+
+
+def test_studies_of_one_name_are_told_apart_by_their_datasets() -> None:
+    made = ablations.record(["full"], datasets=("mosi", "sims"))
+    found = table(made, {study_id: {"encoder.width": 1.0} for study_id in made["studies"]})
+    assert found.headers == ("parameter", "full on mosi", "full on sims")
+    assert table(made, {}).rows == ()

@@ -1,0 +1,141 @@
+"""Ablations with a planted truth, run as toys in this process: tuning, races, replay, extension."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from orchestrator.findings import grid
+from orchestrator.run.campaign import Campaign
+from orchestrator.store import Files, Store
+from tests.orchestrator.run import fakes
+from tests.orchestrator.run.test_campaign import Killed
+
+RACE = {"min": 3, "max": 12, "until": 0.05}
+NOISY = {"without gated_fusion", "full"}  # the full method has a seed for each that it is compared on
+
+
+def rows_of(uri, phase):
+    return [row for row in fakes.table(str(uri)) if row["phase"] == phase]
+
+
+def counted(uri, phase):
+    return Counter(row["variant"] for row in rows_of(uri, phase))
+
+
+def test_every_variant_is_searched_and_confirmed_on_the_same_seeds(tmp_path):
+    fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=3))
+    names = ("full", "without conflict_penalty", "without gated_fusion")
+    assert counted(tmp_path, "search") == dict.fromkeys(names, 4)
+    for name in names:
+        assert [row["seed"] for row in rows_of(tmp_path, "confirm") if row["variant"] == name] == [1, 2, 3]
+
+
+def test_trials_of_all_variants_and_phases_interleave(tmp_path):
+    prepared = fakes.ablation(seeds=3)
+    store = Store.create(str(tmp_path), fakes.record_of(prepared))
+    campaign = Campaign(store, prepared.plan.studies, fakes.PROVENANCE)
+    first = [campaign.next() for _ in range(6)]
+    assert Counter(trial.study_id for trial in first if trial) == dict.fromkeys(
+        (study.study_id for study in prepared.plan.studies), 2
+    )
+
+
+def test_shared_tuning_gives_all_variants_the_best_values_of_the_full_method(tmp_path):
+    fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=2, tuning="shared"))
+    search = rows_of(tmp_path, "search")
+    assert {row["variant"] for row in search} == {"full"}
+    best = json.loads(min(search, key=lambda row: row["value"])["params"])
+    for row in rows_of(tmp_path, "confirm"):
+        expected = (
+            best
+            if row["variant"] != "without conflict_penalty"
+            else {"training.learning_rate": best["training.learning_rate"]}
+        )
+        assert json.loads(row["params"]) == expected
+
+
+def test_without_tuning_there_is_no_search(tmp_path):
+    campaign = fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=2, tuning="none"))
+    assert campaign.done
+    assert rows_of(tmp_path, "search") == []
+    assert set(counted(tmp_path, "confirm").values()) == {2}
+
+
+def test_a_race_gives_more_seeds_to_cells_that_are_imprecise_and_to_what_they_are_compared_with(tmp_path):
+    campaign = fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=RACE, tuning="none"), slots=2)
+    assert campaign.done
+    assert campaign.num_planned == len(fakes.table(str(tmp_path))) == 27
+    assert counted(tmp_path, "confirm") == {name: 12 for name in NOISY} | {"without conflict_penalty": 3}
+
+
+def test_a_race_rebuilt_from_the_files_has_nothing_left_to_do(tmp_path):
+    prepared = fakes.ablation(seeds=RACE, tuning="none")
+    fakes.play_ablation(str(tmp_path), prepared)
+    again = Campaign(Store.open(str(tmp_path)), prepared.plan.studies, fakes.PROVENANCE)
+    assert again.done
+    assert again.next() is None
+
+
+@pytest.mark.parametrize("seeds", [3, RACE], ids=["fixed", "race"])
+@pytest.mark.parametrize("tuning", ["per_variant", "shared"])
+def test_killed_at_any_write_and_continued_gives_the_same_grid_bit_for_bit(tmp_path, monkeypatch, seeds, tuning):
+    prepared = fakes.ablation(seeds=seeds, tuning=tuning)
+    whole, countdown = Files.write, [0]
+
+    def mortal(self, path, data, **options):
+        countdown[0] -= 1
+        if countdown[0] == 0:
+            raise Killed
+        whole(self, path, data, **options)
+
+    def collected(uri):
+        store = Store.open(uri)
+        grid.write(store)
+        return store.files.read("grid.parquet"), fakes.table(uri)
+
+    uninterrupted = str(tmp_path / "whole")
+    fakes.play_ablation(uninterrupted, prepared)
+    expected = collected(uninterrupted)
+    monkeypatch.setattr(Files, "write", mortal)
+    num_kills = 0
+    for nth in range(2, 90, 11):
+        uri = str(tmp_path / str(nth))
+        countdown[0] = nth
+        try:
+            fakes.play_ablation(uri, prepared)
+        except Killed:
+            num_kills += 1
+            countdown[0] = 0
+            fakes.play_ablation(uri, prepared)
+        assert collected(uri) == expected, nth
+    assert num_kills > 3
+
+
+def test_more_seeds_a_new_component_and_a_new_value_train_only_what_is_new(tmp_path):
+    uri = str(tmp_path)
+    fakes.play_ablation(uri, fakes.ablation(["gated_fusion"], seeds=2))
+    before = {row["trial_id"]: row for row in fakes.table(uri)}
+    more = fakes.ablation(
+        ["gated_fusion", "conflict_penalty"], seeds=3, sensitivity={"conflict_penalty.threshold": [2.0]}
+    )
+    campaign = fakes.play_ablation(uri, more)
+    after = {row["trial_id"]: row for row in fakes.table(uri)}
+    assert {name: after[name] for name in before} == before
+    assert campaign.num_new == len(after) - len(before) == 2 * 1 + 2 * (4 + 3)
+
+
+def test_a_sweep_can_become_an_ablation_that_keeps_its_search(tmp_path):
+    uri = str(tmp_path)
+    prepared = fakes.ablation(seeds=2)
+    full = prepared.plan.studies[:1]
+    fakes.play(uri, full, workload=fakes.planted)
+    campaign = fakes.play_ablation(uri, prepared)
+    assert campaign.num_new == 2 * (4 + 2)
+
+
+def test_the_planted_truth_is_found(tmp_path):
+    fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=5))
+    rows = grid.collect(Store.open(str(tmp_path))).to_pylist()
+    verdicts = {row["variant"]: row["verdict"] for row in rows if row["metric"] == "mae" and row["split"] == "valid"}
+    assert verdicts == {"full": None, "without conflict_penalty": "helps", "without gated_fusion": "undecided"}
