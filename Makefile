@@ -8,6 +8,8 @@ READY := .venv/.ready
 demo: $(READY)
 	$(BIN)/msa sweep cpsl --storage runs/demo --trials 16 --epochs 12 --set search.pruner.min_epochs=4
 	$(BIN)/msa status runs/demo
+	$(BIN)/msa ablate cpsl --storage runs/demo-ablation --designs leave_one_out --tuning none --seeds 5 --epochs 6 \
+		--components text,vision,statistical_loss,conflict_penalty
 
 test: $(READY)
 	$(BIN)/pytest -n 2

@@ -187,6 +187,7 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
     msa table runs/mosi --top 3 --format latex
     msa table runs/mosi --format csv --phase confirm
     msa table runs/ablation --ablation --format latex --metrics mae,corr,acc7
+    msa table runs/mosi --importance
     """,
 )
 @click.argument("storage")
@@ -199,7 +200,10 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
 )
 @click.option("--ablation", is_flag=True, help="What each part contributes, as a paper's table.")
 @click.option("--metrics", metavar="NAME,…", help="Test metrics of the ablation to show [default: all].")
-def table(storage: str, layout: str, top: int | None, phase: str | None, ablation: bool, metrics: str | None) -> int:
+@click.option("--importance", is_flag=True, help="How much each hyperparameter of a search matters (PED-ANOVA).")
+def table(
+    storage: str, layout: str, top: int | None, phase: str | None, ablation: bool, metrics: str | None, importance: bool
+) -> int:
     """The best trials of STORAGE's search, and its best configuration over several seeds; or its ablation."""
     from orchestrator.findings import screen
     from orchestrator.store import Store
@@ -207,6 +211,8 @@ def table(storage: str, layout: str, top: int | None, phase: str | None, ablatio
     store = Store.open(storage)
     if ablation:
         click.echo(screen.ablation(store, layout, metrics=None if metrics is None else _words(metrics)))
+    elif importance:
+        click.echo(screen.importance(store, layout))
     else:
         click.echo(screen.tables(store, layout, top=top, phase=phase))
     for warning in store.warnings_:

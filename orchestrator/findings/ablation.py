@@ -17,10 +17,8 @@ from msa_models.metrics import direction
 from orchestrator.findings import ablation_captions as captions
 from orchestrator.findings import utterances
 from orchestrator.findings.render import Cell, Interval, Marked, MeanSd, Signed, Table
-from search_spaces.dotted import within
 from search_spaces.faults import did_you_mean, listed
 
-Importances = Mapping[str, Mapping[str, float]]  # by study, then by the dotted path of a parameter
 _Row = Mapping[str, Any]
 _Pair = tuple[_Row, _Row]  # the valid and the test row of one entry and metric
 
@@ -32,12 +30,10 @@ def tables(
     record: Mapping[str, Any],
     *,
     metrics: Sequence[str] | None = None,
-    importances: Importances | None = None,
 ) -> list[Table]:
     """Contributions, metrics and, if the ablation has such contrasts, steps and effects.
 
-    `metrics`: names of the test metrics to show, all if left out; ValueError for one that there is not. `importances`
-    are those of the studies of the record, see `orchestrator.findings.importance`.
+    `metrics`: names of the test metrics to show, all if left out; ValueError for one that there is not.
     """
     shown = _known(metrics, record["metrics"])
     objective = record["experiment"]["objective"]["metric"].rpartition("/")[2]
@@ -45,15 +41,12 @@ def tables(
     mine = rows.filter(pc.field("metric") == objective)
     cells = _pairs(mine.filter(pc.field("comparison") == "full"))
     others = _pairs(mine.filter(pc.field("comparison") != "full"))
-    found = [_contributions(cells, record, objective, importances or {}), _metrics(rows, cells, record, shown)]
+    found = [_contributions(cells, record, objective), _metrics(rows, cells, record, shown)]
     return [*found, _effects(others, record, objective)] if others else found
 
 
-def _contributions(
-    cells: Sequence[_Pair], record: Mapping[str, Any], objective: str, importances: Importances
-) -> Table:
+def _contributions(cells: Sequence[_Pair], record: Mapping[str, Any], objective: str) -> Table:
     level = captions.level(record)
-    importance = _component_importances(record, importances)
     columns: dict[str, list[Cell]] = _where(cells) | {
         f"valid/{objective}": [_mean_sd(valid) for valid, _ in cells],
         "delta valid": [_signed(valid["delta"]) for valid, _ in cells],
@@ -61,12 +54,12 @@ def _contributions(
         "delta test": [_signed(test["delta"]) for _, test in cells],
         f"{level} CI": [_interval(test["ci_low"], test["ci_high"]) for _, test in cells],
         "p (Holm)": [test["p_holm"] for _, test in cells],
+        "verdict": [test["verdict"] or "" for _, test in cells],
+        "note": [_note(test) for _, test in cells],
         "sign-flip p": [_signflip(test, record) for _, test in cells],
         "effect size d": [_signed(test["effect_size"]) for _, test in cells],
         f"utterances {level} CI": [_interval(test["boot_low"], test["boot_high"]) for _, test in cells],
-        "importance": [importance.get((test["dataset"], test["variant"])) for _, test in cells],
-        "verdict": [test["verdict"] or "" for _, test in cells],
-        "note": [_note(test) for _, test in cells],
+        "importance": [test["importance"] for _, test in cells],
     }
     caption = captions.contributions(record, cells, utterances.metric(record) if _any(columns, "utterances") else None)
     return _table(columns, caption, "tab:contributions")
@@ -172,19 +165,6 @@ def _note(test: _Row) -> str:
         more = test["more_seeds"]
         notes.append("more than 1,000 seeds more" if more is None else f"about {more} seed{'s' * (more != 1)} more")
     return "; ".join(notes)
-
-
-def _component_importances(record: Mapping[str, Any], importances: Importances) -> dict[tuple[str, str], float]:
-    """By dataset and variant the summed importance, to the full method's search, of what the variant removes."""
-    cells = record["ablation"]["cells"]
-    full = {cell["dataset"]: cell["study_id"] for cell in cells if cell["variant"] == "full"}
-    found = {}
-    for cell in cells:
-        shares = importances.get(full[cell["dataset"]], {})
-        mine = [share for path, share in shares.items() if any(within(path, part) for part in cell["removed"])]
-        if mine:
-            found[cell["dataset"], cell["variant"]] = sum(mine)
-    return found
 
 
 def _known(asked: Sequence[str] | None, known: Sequence[str]) -> list[str]:

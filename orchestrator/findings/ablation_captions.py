@@ -31,6 +31,11 @@ def contributions(record: _Record, cells: _Pairs, bootstrapped: str | None) -> s
             f"Utterances: paired bootstrap of the difference in test/{bootstrapped}, {NUM_RESAMPLES:,} resamples of "
             "the test utterances, percentile interval, seeds averaged."
         )
+    if any(test["importance"] is not None for _, test in cells):
+        parts.append(
+            "Importance: share of the component's hyperparameters in the full method's search (PED-ANOVA); it says how "
+            "much their values mattered, not whether the component helps."
+        )
     if any(test["verdict"] == "undecided" for _, test in cells):
         parts.append("Seeds more: until a test would probably (80 %) decide, if the effect is as large as it seems.")
     if any(test["carries_over"] is False for _, test in cells):

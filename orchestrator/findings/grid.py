@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from orchestrator.findings import chosen, contrasts, utterances
+from orchestrator.findings import chosen, contrasts, importance, utterances
 from orchestrator.plan.race import Race
 from orchestrator.store import Store
 from orchestrator.store import grid as file
@@ -43,7 +43,8 @@ def collect(store: Store) -> pa.Table:
     if not ablation:
         raise ValueError(f"{store.files.uri} holds a sweep and no ablation; `msa table` shows what a sweep found")
     entries = _entries(ablation)
-    trials = _trials(store, ablation["seeds"])
+    table = store.trials([*chosen.COLUMNS, *_metrics(store)])
+    trials = _trials(store, table, ablation["seeds"])
     deltas = np.stack([_delta(entry, trials) for entry in entries])
     columns = _cell_columns(entries, trials, deltas) | _utterance_columns(store, entries, trials, deltas)
     columns |= contrasts.columns(
@@ -54,6 +55,9 @@ def collect(store: Store) -> pa.Table:
         alpha=ablation["alpha"],
         race=Race(**ablation["race"]) if ablation["race"] else None,
     )
+    shares = importance.of_cells(store.record, table)
+    mine = [shares.get((entry.dataset, entry.variant), np.nan) if entry.study_id else np.nan for entry in entries]
+    columns["importance"] = np.repeat(mine, len(trials.metrics))
     repeated = {
         name: np.repeat([getattr(entry, name) for entry in entries], len(trials.metrics))
         for name in ("dataset", "variant", "modalities", "setting", "comparison", "designs")
@@ -136,9 +140,12 @@ def _entries(ablation: Mapping[str, Any]) -> list[_Entry]:
     return entries
 
 
-def _trials(store: Store, seeds: Sequence[int]) -> _Trials:
-    metrics = tuple(f"{split}/{name}" for split in SPLITS for name in store.metrics)
-    table = store.trials([*chosen.COLUMNS, *metrics])
+def _metrics(store: Store) -> tuple[str, ...]:
+    return tuple(f"{split}/{name}" for split in SPLITS for name in store.metrics)
+
+
+def _trials(store: Store, table: pa.Table, seeds: Sequence[int]) -> _Trials:
+    metrics = _metrics(store)
     rows = table.select(list(chosen.COLUMNS)).to_pylist()
     measured = np.column_stack([table[name].to_numpy() for name in metrics]).astype(float)
     found = chosen.confirm_trials(store.record, rows, set(seeds))

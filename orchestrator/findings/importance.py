@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from orchestrator.findings.render import Table
 from orchestrator.findings.tables import short_names
+from search_spaces.dotted import within
 
 FEWEST = 10  # COMPLETE trials, of which one is the best tenth
 _QUANTILE = 0.1
@@ -38,6 +39,24 @@ def importances(record: Mapping[str, Any], trials: pa.Table) -> dict[str, dict[s
         mine = searched.get(study_id, [])
         if study["space"] and len(mine) >= FEWEST and _best_are_better(mine, record["direction"]):
             found[study_id] = _ped_anova(study["space"], mine, record["direction"])
+    return found
+
+
+def of_cells(record: Mapping[str, Any], trials: pa.Table) -> dict[tuple[str, str], float]:
+    """By dataset and variant of an ablation the shares, in the full method's search, of what the variant removes.
+
+    What has no searched parameter, or no search to tell from, is left out.
+    """
+    cells = record["ablation"]["cells"]
+    full = {cell["dataset"]: cell["study_id"] for cell in cells if cell["variant"] == "full"}
+    studies = {study_id: record["studies"][study_id] for study_id in full.values()}
+    shares = importances({**record, "studies": studies}, trials)
+    found = {}
+    for cell in cells:
+        of_full = shares.get(full[cell["dataset"]], {})
+        mine = [share for path, share in of_full.items() if any(within(path, part) for part in cell["removed"])]
+        if mine:
+            found[cell["dataset"], cell["variant"]] = sum(mine)
     return found
 
 

@@ -38,17 +38,19 @@ def tables(store: Store, format: str = "plain", *, top: int | None = None, phase
 
 
 def ablation(store: Store, format: str = "plain", metrics: Sequence[str] | None = None) -> str:
-    """The tables of an ablation: contributions, then all test metrics, steps and effects, and importances.
+    """The tables of an ablation: contributions, then all test metrics, steps and effects.
 
     csv and json are one table each: the contributions.
     """
-    grid, trials = current(store), store.trials(["study_id", "phase", "number", "state", "value", "params"])
-    shares = importances(store.record, trials)
-    tables = ablation_tables(grid, store.record, metrics=metrics, importances=shares)
-    if format in ("csv", "json"):
-        return render(tables[0], format)
-    tables += [importance_table(store.record, shares)] if shares else []
-    return _shown(tables, format)
+    tables = ablation_tables(current(store), store.record, metrics=metrics)
+    return render(tables[0], format) if format in ("csv", "json") else _shown(tables, format)
+
+
+def importance(store: Store, format: str = "plain") -> str:
+    """How much each hyperparameter of each search matters."""
+    trials = store.trials(["study_id", "phase", "number", "state", "value", "params"])
+    table = importance_table(store.record, importances(store.record, trials))
+    return render(table, format) if format in ("csv", "json") else _shown([table], format)
 
 
 def failures(store: Store) -> list[str]:

@@ -59,7 +59,7 @@ def _seeds(experiment: Experiment) -> tuple[tuple[int, ...], Race | None]:
     asked = experiment.ablation.seeds
     if isinstance(asked, ablation.Race):
         first = experiment.search.seed + 1
-        race = Race(min=asked.min, max=asked.max, until=asked.until)
+        race = Race(**asked.model_dump(), alpha=experiment.ablation.alpha)
         return tuple(range(first, first + race.max)), race
     seeds = asked or experiment.confirm.seeds
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from orchestrator.plan.designs import Change, Contrast
@@ -49,6 +49,6 @@ class Grid:
             {"comparison": each.comparison, "name": each.name, "dataset": dataset, "weights": dict(each.weights)}
             for dataset, each in self.contrasts
         ]
-        race = self.race and {"min": self.race.min, "max": self.race.max, "until": self.race.until}
+        race = self.race and asdict(self.race)
         facts = {"tuning": self.tuning, "alpha": self.alpha, "seeds": list(self.seeds), "race": race}
         return facts | {"cells": cells, "contrasts": contrasts}

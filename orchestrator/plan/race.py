@@ -18,12 +18,13 @@ import numpy as np
 class Race:
     """From `min` to `max` seeds per cell; enough are those at which the interval's half-width is at most `until`.
 
-    `until` has the unit of the validation objective.
+    `until` has the unit of the validation objective; alpha is that of the ablation.
     """
 
     min: int
     max: int
     until: float
+    alpha: float = 0.05
 
     def __post_init__(self) -> None:
         assert 2 <= self.min < self.max, (self.min, self.max)
@@ -43,7 +44,7 @@ class Race:
         reached = next((look for look in self.looks if look >= num_seeds), self.max)
         return reached / sum(self.looks)
 
-    def precise(self, deltas: Sequence[float], num_seeds: int, alpha: float = 0.05) -> bool:
+    def precise(self, deltas: Sequence[float], num_seeds: int) -> bool:
         """Whether the t interval of the mean delta, at level 1 - alpha * share, is at most 2 `until` wide.
 
         `deltas`, one per seed that both cells have, may be fewer than the `num_seeds` of the look; of fewer than two
@@ -53,7 +54,7 @@ class Race:
             return False
         from scipy.special import stdtrit  # Student's quantiles; only a race needs scipy here
 
-        quantile = stdtrit(len(deltas) - 1, 1 - alpha * self.share(num_seeds) / 2)
+        quantile = stdtrit(len(deltas) - 1, 1 - self.alpha * self.share(num_seeds) / 2)
         return bool(quantile * np.std(deltas, ddof=1) <= self.until * math.sqrt(len(deltas)))
 
     def next_look(self, num_seeds: int) -> int:

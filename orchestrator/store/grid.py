@@ -45,6 +45,7 @@ GRID_COLUMNS: dict[str, pa.DataType] = {
     "effect_size": _REAL,
     "boot_low": _REAL,  # over utterances; only in the test rows of one metric
     "boot_high": _REAL,
+    "importance": _REAL,  # PED-ANOVA: share of the removed component in the full method's search
     "verdict": _TEXT,  # one of VERDICTS; null where there is no contrast
     "carries_over": pa.bool_(),  # null unless valid is significant
     "more_seeds": _COUNT,

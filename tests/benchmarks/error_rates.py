@@ -11,6 +11,7 @@ and which the shares bear all the same.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -58,8 +59,8 @@ def precise(race: Race, valid: np.ndarray, *, naive: bool = False) -> np.ndarray
     """At how many seeds each cell (studies, cells) of a race stops."""
 
     def enough(look: int) -> np.ndarray:
-        alpha = ALPHA / race.share(look) if naive else ALPHA
-        return np.array([[race.precise(cell, look, alpha) for cell in study] for study in valid[..., :look]])
+        asked = replace(race, alpha=ALPHA / race.share(look)) if naive else race
+        return np.array([[asked.precise(cell, look) for cell in study] for study in valid[..., :look]])
 
     return _first(race, enough)
 

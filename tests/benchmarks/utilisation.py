@@ -8,7 +8,7 @@ import statistics
 import tempfile
 import time
 
-from orchestrator.run.launch import prepare, sweep
+from orchestrator.run.launch import launch, prepare
 from orchestrator.store import Store
 from search_spaces.loading import load
 
@@ -28,7 +28,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as storage:
         loaded = load("cpsl", OVERRIDES)
         started = time.monotonic()
-        sweep(prepare(loaded.experiment, loaded.places), storage)
+        launch(prepare(loaded.experiment, loaded.places), storage)
         elapsed_s = time.monotonic() - started
         store = Store.open(storage)
         run = store.runs()[-1]

@@ -92,6 +92,44 @@ BAD = {
 }
 
 
+BAD_ABLATIONS = {
+    "an unknown component": (["cpsl", "--components", "conflict_penlty"], ["Did you mean 'conflict_penalty'"]),
+    "an unknown design": (["cpsl", "--designs", "leave_one_in"], ["--designs", "Did you mean 'leave_one_out'"]),
+    "a design of nothing": (["cpsl", "--designs", "swap"], ["nothing to do for swap", "--set ablation.swap=…"]),
+    "a value out of range": (
+        ["cpsl", "--set", "ablation.sensitivity.conflict_penalty.threshold=[0.5]"],
+        ["conflict_penalty.threshold: 0.5 arrived, expected a number greater than 1"],
+    ),
+    "an unknown path": (
+        ["cpsl", "--set", "ablation.sensitivity.conflict_penalty.treshold=[2]"],
+        ["Did you mean 'conflict_penalty.threshold'"],
+    ),
+    "an unknown modality": (["cpsl", "--set", "ablation.modalities=[text+visoin]"], ["Did you mean 'vision'"]),
+    "an unknown kind of tuning": (["cpsl", "--tuning", "per-variant"], ["Did you mean 'per_variant'"]),
+    "one seed": (["cpsl", "--seeds", "1"], ["1 seed arrived, expected at least 2"]),
+    "no seeds": (["cpsl", "--seeds", "0"], ["0 seeds arrived, expected at least 2"]),
+    "a race to nowhere": (["cpsl", "--seeds", "{min: 9, max: 5, until: 0.1}"], ["min 9 and max 5"]),
+    "two rules at once": (["cpsl", "--set", "ablation.swap.gated_fusion=ogm_ge"], ["one rule at a time"]),
+    "an unknown metric": (["cpsl", "--set", "objective.metric=valid/mea"], ["Did you mean 'valid/mae'"]),
+    "several studies": (["balance"], ["an ablation is of one method"]),
+    "a missing second corpus": (["cpsl", "--set", "ablation.corpora=[nowhere.pkl]"], ["nowhere.pkl"]),
+    "the same corpus twice": (["cpsl", "--set", "ablation.corpora=[synthetic]"], ["the same corpus twice"]),
+}
+
+
+@pytest.mark.slow  # each starts the real command
+@pytest.mark.parametrize("name", BAD_ABLATIONS)
+def test_an_impossible_ablation_is_one_clear_line_exit_code_2_and_nothing_written(msa, name):
+    arguments, words = BAD_ABLATIONS[name]
+    result = msa("ablate", *arguments)
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    for word in words:
+        assert word in result.stderr
+    assert list(msa.folder.rglob("*")) == []
+
+
 @pytest.mark.slow  # each starts the real command
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_clear_line_exit_code_2_and_nothing_written(msa, name):
@@ -172,7 +210,7 @@ def test_light_commands_import_neither_torch_nor_ray(tmp_path, arguments):
 
 
 @pytest.mark.parametrize(
-    "command", [[], *([name] for name in ("sweep", "describe", "resume", "status", "table", "list"))]
+    "command", [[], *([name] for name in ("sweep", "ablate", "describe", "resume", "status", "table", "list"))]
 )
 def test_help_describes_every_command(msa, command):
     result = Msa(msa.folder)(*command, "--help")

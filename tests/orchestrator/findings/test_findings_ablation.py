@@ -33,7 +33,7 @@ def test_contributions_have_a_row_for_each_cell_with_what_was_found_on_test(tabl
     contributions = tables[0]
     assert contributions.headers == (
         *("variant", "seeds", "valid/mae", "delta valid", "test/mae", "delta test", "95 % CI", "p (Holm)"),
-        *("sign-flip p", "effect size d", "verdict", "note"),
+        *("verdict", "note", "sign-flip p", "effect size d"),
     )
     assert column(contributions, "variant") == list(EFFECTS)
     assert column(contributions, "verdict") == ["", "helps", "hurts", "undecided"]
@@ -200,17 +200,6 @@ def test_steps_and_effects_have_a_table_of_their_own(tmp_path: Path, tables: lis
     assert column(effects, "verdict") == ["helps", "helps"]
     assert "1 of kind step, 1 of kind interaction" in effects.caption
     assert "main effect" not in effects.caption
-
-
-def test_the_importance_of_what_was_removed_is_summed_over_its_parameters(tmp_path: Path) -> None:
-    record = ablations.record(["full", "without gate", "without heads"])
-    shares = {"gate.width": 0.25, "gate.depth": 0.125, "gated.width": 0.5, "training.epochs": 0.125}
-    found = grid.collect(storage(tmp_path / "s", record, table(noisy(EFFECTS))))
-    contributions = ablation.tables(found, record, importances={"mosi-full": shares, "mosi-without gate": {"x": 1.0}})[
-        0
-    ]
-    assert column(contributions, "importance") == [None, 0.375, None]
-    assert "importance" not in ablation.tables(found, record, importances={})[0].headers
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, distribution_to_json
 
-from orchestrator.findings.importance import FEWEST, importances, table
+from orchestrator.findings.importance import FEWEST, importances, of_cells, table
 from orchestrator.findings.render import render
 from orchestrator.store.schema import trial_table
 from tests.orchestrator.findings import ablations
@@ -103,3 +103,15 @@ def test_studies_of_one_name_are_told_apart_by_their_datasets() -> None:
     found = table(made, {study_id: {"encoder.width": 1.0} for study_id in made["studies"]})
     assert found.headers == ("parameter", "full on mosi", "full on sims")
     assert table(made, {}).rows == ()
+
+
+def test_the_importance_of_what_was_removed_is_summed_over_its_parameters_in_the_full_search(
+    make_row: Callable[..., dict[str, Any]],
+) -> None:
+    made = record(names=("full", "without gate", "without heads"))
+    for cell in made["ablation"]["cells"]:
+        cell["removed"] = [cell["variant"].removeprefix("without ")] if cell["variant"] != "full" else []
+    searched = trials(make_row, 40)
+    searched = searched.set_column(1, "study_id", pa.array(["mosi-full"] * len(searched)))
+    shares = importances(made, searched)["mosi-full"]
+    assert of_cells(made, searched) == {("mosi", "without gate"): shares["gate.kind"]}

@@ -60,8 +60,8 @@ def test_deltas_are_precise_once_half_of_scipys_interval_is_within_the_limit(
     deltas = np.random.default_rng(0).normal(0.3, 0.1, num_deltas)
     low, high = ttest_1samp(deltas, 0.0).confidence_interval(1 - alpha * RACE.share(num_seeds))
     half = (high - low) / 2
-    assert Race(min=5, max=20, until=half * 1.001).precise(list(deltas), num_seeds, alpha)
-    assert not Race(min=5, max=20, until=half * 0.999).precise(list(deltas), num_seeds, alpha)
+    assert Race(min=5, max=20, until=half * 1.001, alpha=alpha).precise(list(deltas), num_seeds)
+    assert not Race(min=5, max=20, until=half * 0.999, alpha=alpha).precise(list(deltas), num_seeds)
 
 
 def test_a_limit_that_is_just_reached_is_precise() -> None:

@@ -1,0 +1,119 @@
+"""A whole ablation through the command line: real training, real Ray."""
+
+import json
+
+import pytest
+
+from orchestrator.store import Store
+from tests.end_to_end.conftest import Msa, kill, wait_until
+from tests.orchestrator.run.fakes import table
+
+pytestmark = pytest.mark.slow
+
+SMALL = (
+    "data.options={num_train: 96, num_valid: 32, num_test: 32, layout: utterances}",
+    "search.trials=3",
+    "search.startup=2",
+    "training.epochs=3",
+    "search.pruner.kind=none",
+    "resources.max_concurrent=1",
+)
+SECTION = ("ablation.modalities=[text]", "ablation.factorial=[conflict_penalty, gated_fusion]", "ablation.seeds=2")
+NUM_TRIALS = 5 * (3 + 2)  # full, two components, both of them, text
+
+
+def arguments(storage, *more):
+    overrides = (*SMALL, *SECTION, *more)
+    designs = ("--components", "conflict_penalty,gated_fusion", "--storage", storage)
+    return ["ablate", "cpsl", *designs, *(word for each in overrides for word in ("--set", each))]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One ablation that nobody disturbs, one slot."""
+    msa = Msa(tmp_path_factory.mktemp("finished"))
+    return msa, msa(*arguments("whole"))
+
+
+def test_an_ablation_ends_with_its_tables_and_nothing_of_ray_on_the_screen(finished):
+    _, result = finished
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"{NUM_TRIALS}/{NUM_TRIALS} trials")
+    assert "5 of 5 studies done" in lines[0]
+    assert lines[-1] == "results: whole (msa table --ablation, msa status, grid.parquet)"
+    for name in ("full", "without conflict_penalty", "without gated_fusion", "only text"):
+        assert any(line.startswith(name) for line in lines)
+    assert any(line.startswith("conflict_penalty x gated_fusion") for line in lines)
+
+
+def test_the_table_of_an_ablation_has_every_format(finished):
+    msa, _ = finished
+    for layout in ("plain", "markdown", "csv", "json"):
+        result = msa("table", "whole", "--ablation", "--format", layout)
+        assert result.returncode == 0, result.stderr
+        assert "without gated_fusion" in result.stdout
+    assert len(json.loads(result.stdout)["rows"]) == 5
+    latex = msa("table", "whole", "--ablation", "--format", "latex", "--metrics", "mae,acc7").stdout
+    assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 3
+    assert r"without gated\_fusion" in latex
+    assert r"\toprule" in latex
+    refused = msa("table", "whole", "--ablation", "--metrics", "mae,acc8")
+    assert refused.returncode == 2
+    assert "Did you mean 'acc7'" in refused.stderr
+
+
+def test_the_dry_run_says_what_was_done(finished):
+    msa, _ = finished
+    result = msa(*arguments("unused"), "--dry-run")
+    assert result.returncode == 0, result.stderr
+    assert "5, 5 of them different" in result.stdout
+    assert "15 search and 10 confirm trials" in result.stdout
+    assert "on one slot" in result.stdout.splitlines()[-1]
+    assert not (msa.folder / "unused").exists()
+
+
+@pytest.mark.parametrize("num_finished", [4, 14, 22])
+def test_a_killed_ablation_resumed_has_the_grid_of_one_never_killed_bit_for_bit(finished, msa, num_finished):
+    driver = msa.start(*arguments("killed"))
+    trials = msa.folder / "killed" / "trials"
+    wait_until(lambda: trials.is_dir() and len(list(trials.glob("*.parquet"))) >= num_finished)
+    kill(driver)
+    resumed = msa("resume", "killed")
+    assert resumed.returncode == 0, resumed.stderr
+    whole = finished[0].folder / "whole"
+    assert table(str(msa.folder / "killed")) == table(str(whole))
+    assert (msa.folder / "killed" / "grid.parquet").read_bytes() == (whole / "grid.parquet").read_bytes()
+
+
+def test_resume_of_a_finished_ablation_starts_nothing_and_shows_its_tables(finished):
+    msa, _ = finished
+    again = msa("resume", "whole")
+    assert again.returncode == 0
+    assert again.stdout.startswith(f"nothing to do: all {NUM_TRIALS} trials are finished")
+    assert "without gated_fusion" in again.stdout
+
+
+def test_an_ablation_of_two_corpora_has_rows_of_both_and_trains_more_only_where_asked(msa):
+    second = "{source: synthetic, options: {seed: 1, num_train: 64, num_valid: 32, num_test: 32, layout: utterances}}"
+    small = ["ablate", "concat", "--tuning", "none", "--set", "training.epochs=2", "--storage", "two"]
+    (msa.folder / "concat.yaml").write_text(
+        "method: concat\ndata: {source: synthetic, options: {num_train: 64, layout: utterances}}\n"
+        f"objective: {{metric: valid/mae}}\nablation: {{leave_one_out: [vision], corpora: [{second}], seeds: 2}}\n"
+    )
+    small[1] = "concat.yaml"
+    first = msa(*small)
+    assert first.returncode == 0, first.stderr
+    rows = Store.open(msa.folder / "two").trials().to_pylist()
+    assert len(rows) == 2 * 2 * 2
+    assert len({row["dataset"] for row in rows}) == len({row["data_fingerprint"] for row in rows}) == 2
+    assert "dataset" in first.stdout
+    more = msa(*small, "--seeds", "3", "--components", "vision,audio")
+    assert more.returncode == 0, more.stderr
+    after = {row["trial_id"]: row for row in Store.open(msa.folder / "two").trials().to_pylist()}
+    assert all(after[row["trial_id"]] == row for row in rows)
+    assert len(after) == 2 * 3 * 3
+    fewer = msa(*small)
+    assert fewer.returncode == 2
+    assert "holds another experiment" in fewer.stderr
