@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tabulate import tabulate
@@ -98,6 +99,13 @@ def transposed(table: Table) -> Table:
     heads, *columns = zip(*table.rows, strict=True) if table.rows else [() for _ in table.headers]
     rows = tuple((name, *cells) for name, cells in zip(table.headers[1:], columns, strict=True))
     return Table(headers=(table.headers[0], *map(_text, heads)), rows=rows, caption=table.caption)
+
+
+def with_last(table: Table, headers: Collection[str]) -> Table:
+    """The same table with these columns after all others."""
+    order = sorted(range(len(table.headers)), key=lambda column: table.headers[column] in headers)
+    rows = tuple(tuple(row[column] for column in order) for row in table.rows)
+    return replace(table, headers=tuple(table.headers[column] for column in order), rows=rows)
 
 
 def blocks(table: Table, width: int) -> list[Table]:

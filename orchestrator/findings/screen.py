@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from textwrap import fill
 
 from orchestrator.findings.ablation import tables as ablation_tables
 from orchestrator.findings.grid import current
 from orchestrator.findings.importance import importances
 from orchestrator.findings.importance import table as importance_table
-from orchestrator.findings.render import Table, blocks, render, transposed
+from orchestrator.findings.render import Table, blocks, render, transposed, with_last
 from orchestrator.findings.tables import confirmed, leaderboard
 from orchestrator.store import Store
 
@@ -40,10 +42,13 @@ def tables(store: Store, format: str = "plain", *, top: int | None = None, phase
 def ablation(store: Store, format: str = "plain", metrics: Sequence[str] | None = None) -> str:
     """The tables of an ablation: contributions, then all test metrics, steps and effects.
 
-    csv and json are one table each: the contributions.
+    csv and json are one table each: the contributions. On the screen their means come after the verdicts.
     """
-    tables = ablation_tables(current(store), store.record, metrics=metrics)
-    return render(tables[0], format) if format in ("csv", "json") else _shown(tables, format)
+    contributions, *others = ablation_tables(current(store), store.record, metrics=metrics)
+    if format in ("csv", "json"):
+        return render(contributions, format)
+    means = [header for header in contributions.headers if "/" in header]
+    return _shown([with_last(contributions, means) if format == "plain" else contributions, *others], format)
 
 
 def importance(store: Store, format: str = "plain") -> str:
@@ -65,5 +70,10 @@ def failures(store: Store) -> list[str]:
 def _shown(tables: Sequence[Table], format: str) -> str:
     """One below the other; plain ones as many columns side by side as fit the screen."""
     width = shutil.get_terminal_size(fallback=(120, 24)).columns
-    parts = [block for table in tables for block in (blocks(table, width) if format == "plain" else [table])]
-    return "\n\n".join(render(part, format) for part in parts)
+    if format != "plain":
+        return "\n\n".join(render(table, format) for table in tables)
+    parts = []
+    for table in tables:
+        parts += [fill(table.caption, width)] if table.caption else []
+        parts += [render(block) for block in blocks(replace(table, caption=""), width)]
+    return "\n\n".join(parts)
