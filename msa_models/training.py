@@ -150,6 +150,11 @@ class Training:
         valid = {name: value for name, value in best.items() if name.startswith("valid/")}
         return Result(best_epoch=self.best_epoch, value=self.best_value, metrics=valid | test, predictions=predictions)
 
+    def model(self) -> bytes:
+        """The network of the best epoch as one safetensors file, with what it was trained as."""
+        assert self._best, "no epoch has been the best yet"
+        return snapshot.pack({"trial": self._identity(), "best_epoch": self.best_epoch}, {"network": self._best})
+
     def snapshot(self) -> bytes:
         """Everything needed to continue, as one safetensors file; draws need no generator state."""
         progress = {

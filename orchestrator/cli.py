@@ -70,6 +70,7 @@ def ablation_options(command: Callable[..., Any]) -> Callable[..., Any]:
 STUDIES = click.option("--studies", multiple=True, metavar="NAME,…", help="Only these of the experiment's studies.")
 STORAGE = click.option("--storage", metavar="URI", help="A folder, or s3://bucket/prefix [default: runs/EXPERIMENT].")
 ADDRESS = click.option("--address", help="A running Ray cluster: auto, or ray://host:port [default: start Ray here].")
+ALLOW_CHANGED = click.option("--allow-changed", is_flag=True, help="Go on although code, data or versions changed.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Check everything, show the plan, write nothing.")
 
 
@@ -87,8 +88,11 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Check everything, show t
 @STUDIES
 @STORAGE
 @ADDRESS
+@ALLOW_CHANGED
 @DRY_RUN
-def sweep(experiment: str, storage: str | None, address: str | None, dry_run: bool, **options: Any) -> int:
+def sweep(
+    experiment: str, storage: str | None, address: str | None, allow_changed: bool, dry_run: bool, **options: Any
+) -> int:
     """Search EXPERIMENT's space, then retrain the best configuration on several seeds; so for each of its studies.
 
     EXPERIMENT is a shipped name (see `msa list`) or a YAML file. On a storage that holds the same experiment it goes on
@@ -99,7 +103,7 @@ def sweep(experiment: str, storage: str | None, address: str | None, dry_run: bo
     prepared = _prepare(experiment, **options)
     if dry_run:
         return _describe(prepared)
-    return _run(prepared, storage or f"runs/{Path(experiment).stem}", address)
+    return _run(prepared, storage or f"runs/{Path(experiment).stem}", address, allow_changed=allow_changed)
 
 
 @msa.command(
@@ -116,8 +120,11 @@ def sweep(experiment: str, storage: str | None, address: str | None, dry_run: bo
 @ablation_options
 @STORAGE
 @ADDRESS
+@ALLOW_CHANGED
 @DRY_RUN
-def ablate(experiment: str, storage: str | None, address: str | None, dry_run: bool, **options: Any) -> int:
+def ablate(
+    experiment: str, storage: str | None, address: str | None, allow_changed: bool, dry_run: bool, **options: Any
+) -> int:
     """Train EXPERIMENT's method with parts removed or changed, and say which of them help, with error bars.
 
     Its `ablation:` section says what is compared. Every cell is trained on the same seeds, and compared with the full
@@ -128,7 +135,7 @@ def ablate(experiment: str, storage: str | None, address: str | None, dry_run: b
     prepared = _prepare(experiment, ablation=True, **options)
     if dry_run:
         return _describe(prepared)
-    return _run(prepared, storage or f"runs/{Path(experiment).stem}-ablation", address)
+    return _run(prepared, storage or f"runs/{Path(experiment).stem}-ablation", address, allow_changed=allow_changed)
 
 
 @msa.command(
@@ -148,14 +155,56 @@ def describe(experiment: str, **options: Any) -> int:
     return _describe(_prepare(experiment, **options))
 
 
-@msa.command(cls=Examples, examples="msa resume runs/mosi")
+@msa.command(
+    cls=Examples,
+    examples="""
+    msa resume runs/mosi
+    msa resume runs/mosi --retry-failed
+    msa resume runs/mosi --retry-failed --only cpsl-mosi-full-0123456789-00007
+    msa resume runs/mosi --allow-changed
+    """,
+)
 @click.argument("storage")
+@click.option("--retry-failed", is_flag=True, help="Train failed trials again; a success replaces the failure.")
+@click.option("--only", metavar="TRIAL,…", multiple=True, help="With --retry-failed: only these (see msa failures).")
+@ALLOW_CHANGED
 @ADDRESS
-def resume(storage: str, address: str | None) -> int:
+def resume(storage: str, retry_failed: bool, only: tuple[str, ...], allow_changed: bool, address: str | None) -> int:
     """Go on with STORAGE after any interruption: interrupted trials from their checkpoints, then what was planned."""
-    from orchestrator.run.launch import stored
+    from orchestrator.run.launch import retried, stored
 
-    return _run(stored(storage), storage, address)
+    if only and not retry_failed:
+        raise click.UsageError("--only says which failed trials to train again; give --retry-failed with it")
+    retry = retried(_words(*only) if only else None) if retry_failed else None
+    return _run(stored(storage), storage, address, retry=retry, allow_changed=allow_changed)
+
+
+@msa.command(cls=Examples, examples="msa failures runs/mosi\nmsa failures runs/mosi --json")
+@click.argument("storage")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list, for programs.")
+def failures(storage: str, as_json: bool) -> int:
+    """What STORAGE's failed trials failed of: causes, an example of each, and how to try them again."""
+    import json
+
+    from orchestrator.findings import failures as found
+    from orchestrator.store import Store
+
+    groups = found.failures(Store.open(storage))
+    click.echo(json.dumps(found.to_json(groups), indent=1) if as_json else found.render(storage, groups))
+    return DONE
+
+
+@msa.command(cls=Examples, examples="msa compact runs/mosi")
+@click.argument("storage")
+def compact(storage: str) -> int:
+    """Fold STORAGE's many small files into few; what is in them stays the same. Not while a driver works on it."""
+    from orchestrator.store import Files, Lease, Store
+
+    store = Store.open(storage)
+    with Lease(Files.at(storage)):
+        folded = store.compact()
+    click.echo(", ".join(f"{number} files of {folder}" for folder, number in folded.items()) or "nothing to fold")
+    return DONE
 
 
 @msa.command(cls=Examples, examples="msa status runs/mosi\nmsa status runs/mosi --watch\nmsa status runs/mosi --json")
@@ -342,15 +391,15 @@ def _describe(prepared: Prepared) -> int:
     return DONE
 
 
-def _run(prepared: Prepared, storage: str, address: str | None) -> int:
-    from orchestrator.findings import grid, screen
+def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> int:
+    from orchestrator.findings import failures, grid, screen
     from orchestrator.run.driver import RunStopped
     from orchestrator.run.launch import launch
     from orchestrator.store import Store
 
     _warn(prepared)
     try:
-        finished = launch(prepared, storage, address=address)
+        finished = launch(prepared, storage, address=address, **how)
     except RunStopped as error:
         _say(f"error: {error}; go on with: msa resume {storage}")
         return FAILED
@@ -367,9 +416,11 @@ def _run(prepared: Prepared, storage: str, address: str | None) -> int:
         grid.write(store)
         click.echo(screen.ablation(store))
         click.echo(f"\nresults: {storage} (msa table --ablation, msa status, grid.parquet)")
-    failed = screen.failures(store)
-    for line in failed:
+    failed = failures.failures(store)
+    for line in failures.lines(failed):
         _say(line)
+    if failed:
+        _say(f"more: msa failures {storage}")
     return FAILED if failed else DONE
 
 

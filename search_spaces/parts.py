@@ -152,6 +152,9 @@ class Confirm(Part):
         default=tuple(range(1, 1 + checks.NUM_SEEDS)),
         description="How many seeds, counted on from the search's (after seed 0, 5 means 1 to 5), or a list.",
     )
+    keep: Literal["none", "best"] = Field(
+        default="none", description="best: the model of the best epoch stays in models/, of each confirm trial."
+    )
 
 
 class Resources(Part):
@@ -163,6 +166,12 @@ class Resources(Part):
     gpu: Annotated[Finite, Ge(0)] = Field(default=0.0, description="GPUs per trial; 0.5 shares one.")
     max_concurrent: Annotated[int, Ge(1)] | None = Field(
         default=None, description="Trials at a time; null: as many as the cluster holds."
+    )
+    retries: Annotated[int, Ge(0)] = Field(
+        default=2, description="How often a trial starts anew whose worker or node was lost, or that may grow."
+    )
+    on_oom: Literal["fail", "grow"] = Field(
+        default="fail", description="A trial out of memory fails, or is retried with twice the CPU slots and GPUs."
     )
 
 

@@ -1,9 +1,8 @@
-"""What the commands show of a storage: its tables, and what its failed trials failed with."""
+"""What the commands show of a storage: its tables, as they fit the screen."""
 
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from textwrap import fill
@@ -56,15 +55,6 @@ def importance(store: Store, format: str = "plain") -> str:
     trials = store.trials(["study_id", "phase", "number", "state", "value", "params"])
     table = importance_table(store.record, importances(store.record, trials))
     return render(table, format) if format in ("csv", "json") else _shown([table], format)
-
-
-def failures(store: Store) -> list[str]:
-    """One line for each type of error, the commonest first, with an example."""
-    rows = store.trials(["state", "error_type", "error_message"]).to_pylist()
-    failed = [(row["error_type"], row["error_message"]) for row in rows if row["state"] == "FAIL"]
-    examples = dict(reversed(failed))
-    counts = Counter(kind for kind, _ in failed).most_common()
-    return [f"{count} trial{'s' * (count > 1)} failed with {kind}: {examples[kind]}" for kind, count in counts]
 
 
 def _shown(tables: Sequence[Table], format: str) -> str:

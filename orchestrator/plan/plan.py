@@ -89,6 +89,7 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
         fixed=space.config,
         search=asked.search if space.distributions else asked.search.model_copy(update={"trials": 1}),
         confirm_seeds=asked.confirm.seeds,
+        keep=asked.confirm.keep == "best",
         left=space.left,
     )
 

@@ -41,6 +41,7 @@ class Study:
     leader: str | None = None  # the study whose best configuration this one takes, instead of a search of its own
     reference: str | None = None  # the study of the full method, in an ablation
     race: Race | None = None  # for how many of the confirm seeds are enough
+    keep: bool = False  # the model of the best epoch of each confirm trial
 
     @cached_property
     def study_id(self) -> str:

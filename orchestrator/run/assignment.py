@@ -22,6 +22,8 @@ class Assignment:
     metric: str  # valid/...
     direction: Literal["minimize", "maximize"]
     rungs: tuple[int, ...]  # epochs at which the driver may prune; none for confirm trials
+    keep: bool = False  # the model of the best epoch
+    scale: int = 1  # of what it occupies; doubled when it ran out of memory
 
     def to_json(self) -> str:
         """One line of JSON."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Any
@@ -21,18 +21,28 @@ from orchestrator.run.provenance import Provenance
 from orchestrator.run.report import Failure, Outcome, Report
 from orchestrator.run.seed_race import races
 from orchestrator.store import StorageError, Store
+from orchestrator.store.causes import Cause, cause_of
 
 
 class Campaign:
-    """Planned minus finished, over all studies; the same for a first start and for any continuation."""
+    """Planned minus finished, over all studies; the same for a first start and for any continuation.
 
-    def __init__(self, store: Store, studies: Sequence[Study], provenance: Provenance) -> None:
+    `retry`: ids of failed trials that are taken as not finished; a success replaces the failure.
+    """
+
+    def __init__(
+        self, store: Store, studies: Sequence[Study], provenance: Provenance, *, retry: Collection[str] = ()
+    ) -> None:
         self._store, self._provenance = store, provenance
-        rows = store.trials().to_pylist()
-        if {row["trial_id"] for row in rows} != store.finished_ids():
+        every = store.trials().to_pylist()
+        if {row["trial_id"] for row in every} != store.finished_ids():
             raise StorageError(f"{store.files.uri} did not hand out every finished trial; try again")
+        wanted = set(retry)
+        again = [row for row in every if row["state"] == FAIL and row["trial_id"] in wanted]
+        rows = [row for row in every if row["state"] != FAIL or row["trial_id"] not in wanted]
         started = store.running()
-        self._attempts = {record["trial_id"]: record["attempts"] for record in started}
+        self._attempts = {row["trial_id"]: row["attempts"] or 1 for row in again}
+        self._attempts |= {record["trial_id"]: record["attempts"] for record in started}
         interrupted = [Assignment.from_json(record["assignment"]) for record in started]
         self._cells: dict[str, float | None] = {row["trial_id"]: row["value"] for row in rows}
         history = defaultdict(list)
@@ -46,6 +56,7 @@ class Campaign:
                 cells=self._cells,
                 history=history[study.study_id],
                 interrupted=[trial for trial in interrupted if trial.study_id == study.study_id],
+                again=[row for row in again if row["study_id"] == study.study_id],
                 leader=live[study.leader] if study.leader else None,
             )
         self.studies = list(live.values())
@@ -53,6 +64,12 @@ class Campaign:
         self.states = Counter(row["state"] for row in rows)
         self._num_before = len(rows)
         self._running: dict[str, _Started] = {}
+        self._growths = 0  # how often a trial that is out of memory may start anew with twice the room
+        self._fits: Callable[[int], bool] = lambda scale: False
+
+    def grow(self, times: int, fits: Callable[[int], bool]) -> None:
+        """Let trials that run out of memory start anew with twice the room, where `fits` says that there is as much."""
+        self._growths, self._fits = times, fits
 
     @property
     def done(self) -> bool:
@@ -99,7 +116,7 @@ class Campaign:
         return None
 
     def report(self, trial_id: str, report: Report) -> bool:
-        """Take a worker's report; True when the trial is over (trained, failed or pruned) and written.
+        """Take a worker's report; True when the trial is over (trained, failed or pruned) and written, or starts anew.
 
         Raises StorageError, also for a worker that could not use the storage: its trial stays interrupted.
         """
@@ -110,7 +127,8 @@ class Campaign:
         if isinstance(report.end, Outcome):
             self._finish(started, COMPLETE, outcome=report.end)
         elif isinstance(report.end, Failure):
-            self._finish(started, FAIL, failure=report.end)
+            if not self._started_anew(started, report.end):
+                self._finish(started, FAIL, failure=report.end)
         elif started.study.prune(started.assignment, started.curve):
             self._finish(started, PRUNED)
         else:
@@ -120,6 +138,18 @@ class Campaign:
     def lose(self, trial_id: str, failure: Failure) -> None:
         """Its worker died, and was not to be replaced again."""
         self._finish(self._running[trial_id], FAIL, failure=failure)
+
+    def _started_anew(self, started: _Started, failure: Failure) -> bool:
+        """Whether a trial out of memory gets another start, with twice the room."""
+        larger = replace(started.assignment, scale=2 * started.assignment.scale)
+        if cause_of(failure.error_type, failure.message) != Cause.OUT_OF_MEMORY:
+            return False
+        if larger.scale > 2**self._growths or not self._fits(larger.scale):
+            return False
+        self._attempts[larger.trial_id] = started.attempts
+        del self._running[larger.trial_id]
+        started.study.give_back(larger)
+        return True
 
     def _finish(
         self, started: _Started, state: str, *, outcome: Outcome | None = None, failure: Failure | None = None

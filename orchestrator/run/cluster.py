@@ -26,11 +26,20 @@ class ClusterError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What one trial occupies, and how many run at once (None: as many as the cluster holds)."""
+    """What one trial occupies, how many run at once (None: as many as the cluster holds), and what is tried again.
+
+    `retries`: how often a trial starts anew in this run; `grow`: whether one out of memory does, with twice the room.
+    """
 
     cpu: float = 1.0
     gpu: float = 0.0
     max_concurrent: int | None = None
+    retries: int = 2
+    grow: bool = False
+
+    def bundle(self, scale: int = 1) -> dict[str, float]:
+        """What Ray reserves for a trial of this scale."""
+        return {"CPU": self.cpu * scale, "GPU": self.gpu * scale}
 
 
 @contextmanager
@@ -69,11 +78,18 @@ class Slots:
 
     def __call__(self) -> int:
         if not self._slots or time.monotonic() - self._looked_at > 1.0:
-            wanted = {"CPU": self._demand.cpu, "GPU": self._demand.gpu}
-            fits = min(int(_total(kind) / amount) for kind, amount in wanted.items() if amount)
+            fits = min(int(_total(kind) / amount) for kind, amount in self._demand.bundle().items() if amount)
             self._slots = min(fits, self._demand.max_concurrent or fits)
             self._looked_at = time.monotonic()
         return self._slots
+
+    def fits(self, scale: int) -> bool:
+        """Whether some node has room for a trial of this scale."""
+        import ray
+
+        wanted = self._demand.bundle(scale)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return any(all(node.get(kind, 0.0) >= amount for kind, amount in wanted.items()) for node in nodes)
 
 
 def _total(kind: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
@@ -22,7 +22,6 @@ from orchestrator.run.run_record import RunRecord
 from orchestrator.store import Lease, StorageError, Store
 
 TRAIN = "orchestrator.run.workload:train"  # a name, because importing it imports torch, which only workers need
-WORKER_RETRIES = 2  # of one trial, after its worker process or node was lost
 
 
 class RunStopped(RuntimeError):
@@ -48,13 +47,15 @@ def run(
     demand: Demand | None = None,
     address: str | None = None,
     workload: str = TRAIN,
+    retry: Collection[str] = (),
 ) -> Finished:
     """Train what is planned and not finished, on corpora by fingerprint; where that is nothing, nothing is started.
 
     The first Ctrl-C (or SIGTERM) lets running steps end, their checkpoints are on file, and returns `interrupted`; the
     second raises KeyboardInterrupt. Raises ClusterError before anything is started, RunStopped after.
+    `retry`: ids of failed trials that are trained again.
     """
-    campaign = Campaign(store, studies, provenance())
+    campaign = Campaign(store, studies, provenance(), retry=retry)
     if not campaign.done:
         with captured(store.files) as terminal:
             display = Display(campaign, terminal)
@@ -83,6 +84,8 @@ def _tune(
     from orchestrator.run.worker import Worker
 
     slots = Slots(demand)
+    if demand.grow:
+        campaign.grow(demand.retries, slots.fits)
     record = RunRecord(store, slots())
 
     def heard(report: Report) -> None:
@@ -95,7 +98,7 @@ def _tune(
     worker = tune.with_parameters(Worker, corpora=dict(corpora), storage=store.files.uri, workload=workload)
     with TemporaryDirectory(prefix="msa-ray-") as scratch, _stopped_by_signals(conduct, display):
         tuner = tune.Tuner(
-            tune.with_resources(worker, {"cpu": demand.cpu, "gpu": demand.gpu}),
+            tune.with_resources(worker, tuning.room(demand)),
             tune_config=tune.TuneConfig(
                 search_alg=tuning.CampaignSearcher(conduct),
                 scheduler=tuning.CampaignScheduler(conduct),
@@ -109,7 +112,7 @@ def _tune(
                 stop=tuning.CampaignStopper(conduct),
                 callbacks=[tuning.ForgetReports()],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
+                failure_config=tune.FailureConfig(max_failures=demand.retries),
                 verbose=0,
             ),
         )

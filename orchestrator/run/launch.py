@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,10 @@ from orchestrator.plan.plan import Plan, plan
 from orchestrator.plan.studies import Study
 from orchestrator.run.cluster import Demand
 from orchestrator.run.driver import Finished, run
-from orchestrator.store import Files, Lease, Store
+from orchestrator.run.provenance import provenance
+from orchestrator.store import Files, Lease, StorageError, Store
 from orchestrator.store.record import check_record
-from search_spaces.faults import Places
+from search_spaces.faults import Places, did_you_mean, listed
 from search_spaces.loading import validate
 from search_spaces.parts import Data
 from search_spaces.schema import Experiment
@@ -57,25 +58,57 @@ def prepare(experiment: Experiment, places: Places | None = None, *, ablation: b
     )
 
 
-def launch(prepared: Prepared, storage: str, *, address: str | None = None) -> Finished:
+def launch(
+    prepared: Prepared,
+    storage: str,
+    *,
+    address: str | None = None,
+    retry: Callable[[Store], Collection[str]] | None = None,
+    allow_changed: bool = False,
+) -> Finished:
     """Run everything that is planned and not finished in this storage; the storage is made if it is new.
 
-    Raises StorageError if the storage holds another experiment or another driver works on it, before anything is
-    written.
+    `retry` says which failed trials of the storage are trained again. Raises StorageError if the storage holds another
+    experiment, was made by other code, of other data or with other versions (unless `allow_changed`), or if another
+    driver works on it; all before anything is written.
     """
     files, record = Files.at(storage), record_of(prepared)
-    check_record(files, record)
+    check_record(files, record, allow_changed=allow_changed)
     with Lease(files) as lease:
-        store = Store.create(storage, record)
+        store = Store.create(storage, record, allow_changed=allow_changed)
         wanted = prepared.experiment.resources
         return run(
             store,
             lease,
             prepared.plan.studies,
             prepared.corpora,
-            demand=Demand(cpu=wanted.cpu, gpu=wanted.gpu, max_concurrent=wanted.max_concurrent),
+            demand=Demand(
+                cpu=wanted.cpu,
+                gpu=wanted.gpu,
+                max_concurrent=wanted.max_concurrent,
+                retries=wanted.retries,
+                grow=wanted.on_oom == "grow",
+            ),
             address=address,
+            retry=retry(store) if retry else (),
         )
+
+
+def retried(only: Collection[str] | None = None) -> Callable[[Store], Collection[str]]:
+    """For `launch`: all failed trials of a storage, or only these, which must be failed ones (else StorageError)."""
+
+    def failed(store: Store) -> Collection[str]:
+        found = store.finished_ids(["FAIL"])
+        if only is None:
+            return found
+        if unknown := [trial_id for trial_id in only if trial_id not in found]:
+            raise StorageError(
+                f"{listed(unknown)} arrived, which {'is' if len(unknown) == 1 else 'are'} no failed trial of "
+                f"{store.files.uri}; `msa failures` lists those{did_you_mean(unknown[0], found)}"
+            )
+        return only
+
+    return failed
 
 
 def stored(storage: str) -> Prepared:
@@ -90,6 +123,7 @@ def record_of(prepared: Prepared) -> dict[str, Any]:
     for corpus in (experiment["data"], *experiment["ablation"]["corpora"]):
         if corpus["source"] != data.SYNTHETIC:
             corpus["source"] = str(Path(corpus["source"]).expanduser().absolute())
+    origin = provenance()
     described = {study.study_id: _study(study) for study in studies}
     planned: Counter[str] = Counter()
     for each in described.values():
@@ -97,6 +131,7 @@ def record_of(prepared: Prepared) -> dict[str, Any]:
     return {
         "experiment": experiment,
         "identity": sorted(study.study_id for study in studies),
+        "provenance": {"code": origin.code_fingerprint, "versions": origin.versions},
         "data_fingerprints": {each["dataset"]: each["data_fingerprint"] for each in described.values()},
         "studies": described,
         "ablation": prepared.plan.grid and prepared.plan.grid.to_json(),

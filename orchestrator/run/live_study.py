@@ -36,6 +36,7 @@ class LiveStudy:
     """Search first, pruned by ASHA; then the best configuration on every confirm seed, never pruned.
 
     `history`: finished rows of this study. `interrupted`: assignments of its search that were started but not finished.
+    `again`: rows of failed trials of this study that are trained once more, as if they had not been.
     `cells`: the value of every finished trial of the storage by id, None for a FAIL, which the campaign keeps up to
     date, so that nothing is trained twice. `leader`: the study whose best configuration this one takes.
     `num_seeds`: how many of the confirm seeds are wanted, which a race raises.
@@ -49,6 +50,7 @@ class LiveStudy:
         cells: Mapping[str, float | None],
         history: Iterable[Mapping[str, Any]] = (),
         interrupted: Iterable[Assignment] = (),
+        again: Iterable[Mapping[str, Any]] = (),
         leader: LiveStudy | None = None,
     ) -> None:
         self.study = study
@@ -65,7 +67,7 @@ class LiveStudy:
         self._confirm_ids: list[str] | None = None  # once they are known
         finished = list(history)
         self.num_started = len(finished)
-        self._replay(finished, interrupted)
+        self._replay(finished, [*interrupted, *map(self._as_before, again)])
 
     @property
     def done(self) -> bool:
@@ -112,6 +114,12 @@ class LiveStudy:
             self._running.add(assignment.trial_id)
             self.num_started += 1
         return assignment
+
+    def give_back(self, assignment: Assignment) -> None:
+        """A trial that was handed out and could not be trained is to be the next one."""
+        self._running.discard(assignment.trial_id)
+        self._waiting.appendleft(assignment)
+        self.num_started -= 1
 
     def prune(self, assignment: Assignment, curve: Sequence[float]) -> bool:
         """Whether to stop this trial now, given its best value so far after each epoch (1, 2, ...).
@@ -176,7 +184,12 @@ class LiveStudy:
             metric=self.study.metric,
             direction=self.study.direction,
             rungs=rung_epochs(pruner.min_epochs, pruner.reduction, epochs) if prunes else (),
+            keep=self.study.keep and phase == CONFIRM,
         )
+
+    def _as_before(self, row: Mapping[str, Any]) -> Assignment:
+        """A finished trial as it was handed out."""
+        return self._assignment(row["phase"], row["number"], row["seed"], json.loads(row["params"]), row["trial_id"])
 
     def _ask(self, number: int) -> optuna.Trial:
         self._optuna.sampler = self._sampler(number)

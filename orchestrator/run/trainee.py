@@ -88,6 +88,8 @@ class Trainee:
         result = run.result()
         if self._assignment.phase == "confirm":
             self._write_predictions(result.predictions)
+        if self._assignment.keep:
+            self._store.write_model(self._assignment.trial_id, run.model())
         return Outcome(best_epoch=result.best_epoch, value=result.value, metrics=result.metrics)
 
     def _write_predictions(self, predictions: np.ndarray) -> None:

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ray.tune import Callback, Stopper
+from ray.tune import Callback, PlacementGroupFactory, Stopper
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.run.campaign import Campaign
+from orchestrator.run.cluster import Demand
 from orchestrator.run.report import Failure, Report
+from orchestrator.store.causes import WORKER_DIED
 
 DRAIN_S = 9.0  # after the first Ctrl-C, how long running steps get to come to their end
 
@@ -57,7 +59,7 @@ class Conduct:
         if assignment is None:
             return None
         self._ours[ray_id] = assignment.trial_id
-        return {"assignment": assignment.to_json()}
+        return {"assignment": assignment.to_json(), "scale": assignment.scale}
 
     def report(self, ray_id: str, report: Report) -> bool:
         """True when the Ray trial is to end."""
@@ -82,6 +84,11 @@ class Conduct:
             return otherwise
 
 
+def room(demand: Demand) -> Callable[[dict[str, Any]], PlacementGroupFactory]:
+    """What Ray Tune reserves for a trial, by its scale."""
+    return lambda config: PlacementGroupFactory([demand.bundle(config.get("scale", 1))])
+
+
 class CampaignSearcher(Searcher):
     """Asks the campaign for the next trial while a slot is free."""
 
@@ -95,7 +102,7 @@ class CampaignSearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error:  # the worker's process or node, beyond Ray's retries: what a trial raises arrives as a report
             failure = Failure(
-                error_type="WorkerDied",
+                error_type=WORKER_DIED,
                 message="the worker process or its node was lost, again after every retry",
                 traceback="",
             )

@@ -14,27 +14,37 @@ PATH = "experiment.json"
 LEASE_PATH = "lease.json"
 _KINDS: dict[str, type] = {"schema_version": int, "experiment": dict, "identity": list, "metrics": list}
 _VOLATILE = ("schema_version", "identity", "created_at", "updated_at", "argv")
+_ORIGINS = ("provenance", "data_fingerprints")  # what results come from: of changed ones nobody should hear too late
 _NUM_SHOWN = 3
 _ABSENT = object()
 
 
-def create_record(files: Files, record: Mapping[str, Any]) -> dict[str, Any]:
+def create_record(files: Files, record: Mapping[str, Any], *, allow_changed: bool = False) -> dict[str, Any]:
     """Write the record of a new storage, or renew that of a storage that it extends."""
-    new = check_record(files, record)
+    new = check_record(files, record, allow_changed=allow_changed)
     files.write(PATH, json.dumps(new, indent=1, allow_nan=False).encode(), durable=True)
     return new
 
 
-def check_record(files: Files, record: Mapping[str, Any]) -> dict[str, Any]:
+def check_record(files: Files, record: Mapping[str, Any], *, allow_changed: bool = False) -> dict[str, Any]:
     """The record as it would be written; `StorageError` where another experiment, or something else, is there.
 
     `identity` lists what the storage is about (the ids of its studies): a record may add to it and take nothing away.
+    Code, versions and data must be the same, unless `allow_changed`; studies of changed data are others, and the former
+    ones stay part of the storage.
     """
     new = {**record, "schema_version": SCHEMA_VERSION}
     if fault := _fault(new):
         raise ValueError(f"an experiment record needs {fault}")
     if files.exists(PATH):
         old = load_record(files)
+        if changed := [line for name in _ORIGINS for line in _changes(old.get(name) or {}, new.get(name) or {}, name)]:
+            if not allow_changed:
+                raise StorageError(
+                    f"{files.uri} was made otherwise: {_some(changed)}; go on with --allow-changed (what is trained "
+                    "from here on carries the new ones), or use a new storage"
+                )
+            new["identity"] = sorted({*old["identity"], *new["identity"]})
         if not set(old["identity"]) <= set(new["identity"]):
             raise StorageError(
                 f"{files.uri} holds another experiment: {_shown(old, new)}; "
@@ -81,15 +91,23 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
         yield f"{path} is {_short(old)} there and {_short(new)} here"
 
 
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> Iterator[str]:
+    """What differs of that which both say something of."""
+    for key in [key for key in old if key in new]:
+        yield from differences(old[key], new[key], f"{name}.{key}")
+
+
 def _shown(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     rest_old, rest_new = (
         {key: value for key, value in each.items() if key not in (*_VOLATILE, "experiment")} for each in (old, new)
     )
     found = [*differences(old["experiment"], new["experiment"]), *differences(rest_old, rest_new)]
-    if not found:
-        return f"its identity is {old['identity']} there and {new['identity']} here"
-    more = f" (and {len(found) - _NUM_SHOWN} more)" if len(found) > _NUM_SHOWN else ""
-    return "; ".join(found[:_NUM_SHOWN]) + more
+    return _some(found) if found else f"its identity is {old['identity']} there and {new['identity']} here"
+
+
+def _some(lines: list[str]) -> str:
+    more = f" (and {len(lines) - _NUM_SHOWN} more)" if len(lines) > _NUM_SHOWN else ""
+    return "; ".join(lines[:_NUM_SHOWN]) + more
 
 
 def _short(value: Any, max_length: int = 60) -> str:

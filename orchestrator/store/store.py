@@ -41,14 +41,14 @@ class Store:
     warnings_: list[str] = field(default_factory=list, compare=False)
 
     @classmethod
-    def create(cls, uri: str | os.PathLike[str], record: Mapping[str, Any]) -> Store:
+    def create(cls, uri: str | os.PathLike[str], record: Mapping[str, Any], *, allow_changed: bool = False) -> Store:
         """The storage of this experiment, made if it is new; `StorageError` if it holds another one. Hold its `Lease`.
 
         `record`: `experiment` (dict), `identity` (fingerprint of what must match), `metrics`, `direction` and what else
         is worth keeping; `planned` ({phase: number of trials}) lets `status` say how much is left.
         """
         files = Files.at(uri)
-        return cls(files=files, record=create_record(files, record))
+        return cls(files=files, record=create_record(files, record, allow_changed=allow_changed))
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str]) -> Store:
@@ -113,6 +113,10 @@ class Store:
     def checkpoint_read(self, trial_id: str) -> Iterator[bytes]:
         """The checkpoints of a trial, newest first."""
         return checkpoints.read(self.files, _checked(trial_id))
+
+    def write_model(self, trial_id: str, data: bytes) -> None:
+        """Keep the best model of a trial, `models/<trial_id>.safetensors`."""
+        self.files.write(f"models/{_checked(trial_id)}.safetensors", data)
 
     def write_predictions(self, trial_id: str, columns: Mapping[str, np.ndarray]) -> None:
         """Write the predictions of a trial: `sample_id`, `target`, then `prediction` or `score_<class>` columns."""

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from orchestrator.findings.screen import failures, tables
+from orchestrator.findings.screen import tables
 from orchestrator.store import Store
 
 
@@ -33,13 +33,6 @@ def test_csv_and_json_are_one_table(store):
     assert [row["trial"] for row in rows] == ["1", "0"]
     confirm = json.loads(tables(store, "json", phase="confirm"))
     assert [row["seeds"] for row in confirm["rows"]] == [2]
-
-
-def test_failures_are_counted_by_type_with_an_example(store):
-    assert failures(store) == [
-        "2 trials failed with NonFiniteLoss: loss is nan",
-        "1 trial failed with RuntimeError: boom",
-    ]
 
 
 @pytest.fixture

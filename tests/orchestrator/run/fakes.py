@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,6 +59,9 @@ class ToyRun:
 
     def restore(self, data: bytes) -> None:
         self.measurements = json.loads(data)
+
+    def model(self) -> bytes:
+        return self.snapshot()
 
     def result(self) -> ToyResult:
         best = min(self.measurements, key=lambda row: row["valid/mae"])
@@ -197,10 +200,11 @@ def play(
     workload: Workload = toy,
     kept: dict | None = None,
     on: Corpus | None = None,
+    retry: Collection[str] = (),
 ) -> Campaign:
     """Run everything that is planned and not finished, in this process, `slots` trials taking turns."""
     store = Store.create(uri, kept or record(planned))
-    campaign = Campaign(store, planned, PROVENANCE)
+    campaign = Campaign(store, planned, PROVENANCE, retry=retry)
     active: dict[str, Trainee] = {}
     while True:
         while len(active) < slots and (assignment := campaign.next()) is not None:

@@ -60,10 +60,36 @@ def test_another_experiment_is_refused_with_what_differs(tmp_path: Path, record:
     assert Store.open(tmp_path).record["identity"] == record["identity"]
 
 
-def test_an_experiment_that_differs_by_its_data_alone_says_so(tmp_path: Path, record: dict[str, Any]) -> None:
-    Store.create(tmp_path, record | {"data_fingerprint": "aa"})
-    with pytest.raises(StorageError, match='data_fingerprint is "aa" there and absent here'):
-        Store.create(tmp_path, record | {"identity": ["other"], "argv": []})
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"provenance": {"code": "bb", "versions": {"torch": "2"}}}, 'provenance.code is "aa" there and "bb" here'),
+        ({"provenance": {"code": "aa", "versions": {"torch": "3"}}}, 'provenance.versions.torch is "2" there and "3"'),
+        ({"data_fingerprints": {"mosi": "dd"}}, 'data_fingerprints.mosi is "cc" there and "dd" here'),
+    ],
+    ids=["code", "versions", "data"],
+)
+def test_changed_code_versions_or_data_are_refused_unless_allowed(
+    tmp_path: Path, record: dict[str, Any], changed: dict[str, Any], line: str
+) -> None:
+    origin = {"provenance": {"code": "aa", "versions": {"torch": "2"}}, "data_fingerprints": {"mosi": "cc"}}
+    Store.create(tmp_path, record | origin)
+    with pytest.raises(StorageError) as caught:
+        Store.create(tmp_path, record | origin | changed)
+    assert line in str(caught.value)
+    assert "--allow-changed" in str(caught.value)
+    assert Store.open(tmp_path).record["provenance"] == origin["provenance"]
+    of_changed_data = {"identity": ["another"]} if "data_fingerprints" in changed else {}
+    Store.create(tmp_path, record | origin | changed | of_changed_data, allow_changed=True)
+    kept = Store.open(tmp_path).record
+    assert kept["identity"] == sorted({*record["identity"], *of_changed_data.get("identity", [])})
+    assert {**kept, **changed} == kept
+
+
+def test_a_further_corpus_is_no_change(tmp_path: Path, record: dict[str, Any]) -> None:
+    Store.create(tmp_path, record | {"data_fingerprints": {"mosi": "cc"}})
+    more = {"identity": [*record["identity"], "more"], "data_fingerprints": {"mosi": "cc", "mosei": "ee"}}
+    assert Store.create(tmp_path, record | more).record["data_fingerprints"] == more["data_fingerprints"]
 
 
 def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Path, record: dict[str, Any]) -> None:

@@ -1,0 +1,96 @@
+"""Failed trials grouped by what they failed of: how many, an example, and the command that tries them again."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from orchestrator.store import Store
+from orchestrator.store.causes import Cause, cause_of
+
+_COLUMNS = ("trial_id", "state", "error_type", "error_message", "traceback", "attempts", "host")
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
+_NUM_IDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Trials that failed alike: the same type of error at the same place."""
+
+    cause: Cause
+    error_type: str
+    place: str  # `step.py:88 in take`, or nothing
+    message: str  # of the first of them, as is the traceback
+    traceback: str
+    trial_ids: tuple[str, ...]
+    hosts: tuple[str, ...]
+
+
+def failures(store: Store) -> list[Group]:
+    """Failed trials by cause, type of error and place, the commonest first."""
+    groups: dict[tuple[Cause, str, str], list[dict[str, Any]]] = {}
+    for row in store.trials(_COLUMNS).to_pylist():
+        if row["state"] == "FAIL":
+            cause = cause_of(row["error_type"], row["error_message"])
+            key = cause, row["error_type"] or "unknown error", _place(row["traceback"] or "")
+            groups.setdefault(key, []).append(row)
+    found = [
+        Group(
+            cause=cause,
+            error_type=error_type,
+            place=place,
+            message=rows[0]["error_message"] or "",
+            traceback=rows[0]["traceback"] or "",
+            trial_ids=tuple(row["trial_id"] for row in rows),
+            hosts=tuple(sorted({row["host"] for row in rows if row["host"]})),
+        )
+        for (cause, error_type, place), rows in groups.items()
+    ]
+    return sorted(found, key=lambda group: (-len(group.trial_ids), group.error_type, group.place))
+
+
+def lines(groups: Sequence[Group]) -> list[str]:
+    """One line for each group, with an example."""
+    return [f"{_counted(group)} failed with {group.error_type}: {group.message}" for group in groups]
+
+
+def render(storage: str, groups: Sequence[Group]) -> str:
+    """All that helps to decide what to do, one block for each group."""
+    return "\n\n".join(_block(storage, group) for group in groups) or f"no failed trials in {storage}"
+
+
+def to_json(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """The groups as plain data."""
+    return [asdict(group) for group in groups]
+
+
+def _block(storage: str, group: Group) -> str:
+    place = f" at {group.place}" if group.place else ""
+    more = f" and {len(group.trial_ids) - _NUM_IDS} more" if len(group.trial_ids) > _NUM_IDS else ""
+    only = ",".join(group.trial_ids)
+    parts = [
+        f"{_counted(group)}: {group.cause} ({group.error_type}{place})",
+        f"  {group.message}",
+        f"  trials: {', '.join(group.trial_ids[:_NUM_IDS])}{more}",
+        *([f"  on {', '.join(group.hosts)}"] if group.hosts else []),
+        *(f"  | {line}" for line in group.traceback.strip().splitlines()),
+        f"  {group.cause.advice}",
+        f"  retry: msa resume {shlex.quote(storage)} --retry-failed --only {only}",
+    ]
+    return "\n".join(parts)
+
+
+def _counted(group: Group) -> str:
+    return f"{len(group.trial_ids)} trial{'s' * (len(group.trial_ids) > 1)}"
+
+
+def _place(traceback: str) -> str:
+    """The innermost frame, as `step.py:88 in take`."""
+    frames = list(_FRAME.finditer(traceback))
+    if not frames:
+        return ""
+    last = frames[-1]
+    return f"{last['file'].rpartition('/')[2]}:{last['line']} in {last['function']}"

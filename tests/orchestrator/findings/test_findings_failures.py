@@ -1,0 +1,66 @@
+"""Failures by cause and place, with what to do about them."""
+
+import json
+
+import pytest
+
+from orchestrator.findings import failures
+from orchestrator.store import Store
+from orchestrator.store.causes import Cause, cause_of
+
+STEP = """Traceback (most recent call last):
+  File "/x/trainee.py", line 70, in _train
+    run.train_epoch()
+  File "/x/step.py", line 88, in take
+    raise NonFiniteLoss
+NonFiniteLoss: loss is nan
+"""
+
+
+@pytest.mark.parametrize(
+    ("error_type", "message", "cause"),
+    [
+        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2 GiB", Cause.OUT_OF_MEMORY),
+        ("RuntimeError", "[enforce fail] DefaultCPUAllocator: can't allocate memory: 12 bytes", Cause.OUT_OF_MEMORY),
+        ("MemoryError", "", Cause.OUT_OF_MEMORY),
+        ("NonFiniteLoss", "the loss 'task' is nan", Cause.NON_FINITE),
+        ("WorkerDied", "the worker process or its node was lost", Cause.WORKER_LOST),
+        ("ExperimentError", "encoder.width 6 is not a multiple", Cause.CONFIGURATION),
+        ("RuntimeError", "shapes do not match", Cause.CODE),
+        (None, None, Cause.CODE),
+    ],
+)
+def test_every_error_has_a_cause(error_type, message, cause) -> None:
+    assert cause_of(error_type, message) == cause
+    assert cause.advice
+
+
+def test_failures_are_grouped_by_type_and_place_the_commonest_first(store: Store, make_row) -> None:
+    for number in range(3):
+        store.finish(make_row(number, state="FAIL", traceback=STEP), [])
+    other = {"error_type": "RuntimeError", "error_message": "shapes", "traceback": STEP.replace("step", "model")}
+    store.finish(make_row(3, state="FAIL", **other), [])
+    store.finish(make_row(4), [])
+    first, second = failures.failures(store)
+    assert (first.cause, first.place, len(first.trial_ids)) == (Cause.NON_FINITE, "step.py:88 in take", 3)
+    assert (second.cause, second.place, len(second.trial_ids)) == (Cause.CODE, "model.py:88 in take", 1)
+    assert failures.lines([first]) == ["3 trials failed with NonFiniteLoss: loss is nan"]
+
+
+def test_a_group_shows_its_trials_a_traceback_and_the_command_to_try_again(store: Store, make_row) -> None:
+    for number in range(7):
+        store.finish(make_row(number, state="FAIL", traceback=STEP), [])
+    text = failures.render("runs/my sweep", failures.failures(store))
+    lines = text.splitlines()
+    assert lines[0] == "7 trials: non-finite loss (NonFiniteLoss at step.py:88 in take)"
+    assert "and 2 more" in lines[2]
+    assert "  |     raise NonFiniteLoss" in lines
+    only = ",".join(make_row(number)["trial_id"] for number in range(7))
+    assert lines[-1] == f"  retry: msa resume 'runs/my sweep' --retry-failed --only {only}"
+
+
+def test_without_failures_it_says_so_and_json_is_a_list(store: Store, make_row) -> None:
+    assert failures.render("x", failures.failures(store)) == "no failed trials in x"
+    store.finish(make_row(0, state="FAIL", traceback=None), [])
+    (group,) = json.loads(json.dumps(failures.to_json(failures.failures(store))))
+    assert (group["cause"], group["place"]) == ("non-finite loss", "")
