@@ -152,6 +152,9 @@ def ablate(
 @click.option("--ablation", is_flag=True, help="What `msa ablate` would do: its cells, and how long they would take.")
 def describe(experiment: str, **options: Any) -> int:
     """Show what EXPERIMENT would do: method, corpus, space, trials. Starts and writes nothing."""
+    if not options["ablation"]:
+        _refuse("only with --ablation", designs=options["designs"], components=options["components"])
+        _refuse("only with --ablation", tuning=options["tuning"], seeds=options["seeds"])
     return _describe(_prepare(experiment, **options))
 
 
@@ -173,8 +176,8 @@ def resume(storage: str, retry_failed: bool, only: tuple[str, ...], allow_change
     """Go on with STORAGE after any interruption: interrupted trials from their checkpoints, then what was planned."""
     from orchestrator.run.launch import retried, stored
 
-    if only and not retry_failed:
-        raise click.UsageError("--only says which failed trials to train again; give --retry-failed with it")
+    if not retry_failed:
+        _refuse("only with --retry-failed", only=only or None)
     retry = retried(_words(*only) if only else None) if retry_failed else None
     return _run(stored(storage), storage, address, retry=retry, allow_changed=allow_changed)
 
@@ -257,6 +260,12 @@ def table(
     from orchestrator.findings import screen
     from orchestrator.store import Store
 
+    if not ablation:
+        _refuse("only with --ablation", metrics=metrics)
+    if ablation or importance:
+        _refuse("neither with --ablation nor with --importance", top=top, phase=phase)
+    if ablation and importance:
+        raise click.UsageError("--ablation and --importance arrived, expected one of them")
     store = Store.open(storage)
     if ablation:
         click.echo(screen.ablation(store, layout, metrics=None if metrics is None else _words(metrics)))
@@ -357,9 +366,18 @@ def _prepare(
         options.append(f"ablation.leave_one_out={json.dumps(_words(components))}")
     loaded = load(experiment, [*options, *overrides])
     asked = selected(loaded.experiment, _words(*studies)) if studies else loaded.experiment
+    if components is not None and designs is not None and "leave_one_out" not in _words(designs):
+        raise click.UsageError("--components says what leave_one_out leaves out; add it to --designs")
     if designs is not None:
         asked = asked.model_copy(update={"ablation": only(asked.ablation, _words(designs))})
     return prepare(asked, loaded.places, ablation=ablation)
+
+
+def _refuse(when: str, **options: Any) -> None:
+    """One clear line for an option that would be silently without effect."""
+    for name, value in options.items():
+        if value is not None:
+            raise click.UsageError(f"--{name} has an effect {when}")
 
 
 def _words(*texts: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -162,9 +163,11 @@ def distinct_lists(entries: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, 
 
 
 def distinct_settings(entries: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-    """Lists of different scalars."""
-    for values in entries.values():
+    """Lists of different finite scalars."""
+    for path, values in entries.items():
         distinct_scalars(values)
+        if any(isinstance(value, float) and math.isinf(value) for value in values):
+            raise ValueError(f"{show(values)} arrived for {path}, expected finite numbers")
     return entries
 
 
@@ -187,7 +190,8 @@ def distinct_subsets(sets: tuple[tuple[str, ...], ...] | None) -> tuple[tuple[st
 
 
 def from_sources(corpora: Any) -> Any:
-    """A list of corpora, each as for `data`."""
+    """A list of corpora, each as for `data`; nothing at all is an empty list."""
+    corpora = () if corpora is None else corpora
     return tuple(from_source(each) for each in corpora) if isinstance(corpora, list | tuple) else corpora
 
 
@@ -209,7 +213,7 @@ def with_seeds_counted(experiment: dict[str, Any]) -> dict[str, Any]:
         number = part.get("seeds", otherwise) if isinstance(part, dict) else None
         if type(first) is not int or type(number) is not int:
             continue
-        if first >= 0 and first + number <= MAX_SEED and 0 <= number <= MAX_SEEDS:  # else the field reports a fault
+        if first >= 0 and first + number <= MAX_SEED and 0 <= number <= MAX_SEEDS:
             counted[section] = {**part, "seeds": list(range(first + 1, first + 1 + number))}
     return {**experiment, **counted}
 

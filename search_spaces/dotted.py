@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,6 +25,18 @@ def flatten(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def within(path: str, enclosing: str) -> bool:
     """Whether a path is the enclosing one or lies below it; everything lies below the empty path."""
     return not enclosing or path == enclosing or path.startswith(f"{enclosing}.")
+
+
+def placed(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested configuration with each value in its place: `encoder.width` is `config["encoder"]["width"]`."""
+    tree: dict[str, Any] = copy.deepcopy(dict(config))
+    for path, value in values.items():
+        *words, last = path.split(".")
+        inner = tree
+        for word in words:
+            inner = inner[word]
+        inner[last] = value
+    return tree
 
 
 def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

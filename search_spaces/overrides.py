@@ -75,6 +75,12 @@ def _apply(data: dict[str, Any], path: str, value: Any) -> None:
         _swap(data, rest, value)
     elif path.startswith("ablation.space."):
         _search(_section(data, "ablation"), rest.removeprefix("space."), value)
+    elif path.startswith(("ablation.sensitivity.", "ablation.swap.")):
+        kind, _, name = rest.partition(".")
+        ablation = _section(data, "ablation")
+        ablation[kind] = _flat(_section(ablation, kind))
+        _drop(ablation[kind], name)
+        ablation[kind][name] = value
     else:
         _put(data, path.split("."), value)
 
@@ -125,7 +131,9 @@ def _put(data: dict[str, Any], words: list[str], value: Any) -> None:
         data["data"] = {"source": data["data"]}
     inner: Any = data
     for index, word in enumerate(words[:-1]):
-        inner = inner.setdefault(word, {})
+        if inner.get(word) is None:
+            inner[word] = {}
+        inner = inner[word]
         if not isinstance(inner, dict):
             raise _fault(f"{'.'.join(words[: index + 1])} is not a mapping, so nothing can be set in it")
     inner[words[-1]] = value

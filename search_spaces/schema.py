@@ -101,7 +101,9 @@ class Experiment(Part):
     search: Search = Field(default=Search(), description="How the space is searched.")
     confirm: Confirm = Field(default=Confirm(), description="The best configuration, trained again on each seed.")
     resources: Resources = Field(default=Resources(), description="What one trial occupies.")
-    ablation: Ablation = Field(default=Ablation(), description="What `msa ablate` compares.")
+    ablation: Annotated[Ablation, BeforeValidator(checks.mapping, json_schema_input_type=Ablation | None)] = Field(
+        default=Ablation(), description="What `msa ablate` compares."
+    )
 
 
 TAGS: dict[str, type[Part]] = {"<range>": Range, "<choices>": Choices, "<race>": Race}

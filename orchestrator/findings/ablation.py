@@ -41,11 +41,12 @@ def tables(
     mine = rows.filter(pc.field("metric") == objective)
     cells = _pairs(mine.filter(pc.field("comparison") == "full"))
     others = _pairs(mine.filter(pc.field("comparison") != "full"))
-    found = [_contributions(cells, record, objective), _metrics(rows, cells, record, shown)]
+    boot = rows.filter((pc.field("metric") == utterances.metric(record)) & (pc.field("comparison") == "full"))
+    found = [_contributions(cells, _pairs(boot), record, objective), _metrics(rows, cells, record, shown)]
     return [*found, _effects(others, record, objective)] if others else found
 
 
-def _contributions(cells: Sequence[_Pair], record: Mapping[str, Any], objective: str) -> Table:
+def _contributions(cells: Sequence[_Pair], boot: Sequence[_Pair], record: Mapping[str, Any], objective: str) -> Table:
     level = captions.level(record)
     columns: dict[str, list[Cell]] = _where(cells) | {
         f"valid/{objective}": [_mean_sd(valid) for valid, _ in cells],
@@ -58,7 +59,7 @@ def _contributions(cells: Sequence[_Pair], record: Mapping[str, Any], objective:
         "note": [_note(test) for _, test in cells],
         "sign-flip p": [_signflip(test, record) for _, test in cells],
         "effect size d": [_signed(test["effect_size"]) for _, test in cells],
-        f"utterances {level} CI": [_interval(test["boot_low"], test["boot_high"]) for _, test in cells],
+        f"utterances {level} CI": [_interval(test["boot_low"], test["boot_high"]) for _, test in boot],
         "importance": [test["importance"] for _, test in cells],
     }
     caption = captions.contributions(record, cells, utterances.metric(record) if _any(columns, "utterances") else None)
@@ -73,13 +74,14 @@ def _metrics(rows: pa.Table, cells: Sequence[_Pair], record: Mapping[str, Any], 
         mine = _by_dataset(test.filter(pc.field("metric") == metric).to_pylist())
         best = {}
         for dataset in {row["dataset"] for row in mine}:
-            means = [row["mean"] for row in mine if row["dataset"] == dataset and row["mean"] is not None]
-            if len(means) > 1:
-                best[dataset] = min(means) if direction(metric) == "minimize" else max(means)
+            deltas = [_from_full(row) for row in mine if row["dataset"] == dataset]
+            known = [delta for delta in deltas if delta is not None]
+            if len(known) > 1:
+                best[dataset] = min(known) if direction(metric) == "minimize" else max(known)
         columns[f"test/{metric}"] = [
             Marked(
                 cell=_mean_sd(row),
-                bold=row["mean"] is not None and row["mean"] == best.get(row["dataset"]),
+                bold=_from_full(row) is not None and _from_full(row) == best.get(row["dataset"]),
                 mark=next((mark for limit, mark in _MARKS if row["p_holm"] is not None and row["p_holm"] < limit), ""),
             )
             for row in mine
@@ -101,6 +103,11 @@ def _effects(contrasts: Sequence[_Pair], record: Mapping[str, Any], objective: s
         "verdict": [test["verdict"] or "" for _, test in contrasts],
     }
     return _table(columns, captions.effects(record, contrasts, objective), "tab:effects")
+
+
+def _from_full(row: _Row) -> float | None:
+    """By how much a cell differs from the full method on the seeds of both: cells of a race have different seeds."""
+    return 0.0 if row["num_pairs"] is None and row["mean"] is not None else row["delta"]
 
 
 def _pairs(rows: pa.Table) -> list[_Pair]:
@@ -168,8 +175,10 @@ def _note(test: _Row) -> str:
 
 
 def _known(asked: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    """The metrics to show; their names may have the split before them, as the headers do."""
     if asked is None:
         return list(known)
+    asked = [name.removeprefix("test/") for name in asked]
     for name in asked:
         if name not in known:
             raise ValueError(f"no metric {name!r}; this ablation has {listed(known)}{did_you_mean(name, known)}")

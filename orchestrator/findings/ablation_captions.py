@@ -45,9 +45,10 @@ def contributions(record: _Record, cells: _Pairs, bootstrapped: str | None) -> s
 
 def metrics(record: _Record, cells: _Pairs) -> str:
     """Of the table with all test metrics."""
-    parts = [f"Test metrics on {_datasets(cells)}, mean ± sd (ddof=1), the best in bold.", *_design(record, cells)]
+    best = "bold (Markdown, LaTeX): the best by its difference from full on common seeds"
+    parts = [f"Test metrics on {_datasets(cells)}, mean ± sd (ddof=1); {best}.", *_design(record, cells)]
     parts.append("Different from full: * p < 0.05, ** p < 0.01, *** p < 0.001.")
-    return " ".join([*parts, f"{_correction(record, cells)[:-1]} of each metric.", _HONEST])
+    return " ".join([*parts, f"{_correction(record, cells)[:-1]}, each metric by itself.", _HONEST])
 
 
 def effects(record: _Record, contrasts: _Pairs, objective: str) -> str:
@@ -56,13 +57,15 @@ def effects(record: _Record, contrasts: _Pairs, objective: str) -> str:
     meaning = {
         "step": "step: with the part minus without it, on top of the steps before",
         "main effect": "main effect: mean of the cells with the part minus mean of those without it",
-        "interaction": "interaction: the effect of one part where the other is there, minus where it is not",
+        "interaction": "interaction: half of the effect of one part where the other is there, minus where it is not",
     }
     families = ", ".join(
         f"{sum(test['comparison'] == kind and test['p_holm'] is not None for _, test in contrasts)} of kind {kind}"
         for kind in kinds
     )
     alpha = record["ablation"]["alpha"]
+    if any(" = " in test["variant"] for _, test in contrasts):
+        meaning["main effect"] += "; a = b x c: a fraction of the runs cannot tell these apart"
     parts = [
         f"Steps and effects on {_datasets(contrasts)} by {objective}.",
         *_design(record, ()),
@@ -106,7 +109,8 @@ def _design(record: _Record, cells: _Pairs) -> list[str]:
         "per_variant": f"Tuning: a search of equal budget for each, {max(searches, default=0)} trials.",
     }[ablation["tuning"]]
     done = sum(_complete(valid, record) for valid, _ in cells)
-    return [seeds, tuning, *([f"{done} of {len(cells)} cells are complete."] if done < len(cells) else [])]
+    lacks = f"{done} of {len(cells)} cells have all of their seeds; the others are not finished, or trials failed."
+    return [seeds, tuning, *([lacks] if done < len(cells) else [])]
 
 
 def _complete(valid: Mapping[str, Any], record: _Record) -> bool:
@@ -114,9 +118,10 @@ def _complete(valid: Mapping[str, Any], record: _Record) -> bool:
     race = _race(record)
     if race is None:
         return valid["n"] >= len(record["ablation"]["seeds"])
-    if valid["num_pairs"] is None or valid["num_pairs"] >= race.max or valid["ci_low"] is None:
+    if valid["num_pairs"] is None or valid["num_pairs"] >= race.max:
         return valid["n"] >= race.min
-    return valid["n"] >= race.min and (valid["ci_high"] - valid["ci_low"]) / 2 <= race.until
+    narrow = valid["ci_low"] is not None and (valid["ci_high"] - valid["ci_low"]) / 2 <= race.until
+    return valid["n"] >= race.min and narrow
 
 
 def _correction(record: _Record, cells: _Pairs) -> str:

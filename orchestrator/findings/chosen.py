@@ -6,12 +6,13 @@ count for each study that comes to them.
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+from search_spaces.dotted import placed
 
 Row = Mapping[str, Any]
 
@@ -84,18 +85,6 @@ def one_per_seed(rows: Iterable[Row]) -> dict[int, Row]:
     """Trials of one configuration by ascending seed; of a seed that was trained twice the trial that finished last."""
     ordered = sorted(rows, key=lambda row: (row["seed"], row["finished_at"] or _LONG_AGO, row["trial_id"]))
     return {row["seed"]: row for row in ordered}
-
-
-def placed(config: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested configuration with each parameter in its place: `encoder.width` is `config["encoder"]["width"]`."""
-    tree: dict[str, Any] = copy.deepcopy(dict(config))
-    for path, value in params.items():
-        *words, last = path.split(".")
-        inner = tree
-        for word in words:
-            inner = inner[word]
-        inner[last] = value
-    return tree
 
 
 def _canonical(config: Any) -> str:

@@ -20,6 +20,7 @@ def columns(
     deltas: np.ndarray,
     *,
     kinds: Sequence[str | None],
+    twins: Sequence[int],
     metrics: Sequence[str],
     objective: str,
     alpha: float,
@@ -28,8 +29,8 @@ def columns(
     """The columns of a grid that follow from `deltas` (E, M, S), each flat (E * M,) and named as there.
 
     `kinds` (E) are the comparisons of the entries, None for one that is no contrast; one kind is one Holm family on
-    each metric. `metrics` (M) carry their split; the rows of `objective` and of its twin on test say how many more
-    seeds would decide.
+    each metric, in which an entry and its `twins` (E, the first entry that compares the same) count once. `metrics` (M)
+    carry their split; the rows of `objective` and of its twin on test say how many more seeds would decide.
     """
     from orchestrator.findings.statistics import holm, more_seeds, paired
 
@@ -39,10 +40,12 @@ def columns(
     p, delta, effect = (each.reshape(shape) for each in (tests.p, tests.delta, tests.effect_size))
     p_holm, family = np.full(shape, np.nan), np.zeros(shape, dtype=int)
     for kind in {kind for kind in kinds if kind}:
-        rows = [row for row, each in enumerate(kinds) if each == kind]
-        family[rows] = (~np.isnan(p[rows])).sum(axis=0)
+        mine = [row for row, each in enumerate(kinds) if each == kind]
+        rows = [row for row in mine if twins[row] == row]
+        family[mine] = (~np.isnan(p[rows])).sum(axis=0)
         for column in range(len(metrics)):
             p_holm[rows, column] = holm(p[rows, column])
+        p_holm[mine] = p_holm[[twins[row] for row in mine]]
     verdicts = _verdicts(delta, p_holm < alpha, kinds, metrics)
     n, more = tests.n.reshape(shape), np.full(shape, None, dtype=object)
     for column in [column for column, name in enumerate(metrics) if _bare(name) == _bare(objective)]:

@@ -28,9 +28,14 @@ def current(store: Store) -> pa.Table:
 
 
 def write(store: Store) -> pa.Table:
-    """Collect the grid and write grid.parquet; not if trials finished meanwhile, whom the newer file would hide."""
-    before = file.sources(store.files)
+    """Collect the grid and write grid.parquet.
+
+    Not if trials finished meanwhile, whom the newer file would hide, nor if the storage did not hand out all of them.
+    """
+    before, warned = file.sources(store.files), len(store.warnings_)
     grid = collect(store)
+    if any("left out" in line for line in store.warnings_[warned:]):
+        return grid
     file.write(store.files, grid)
     if file.sources(store.files) != before:
         store.files.delete(file.GRID_PATH)
@@ -50,6 +55,7 @@ def collect(store: Store) -> pa.Table:
     columns |= contrasts.columns(
         deltas,
         kinds=[entry.comparison if entry.weights else None for entry in entries],
+        twins=_twins(entries),
         metrics=trials.metrics,
         objective=store.record["experiment"]["objective"]["metric"],
         alpha=ablation["alpha"],
@@ -142,6 +148,13 @@ def _entries(ablation: Mapping[str, Any]) -> list[_Entry]:
 
 def _metrics(store: Store) -> tuple[str, ...]:
     return tuple(f"{split}/{name}" for split in SPLITS for name in store.metrics)
+
+
+def _twins(entries: Sequence[_Entry]) -> list[int]:
+    """For each entry the first that compares the same: cells that mean the same are one comparison."""
+    keys = [(entry.comparison, entry.dataset, tuple(sorted(entry.weights.items()))) for entry in entries]
+    first: dict[Any, int] = {}
+    return [first.setdefault(key, row) for row, key in enumerate(keys)]
 
 
 def _trials(store: Store, table: pa.Table, seeds: Sequence[int]) -> _Trials:

@@ -40,7 +40,7 @@ def render(experiment: Experiment, grid: Grid) -> str:
         "comparisons": ", ".join(f"{number} {_KINDS[kind]}" for kind, number in kinds.items()) or "none",
         "trials": f"{num_search} search and {least}{_most(grid, len(studies))} confirm trials",
     }
-    headers = ["cell", *(["corpus"] if len(datasets) > 1 else []), "modalities", "searched", "trials", "designs"]
+    headers = ["cell", *(["corpus"] if len(datasets) > 1 else []), "modalities", "searched values", "trials", "designs"]
     rows = [_row(cell, grid, len(datasets) > 1) for cell in grid.cells]
     return f"{tabulate(facts.items(), tablefmt='plain')}\n\n{tabulate(rows, headers, disable_numparse=True)}"
 
@@ -48,7 +48,7 @@ def render(experiment: Experiment, grid: Grid) -> str:
 def estimated(slot_hours: float, most_slot_hours: float, epoch_s: dict[str, float]) -> str:
     """One line on how long it would take."""
     each = ", ".join(f"{seconds:.2g} s an epoch on {name}" for name, seconds in epoch_s.items())
-    most = f" to {_time(most_slot_hours)}" if most_slot_hours > slot_hours else ""
+    most = f" to {_time(most_slot_hours)}" if _time(most_slot_hours) != _time(slot_hours) else ""
     return f"about {_time(slot_hours)}{most} on one slot, start-up not counted (the full method takes {each} here)"
 
 
@@ -57,7 +57,7 @@ def _row(cell: Cell, grid: Grid, several: bool) -> list[str]:
     num_seeds = f"{grid.race.min} to {grid.race.max}" if grid.race else str(len(grid.seeds))
     same = "" if study.variant.name == cell.name else f"those of {study.variant.name}"
     trials = same or (f"{study.search.trials} + {num_seeds}" if study.search.trials else num_seeds)
-    searched = f"{len(study.distributions)} values" if study.distributions else "-"
+    searched = str(len(study.distributions)) if study.distributions else "-"
     where = [study.dataset] if several else []
     return [
         cell.name,
@@ -82,5 +82,5 @@ def _most(grid: Grid, num_studies: int) -> str:
 
 def _time(hours: float) -> str:
     if hours < 1 / 60:
-        return f"{hours * 3600:.0f} seconds"
-    return f"{hours * 60:.0f} minutes" if hours < 1 else f"{hours:.1f} hours"
+        return f"{hours * 3600:.0f} s"
+    return f"{hours * 60:.0f} min" if hours < 1 else f"{hours:.1f} h"

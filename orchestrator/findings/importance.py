@@ -74,7 +74,8 @@ def table(record: Mapping[str, Any], importances: Mapping[str, Mapping[str, floa
             shares.setdefault(path, []).append(share)
     paths = sorted(shares, key=lambda path: (-sum(shares[path]) / len(shares[path]), path))
     names = short_names(paths)
-    left_out = sum(bool(study["space"]) and study_id not in importances for study_id, study in studies.items())
+    searching = [study_id for study_id, study in studies.items() if study["space"] and study["planned"]["search"]]
+    left_out = sum(study_id not in importances for study_id in searching)
     caption = (
         "Share of each hyperparameter in being among the best tenth of its search "
         "(PED-ANOVA over COMPLETE trials, each study sums to 1)."
@@ -84,6 +85,8 @@ def table(record: Mapping[str, Any], importances: Mapping[str, Mapping[str, floa
             f" Left out: {left_out} stud{'ies' if left_out > 1 else 'y'} with fewer than {FEWEST} COMPLETE trials, or "
             "none better than the others."
         )
+    if not importances:
+        raise ValueError(f"no search here has {FEWEST} COMPLETE trials of different value yet; expected more trials")
     return Table(
         headers=("parameter", *heads),
         rows=tuple((names[path], *(each.get(path) for each in importances.values())) for path in paths),

@@ -108,6 +108,14 @@ def with_last(table: Table, headers: Collection[str]) -> Table:
     return replace(table, headers=tuple(table.headers[column] for column in order), rows=rows)
 
 
+def with_dataset(table: Table) -> Table:
+    """The same table, its first column, the dataset, taken into the second, so that one says which row it is."""
+    if table.headers[0] != "dataset":
+        return table
+    rows = tuple((f"{name} on {dataset}", *cells) for dataset, name, *cells in table.rows)
+    return replace(table, headers=table.headers[1:], rows=rows)
+
+
 def blocks(table: Table, width: int) -> list[Table]:
     """The columns of a table in as many tables as fit into `width` characters, each with the first column again."""
     if not table.rows:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from textwrap import fill
 
+import pyarrow as pa
+
 from orchestrator.findings.ablation import tables as ablation_tables
+from orchestrator.findings.chosen import COLUMNS, confirm_trials
 from orchestrator.findings.grid import current
 from orchestrator.findings.importance import importances
 from orchestrator.findings.importance import table as importance_table
-from orchestrator.findings.render import Table, blocks, render, transposed, with_last
+from orchestrator.findings.render import Table, blocks, render, transposed, with_dataset, with_last
 from orchestrator.findings.tables import confirmed, leaderboard
 from orchestrator.store import Store
 
@@ -32,7 +36,7 @@ def tables(store: Store, format: str = "plain", *, top: int | None = None, phase
     search = leaderboard(
         *facts, top=top or (1 if several else 5), shared_only=several and format not in ("csv", "json")
     )
-    confirm = confirmed(*facts)
+    confirm = confirmed(*facts, chosen=_chosen(store, trials))
     both = [search, confirm] if confirm.rows else [search]
     shown = {"search": [search], "confirm": [confirm], None: both}[phase]
     return _shown([transposed(table) for table in shown] if plain else shown, format)
@@ -47,7 +51,8 @@ def ablation(store: Store, format: str = "plain", metrics: Sequence[str] | None 
     if format in ("csv", "json"):
         return render(contributions, format)
     means = [header for header in contributions.headers if "/" in header]
-    return _shown([with_last(contributions, means) if format == "plain" else contributions, *others], format)
+    shown = [with_last(contributions, means), *others]
+    return _shown([with_dataset(table) for table in shown] if format == "plain" else [contributions, *others], format)
 
 
 def importance(store: Store, format: str = "plain") -> str:
@@ -55,6 +60,21 @@ def importance(store: Store, format: str = "plain") -> str:
     trials = store.trials(["study_id", "phase", "number", "state", "value", "params"])
     table = importance_table(store.record, importances(store.record, trials))
     return render(table, format) if format in ("csv", "json") else _shown([table], format)
+
+
+def _chosen(store: Store, trials: pa.Table) -> dict[str, list[str]] | None:
+    """The confirm trials of each study by its name, as the record tells; None where it does not."""
+    studies = store.record.get("studies")
+    if not isinstance(studies, dict):
+        return None
+    found = confirm_trials(store.record, trials.select(list(COLUMNS)).to_pylist())
+    times = Counter(study["name"] for study in studies.values())
+    return {
+        studies[study_id]["name"] if times[studies[study_id]["name"]] == 1 else study_id: [
+            row["trial_id"] for row in rows.values()
+        ]
+        for study_id, rows in found.items()
+    }
 
 
 def _shown(tables: Sequence[Table], format: str) -> str:

@@ -70,28 +70,33 @@ def leaderboard(
     return Table(headers=headers, rows=tuple(table), caption=caption)
 
 
-def confirmed(trials: pa.Table, objective: str, direction: str, metrics: Sequence[str]) -> Table:
+def confirmed(
+    trials: pa.Table,
+    objective: str,
+    direction: str,
+    metrics: Sequence[str],
+    chosen: Mapping[str, Collection[str]] | None = None,
+) -> Table:
     """Per study the chosen configuration retrained on several seeds: mean ± sd of each validation and test metric.
 
-    The study with the best mean of the objective comes first.
+    The study with the best mean of the objective comes first. `chosen`: the trials of each study by its name, where the
+    record tells; left out, they are told from the trials alone.
     """
     valid = _valid_columns(trials, metrics)
     shown = [*valid, *(name for name in (f"test/{metric}" for metric in metrics) if name in trials.column_names)]
     search = _rows(trials, "search", objective, direction, valid)
     confirm = _rows(trials, "confirm", objective, direction, shown)
-    names = _study_names([*search, *confirm])
-    kept: dict[str, list[Row]] = {}
-    for study in names:
-        best = best_trial((row for row in search if row["study_id"] == study), direction, "rank_by")
-        mine = [row for row in confirm if row["state"] == "COMPLETE" and _belongs(row, study, best)]
-        if mine:
-            kept[study] = _chosen(mine, best, direction)
-    kept = dict(sorted(kept.items(), key=lambda item: _mean_loss(item[1], direction)))
+    if chosen is None:
+        kept = _told_by_trials(search, confirm, direction)
+    else:
+        kept = {name: [row for row in confirm if row["trial_id"] in trial_ids] for name, trial_ids in chosen.items()}
+    found = {name: rows for name, rows in kept.items() if rows}
+    kept = dict(sorted(found.items(), key=lambda item: _mean_loss(item[1], direction)))
     where = _varying([rows[0] for rows in kept.values()], _WHERE)
     shown = [name for name in shown if any(row[name] is not None for rows in kept.values() for row in rows)]
     table = []
-    for study, rows in kept.items():
-        cells: list[Cell] = [names[study], rows[0]["method"], *(rows[0][name] for name in where), len(rows)]
+    for name, rows in kept.items():
+        cells: list[Cell] = [name, rows[0]["method"], *(rows[0][name] for name in where), len(rows)]
         table.append((*cells, *(_mean_sd(row[name] for row in rows) for name in shown)))
     num_failed = sum(row["state"] != "COMPLETE" for row in confirm)
     return Table(
@@ -165,6 +170,16 @@ def _ranks_within_studies(ranked: Iterable[Row]) -> list[int]:
         seen[row["study_id"]] += 1
         ranks.append(seen[row["study_id"]])
     return ranks
+
+
+def _told_by_trials(search: Sequence[_Row], confirm: Sequence[_Row], direction: str) -> dict[str, list[Row]]:
+    """The trials of each study's chosen configuration, by the study's name."""
+    kept: dict[str, list[Row]] = {}
+    for study, name in _study_names([*search, *confirm]).items():
+        best = best_trial((row for row in search if row["study_id"] == study), direction, "rank_by")
+        mine = [row for row in confirm if row["state"] == "COMPLETE" and _belongs(row, study, best)]
+        kept[name] = _chosen(mine, best, direction) if mine else []
+    return kept
 
 
 def _belongs(row: _Row, study: str, best: Row | None) -> bool:

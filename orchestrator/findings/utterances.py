@@ -50,7 +50,8 @@ def intervals(store: Store, comparisons: Sequence[Comparison], *, alpha: float) 
     low, high = np.full((2, len(comparisons)), np.nan)
     for dataset in dict.fromkeys(each.dataset for each in comparisons):
         rows = [row for row, each in enumerate(comparisons) if each.dataset == dataset and each.terms]
-        differences = _differences(store, [comparisons[row] for row in rows])
+        scale = store.record["corpora"][dataset]["scale"]
+        differences = _differences(store, [comparisons[row] for row in rows], scale)
         low[rows], high[rows] = percentile_intervals(differences, alpha=alpha)
     return low, high
 
@@ -93,7 +94,7 @@ def outcomes(name: str, predictions: np.ndarray, targets: np.ndarray, scale: str
     return np.where(left_out, np.nan, hits.astype(np.float64))
 
 
-def _differences(store: Store, comparisons: Sequence[Comparison]) -> np.ndarray:
+def _differences(store: Store, comparisons: Sequence[Comparison], scale: str) -> np.ndarray:
     """The differences (C, U) of mean outcomes, over the utterances that the metric counts; NaN where trials lack."""
     parts: dict[str, list[tuple[int, float]]] = {}  # of each trial, in which comparisons it is with which weight
     for row, comparison in enumerate(comparisons):
@@ -102,7 +103,7 @@ def _differences(store: Store, comparisons: Sequence[Comparison]) -> np.ndarray:
                 parts.setdefault(trial_id, []).append((row, weight / len(trial_ids)))
     differences, samples = np.empty((len(comparisons), 0)), None
     missing = set(parts)
-    for trial_id, sample_ids, values in _read(store, sorted(parts)):
+    for trial_id, sample_ids, values in _read(store, sorted(parts), scale):
         if samples is None:
             samples, differences = sample_ids, np.zeros((len(comparisons), len(sample_ids)))
         if not sample_ids.equals(samples):
@@ -116,9 +117,9 @@ def _differences(store: Store, comparisons: Sequence[Comparison]) -> np.ndarray:
     return differences[:, counted]
 
 
-def _read(store: Store, trial_ids: Sequence[str]) -> Iterator[tuple[str, pa.Array, np.ndarray]]:
+def _read(store: Store, trial_ids: Sequence[str], scale: str) -> Iterator[tuple[str, pa.Array, np.ndarray]]:
     """Each trial with its utterances and their outcomes; those without predictions are left out."""
-    name, scale = metric(store.record), "sims" if "acc2" in store.metrics else "mosi"
+    name = metric(store.record)
     for start in range(0, len(trial_ids), _TRIALS_AT_ONCE):
         table = store.predictions(trial_ids[start : start + _TRIALS_AT_ONCE])
         if not table.num_rows:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from orchestrator.plan import registry
 from orchestrator.plan.configure import sections
-from orchestrator.plan.corpora import CorpusInfo, apart
+from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.designs import FULL, Change, Contrast, Layout, layout
 from orchestrator.plan.grid import Cell, Grid
 from orchestrator.plan.plan import Direction, Plan, direction_of, study_of
@@ -21,21 +21,21 @@ from search_spaces.schema import Experiment
 
 
 def plan_ablation(experiment: Experiment, corpora: Sequence[CorpusInfo], places: Places | None = None) -> Plan:
-    """The studies of an ablation on all corpora, the first of each being the full method.
+    """The studies of an ablation on all corpora (whose names differ), the first of each being the full method.
 
     Raises ExperimentError with every fault, placed where `places` knows it.
     """
     found, faults = [], []
     try:
         seeds, race = _seeds(experiment)
-        corpora = apart(corpora)
     except ExperimentError as error:
         raise ExperimentError((places or Places()).located(error.faults)) from None
     for corpus in corpora:
         try:
             found.append(_on(experiment, corpus, seeds, race))
         except ExperimentError as error:
-            faults += [fault for fault in error.faults if fault not in faults]
+            of_one = f" (of {corpus.name})" if len(corpora) > 1 else ""
+            faults += [replace(fault, message=fault.message + of_one) for fault in error.faults]
     if faults:
         raise ExperimentError((places or Places()).located(faults))
     asked = experiment.ablation
@@ -59,6 +59,8 @@ def _seeds(experiment: Experiment) -> tuple[tuple[int, ...], Race | None]:
     asked = experiment.ablation.seeds
     if isinstance(asked, ablation.Race):
         first = experiment.search.seed + 1
+        if first + asked.max > checks.MAX_SEED:
+            raise _fault("search.seed", f"{first - 1} arrived, expected one with {asked.max} seeds above it")
         race = Race(**asked.model_dump(), alpha=experiment.ablation.alpha)
         return tuple(range(first, first + race.max)), race
     seeds = asked or experiment.confirm.seeds
@@ -80,25 +82,31 @@ def _on(
     found = layout(experiment.ablation, _components(full), full.variant.modalities)
     faults = [*found.faults, *_unused_space(experiment)]
     cells = [Cell(name=FULL, change=Change(), designs=tuple(found.designs[FULL]), study=full)]
+    if tuning == "shared":  # what the full method does not search, nobody finds a value for
+        searched = {path: entry for path, entry in common.space.items() if path in full.distributions}
+        common = common.model_copy(update={"space": searched})
     for name, change in found.changes.items():
         if name == FULL:
             continue
         try:
             study = _study(name, change, common, corpus, direction)
         except ExperimentError as error:
-            faults += [
-                replace(fault, path=found.origins[name], message=f"{name}: {_in_words(fault)}")
-                for fault in error.faults
-            ]
+            faults += [_where_asked(fault, name, found.origins[name]) for fault in error.faults]
             continue
         leader = full.study_id if tuning == "shared" else None
         search = _budget(study, tuning == "per_variant")
         study = replace(study, search=search, confirm_seeds=seeds, race=race, leader=leader, reference=full.study_id)
         study = next((cell.study for cell in cells if cell.study.meaning == study.meaning), study)
         cells.append(Cell(name=name, change=change, designs=tuple(found.designs[name]), study=study))
+    comparisons = [] if faults else _comparisons(found, cells)
+    if not faults and not comparisons:
+        message = (
+            f"nothing to compare: {full.method} has no component that could be removed, and no other design differs"
+        )
+        faults = [Fault(path="ablation", message=message)]
     if faults:
         raise ExperimentError(faults)
-    return cells, _comparisons(found, cells)
+    return cells, comparisons
 
 
 def _study(name: str, change: Change, common: Experiment, corpus: CorpusInfo, direction: Direction) -> Study:
@@ -132,15 +140,18 @@ def _unused_space(experiment: Experiment) -> list[Fault]:
     return [
         Fault(
             path=f"ablation.space.{path}",
-            message=f"no swap brings in {path.partition('.')[0]}; expected a value of {listed(newcomers)}",
+            message=f"no swap brings in {path.partition('.')[0]}; expected a value of one of {listed(newcomers)}",
         )
         for path in experiment.ablation.space
         if not any(within(path, new) for new in newcomers)
     ]
 
 
-def _in_words(fault: Fault) -> str:
-    return ": ".join(part for part in (fault.path.partition(".")[2], fault.message) if part)
+def _where_asked(fault: Fault, name: str, origin: str) -> Fault:
+    """A fault of a cell where the cell was asked for; a path is said once."""
+    path = fault.path.partition(".")[2]
+    parts = (fault.message,) if path and origin.endswith(f".{path}") else (name, path, fault.message)
+    return replace(fault, path=origin, message=": ".join(part for part in parts if part))
 
 
 def _fault(path: str, message: str) -> ExperimentError:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from msa_models import metrics
 from msa_models.data import Corpus
-from search_spaces.faults import ExperimentError, Fault
+from search_spaces.faults import ExperimentError, Fault, Places
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusInfo:
-    """The facts of a corpus; `metrics` are names without a split."""
+    """The facts of a corpus; `metrics` are names without a split, `scale` that of regression labels."""
 
     name: str
     fingerprint: str
     modalities: tuple[str, ...]
     task: str
     metrics: tuple[str, ...]
+    scale: str = ""
 
     @classmethod
     def of(cls, corpus: Corpus) -> CorpusInfo:
@@ -30,15 +30,17 @@ class CorpusInfo:
             modalities=corpus.modalities,
             task=corpus.task,
             metrics=metrics.names(corpus.task, corpus.scale, corpus.classes),
+            scale=corpus.scale,
         )
 
 
-def apart(corpora: Sequence[CorpusInfo]) -> list[CorpusInfo]:
-    """The same corpora, those that share a name told apart by their fingerprints. Raises ExperimentError for twins."""
+def apart(corpora: Sequence[CorpusInfo], places: Places | None = None) -> list[CorpusInfo]:
+    """The same corpora; of one name all but the first get their fingerprint into it. ExperimentError for twins."""
     if len({corpus.fingerprint for corpus in corpora}) < len(corpora):
-        raise ExperimentError([Fault(path="ablation.corpora", message="the same corpus twice; delete one of them")])
-    times = Counter(corpus.name for corpus in corpora)
-    return [
-        corpus if times[corpus.name] == 1 else replace(corpus, name=f"{corpus.name}-{corpus.fingerprint[:6]}")
-        for corpus in corpora
-    ]
+        twice = Fault(path="ablation.corpora", message="the same corpus twice; delete one of them")
+        raise ExperimentError((places or Places()).located([twice]))
+    found: list[CorpusInfo] = []
+    for corpus in corpora:
+        taken = any(corpus.name == other.name for other in found)
+        found.append(replace(corpus, name=f"{corpus.name}-{corpus.fingerprint[:6]}") if taken else corpus)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from search_spaces.ablation import ALL, Ablation, Factorial
-from search_spaces.faults import Fault, did_you_mean, listed, show
+from search_spaces.faults import Fault, did_you_mean, listed
 from search_spaces.schema import Overlay
 
 FULL = "full"
@@ -24,17 +25,22 @@ class Change:
     removed: tuple[str, ...] = ()  # components, in the order of the method
     swapped: tuple[str, str] | None = None  # a component, and the one that takes its place
     modalities: tuple[str, ...] | None = None
-    setting: tuple[str, Any] | None = None  # a path on the configuration, and its value
+    setting: tuple[str, str] | None = None  # a path on the configuration, and its value as JSON, where 1 is not true
 
     def overlay(self) -> Overlay:
         """The change in the terms of an experiment."""
-        fixed = dict.fromkeys(self.removed) | dict([self.setting] if self.setting else [])
+        fixed: dict[str, Any] = dict.fromkeys(self.removed)
+        if self.setting:
+            fixed[self.setting[0]] = json.loads(self.setting[1])
         return Overlay(swap=dict([self.swapped] if self.swapped else []), config=fixed, modalities=self.modalities)
 
     @property
     def setting_text(self) -> str:
         """`transport.epsilon=0.1`, or nothing."""
-        return f"{self.setting[0]}={show(self.setting[1])}" if self.setting else ""
+        if self.setting is None:
+            return ""
+        path, value = self.setting
+        return f"{path}={value.strip(chr(34))}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +68,15 @@ class Layout:
         """The name of the change: the one that it has already, or the one given, or one that says what it is."""
         known = next((name for name, other in self.changes.items() if other == change), None)
         name = known or name or self._name(change)
-        self.changes.setdefault(name, change)
+        assert self.changes.get(name, change) == change, name
+        self.changes[name] = change
         self.origins.setdefault(name, origin)
         if design not in (designs := self.designs.setdefault(name, [])):
             designs.append(design)
         return name
 
     def named(self, names: Sequence[str], path: str, known: Sequence[str], nouns: str) -> list[str]:
-        """The names that are known, in their order; `all` is every component."""
-        if tuple(names) == (ALL,):
-            return list(self.components)
+        """The names that are known, in their order."""
         for index, name in enumerate(names):
             if name not in known:
                 message = f"no {nouns} {name!r} in the full method; it has {listed(known)}{did_you_mean(name, known)}"
@@ -88,10 +93,7 @@ class Layout:
         if change == Change():
             return FULL
         if change.removed:
-            kept = [name for name in self.components if name not in change.removed]
-            if len(kept) < len(change.removed):
-                return " + ".join(("base", *kept))
-            return f"without {', '.join(change.removed)}"
+            return "base" if change.removed == self.components else f"without {', '.join(change.removed)}"
         if change.swapped:
             return f"{change.swapped[1]} for {change.swapped[0]}"
         return f"only {'+'.join(change.modalities)}" if change.modalities else change.setting_text
@@ -110,7 +112,7 @@ def layout(ablation: Ablation, components: Sequence[str], modalities: Sequence[s
 
 def _leave_one_out(found: Layout, ablation: Ablation) -> None:
     path, known = "ablation.leave_one_out", (*found.components, *found.modalities)
-    for name in found.named(ablation.leave_one_out or (ALL,), path, known, "component or modality"):
+    for name in _all_or(found, ablation.leave_one_out or (ALL,), path, known, "component or modality"):
         if found.modalities == (name,):
             found.faults.append(Fault(path=path, message=f"{name} is the only modality; nothing is left without it"))
         else:
@@ -119,10 +121,12 @@ def _leave_one_out(found: Layout, ablation: Ablation) -> None:
 
 def _additive(found: Layout, ablation: Ablation) -> None:
     path = "ablation.additive"
-    names = found.named(ablation.additive or (), path, found.components, "component")
-    before = found.add(found.without(names), "additive", path)
+    names = _all_or(found, ablation.additive or (), path, found.components, "component")
+    whole = set(names) == set(found.components)  # then what is there is shorter than what is not
+    before = found.add(found.without(names), "additive", path, "base" if whole else "")
     for number, name in enumerate(names, start=1):
-        after = found.add(found.without(names[number:]), "additive", path)
+        called = " + ".join(("base", *names[:number])) if whole and number < len(names) else ""
+        after = found.add(found.without(names[number:]), "additive", path, called)
         found.contrasts.append(Contrast(comparison="step", name=f"+ {name}", weights={after: 1.0, before: -1.0}))
         before = after
 
@@ -158,13 +162,19 @@ def _modalities(found: Layout, ablation: Ablation) -> None:
         sets = tuple(subset for size in sizes for subset in combinations(found.modalities, size))
     for index, subset in enumerate(sets):
         known = found.named(subset, f"{path}.{index}", found.modalities, "modality")
-        found.add(found.without([name for name in found.modalities if name not in known]), "modalities", path)
+        if len(known) == len(subset):
+            found.add(found.without([name for name in found.modalities if name not in known]), "modalities", path)
 
 
 def _sensitivity(found: Layout, ablation: Ablation) -> None:
     for path, values in ablation.sensitivity.items():
         for value in values:
-            found.add(Change(setting=(path, value)), "sensitivity", f"ablation.sensitivity.{path}")
+            found.add(Change(setting=(path, json.dumps(value))), "sensitivity", f"ablation.sensitivity.{path}")
+
+
+def _all_or(found: Layout, names: Sequence[str], path: str, known: Sequence[str], nouns: str) -> list[str]:
+    """These names as far as they are known; `all` is every component."""
+    return list(found.components) if tuple(names) == (ALL,) else found.named(names, path, known, nouns)
 
 
 _DESIGNS = {

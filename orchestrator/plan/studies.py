@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from orchestrator.plan.race import Race
 from orchestrator.plan.variant import Variant
-from search_spaces.dotted import flatten
+from search_spaces.dotted import flatten, placed
 from search_spaces.parts import Search
 
 
@@ -48,32 +47,26 @@ class Study:
         """A readable prefix, and a hash over all that makes suggestions comparable.
 
         The number of trials, the seeds of the confirm phase and resources are not part of it: a study can be extended.
+        Nor is its name, because the same study may be called otherwise where there are others.
         """
         searched = {path: _distribution(self.distributions[path]) for path in sorted(self.distributions)}
         fixed = {path: value for path, value in flatten(self.fixed)[0].items() if path not in searched}
-        variant = {**asdict(self.variant), "removed": sorted(self.variant.removed)}
         search = self.search.model_dump(exclude={"trials"})
         objective = (self.metric, self.direction)
-        payload = (self.method, self.data_fingerprint, variant, searched, fixed, objective, search, self.leader)
-        readable = "-".join(_slug(part) for part in (self.method, self.dataset, self.variant.name))
+        what = (self.method, self.data_fingerprint, self.variant.modalities)
+        payload = (*what, searched, fixed, objective, search, self.leader)
+        readable = "-".join(_slug(part) for part in (self.method, self.dataset))
         return f"{readable}-{_digest(payload, 10)}"
 
     @property
     def meaning(self) -> tuple[Any, ...]:
-        """What is trained, whatever it is called."""
-        return self.method, self.variant.modalities, dict(self.distributions), self.fixed, self.leader
+        """What is trained, whatever it is called and whoever finds its best values."""
+        return self.method, self.variant.modalities, dict(self.distributions), self.fixed
 
     def config(self, suggested: Mapping[str, Any]) -> dict[str, Any]:
         """The whole configuration of a trial as plain nested data."""
         assert set(suggested) == set(self.distributions), (set(suggested), set(self.distributions))
-        tree: dict[str, Any] = copy.deepcopy(dict(self.fixed))
-        for path, value in suggested.items():
-            *words, last = path.split(".")
-            inner = tree
-            for word in words:
-                inner = inner[word]
-            inner[last] = value
-        return tree
+        return placed(self.fixed, suggested)
 
 
 def search_trial_id(study_id: str, number: int) -> str:

@@ -83,6 +83,12 @@ class Campaign:
         return sum(study.num_planned for study in self.studies) - (len(cells) - len(set(cells)))
 
     @property
+    def num_finished(self) -> int:
+        """How many of the planned trials are finished; what was trained for an earlier plan does not count."""
+        cells = {trial_id for study in self.studies for trial_id in study.confirm_ids if trial_id in self._cells}
+        return sum(study.num_searched for study in self.studies) + len(cells)
+
+    @property
     def num_new(self) -> int:
         """Trials finished since this campaign began."""
         return sum(self.states.values()) - self._num_before

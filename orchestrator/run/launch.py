@@ -15,7 +15,7 @@ from optuna.distributions import distribution_to_json
 from msa_models import data
 from msa_models.data import Corpus
 from orchestrator.plan.ablation import plan_ablation
-from orchestrator.plan.corpora import CorpusInfo
+from orchestrator.plan.corpora import CorpusInfo, apart
 from orchestrator.plan.plan import Plan, plan
 from orchestrator.plan.studies import Study
 from orchestrator.run.cluster import Demand
@@ -35,8 +35,13 @@ class Prepared:
 
     experiment: Experiment
     corpora: Mapping[str, Corpus]
-    metrics: tuple[str, ...]  # that any of the corpora has
+    infos: tuple[CorpusInfo, ...]
     plan: Plan
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those that any of the corpora has."""
+        return tuple(dict.fromkeys(name for info in self.infos for name in info.metrics))
 
     @property
     def warnings(self) -> list[str]:
@@ -48,12 +53,12 @@ def prepare(experiment: Experiment, places: Places | None = None, *, ablation: b
     """Read the corpora and plan the sweep, or the ablation. Raises CorpusError, or ExperimentError with every fault."""
     asked = [experiment.data, *(experiment.ablation.corpora if ablation else ())]
     corpora = [_load(each) for each in asked]
-    infos = [CorpusInfo.of(corpus) for corpus in corpora]
+    infos = apart([CorpusInfo.of(corpus) for corpus in corpora], places)
     planned = plan_ablation(experiment, infos, places) if ablation else plan(experiment, infos[0], places)
     return Prepared(
         experiment=experiment,
         corpora={info.fingerprint: corpus.standardised() for info, corpus in zip(infos, corpora, strict=True)},
-        metrics=tuple(dict.fromkeys(name for info in infos for name in info.metrics)),
+        infos=tuple(infos),
         plan=planned,
     )
 
@@ -132,7 +137,10 @@ def record_of(prepared: Prepared) -> dict[str, Any]:
         "experiment": experiment,
         "identity": sorted(study.study_id for study in studies),
         "provenance": {"code": origin.code_fingerprint, "versions": origin.versions},
-        "data_fingerprints": {each["dataset"]: each["data_fingerprint"] for each in described.values()},
+        "corpora": {
+            info.name: {"fingerprint": info.fingerprint, "task": info.task, "scale": info.scale}
+            for info in prepared.infos
+        },
         "studies": described,
         "ablation": prepared.plan.grid and prepared.plan.grid.to_json(),
         "metrics": list(prepared.metrics),

@@ -85,6 +85,11 @@ class LiveStudy:
         return self.study.search.trials + self.num_seeds
 
     @property
+    def num_searched(self) -> int:
+        """Number of finished search trials."""
+        return len(self._optuna.get_trials(deepcopy=False)) - len(self._asked)
+
+    @property
     def chosen(self) -> dict[str, Any] | None:
         """What is confirmed: the best of the search or of the leader's; None before it is over, or without COMPLETE."""
         if not self._search_is_over:

@@ -54,7 +54,7 @@ class Display:
 
     @property
     def _num_finished(self) -> int:
-        return sum(self._campaign.states.values())
+        return self._campaign.num_finished
 
     def _line(self, counted: bool = True) -> str:
         campaign, states = self._campaign, self._campaign.states

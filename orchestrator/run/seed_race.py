@@ -23,7 +23,7 @@ class SeedRace:
         self._going_on = [cell for cell in self._going_on if self._goes_on(cell)]
 
     def _goes_on(self, cell: LiveStudy) -> bool:
-        """False once a cell has enough seeds, or all that it may have."""
+        """False once a cell has enough seeds, all that it may have, or failed with each of them."""
         race = cell.study.race
         assert race is not None, cell.study.study_id
         while cell.num_seeds < race.max:
@@ -32,7 +32,7 @@ class SeedRace:
                 return True
             values = [(self._values[mine], self._values[other]) for mine, other in pairs]
             deltas = [mine - other for mine, other in values if mine is not None and other is not None]
-            if race.precise(deltas, cell.num_seeds):
+            if not deltas or race.precise(deltas, cell.num_seeds):  # none: all failed, and more would too
                 return False
             cell.num_seeds = race.next_look(cell.num_seeds)
             self._full.num_seeds = max(self._full.num_seeds, cell.num_seeds)

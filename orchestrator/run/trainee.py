@@ -78,8 +78,9 @@ class Trainee:
         for data in self._store.checkpoint_read(self._assignment.trial_id):
             try:
                 run.restore(data)
-            except ValueError:
-                continue  # damaged: the one before will do
+            except ValueError:  # whole, but not of this trial as it is now: the one before may do
+                self._store.checkpoint_set_aside(self._assignment.trial_id, data)
+                continue
             self._num_on_file = len(run.measurements)
             return True
         return False

@@ -19,8 +19,6 @@ from orchestrator.store.schema import parquet
 
 GRID_PATH = "grid.parquet"
 GRID_VERSION = 1
-COMPARISONS = ("full", "step", "main effect", "interaction")
-VERDICTS = ("helps", "hurts", "undecided")
 
 _TEXT, _COUNT, _REAL = pa.string(), pa.int64(), pa.float64()
 GRID_COLUMNS: dict[str, pa.DataType] = {
@@ -28,7 +26,7 @@ GRID_COLUMNS: dict[str, pa.DataType] = {
     "variant": _TEXT,  # the cell, or the name of a step or an effect
     "modalities": _TEXT,  # "text+audio+vision"
     "setting": _TEXT,  # "transport.epsilon=0.1", or empty
-    "comparison": _TEXT,  # one of COMPARISONS
+    "comparison": _TEXT,  # full, step, main effect or interaction
     "designs": _TEXT,  # "leave_one_out,factorial"
     "split": _TEXT,
     "metric": _TEXT,  # without its split
@@ -46,7 +44,7 @@ GRID_COLUMNS: dict[str, pa.DataType] = {
     "boot_low": _REAL,  # over utterances; only in the test rows of one metric
     "boot_high": _REAL,
     "importance": _REAL,  # PED-ANOVA: share of the removed component in the full method's search
-    "verdict": _TEXT,  # one of VERDICTS; null where there is no contrast
+    "verdict": _TEXT,  # helps, hurts or undecided; null where there is no contrast
     "carries_over": pa.bool_(),  # null unless valid is significant
     "more_seeds": _COUNT,
     "trial_ids": pa.list_(pa.field("element", _TEXT)),  # every trial behind the numbers, sorted
@@ -80,7 +78,10 @@ def read(files: Files) -> pa.Table | None:
     written = files.filesystem.get_file_info(files.path(GRID_PATH)).mtime_ns
     if written is None or any(moment is not None and moment >= written for moment in sources(files).values()):
         return None
-    table = pq.read_table(pa.BufferReader(files.read(GRID_PATH)))
+    try:
+        table = pq.read_table(pa.BufferReader(files.read(GRID_PATH)))
+    except pa.ArrowException:  # damaged, and made anew from what it was made of
+        return None
     return table if table.schema.equals(grid_schema(), check_metadata=True) else None
 
 

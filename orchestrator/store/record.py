@@ -14,15 +14,16 @@ PATH = "experiment.json"
 LEASE_PATH = "lease.json"
 _KINDS: dict[str, type] = {"schema_version": int, "experiment": dict, "identity": list, "metrics": list}
 _VOLATILE = ("schema_version", "identity", "created_at", "updated_at", "argv")
-_ORIGINS = ("provenance", "data_fingerprints")  # what results come from: of changed ones nobody should hear too late
+_ORIGINS = ("provenance", "corpora")  # what results come from: of changed ones nobody should hear too late
 _NUM_SHOWN = 3
+_DERIVED = ("studies", "ablation", "planned")  # what the experiment comes to
 _ABSENT = object()
 
 
 def create_record(files: Files, record: Mapping[str, Any], *, allow_changed: bool = False) -> dict[str, Any]:
     """Write the record of a new storage, or renew that of a storage that it extends."""
     new = check_record(files, record, allow_changed=allow_changed)
-    files.write(PATH, json.dumps(new, indent=1, allow_nan=False).encode(), durable=True)
+    files.write(PATH, json.dumps(new, indent=1).encode(), durable=True)  # a value may be infinite
     return new
 
 
@@ -99,15 +100,19 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> Itera
 
 def _shown(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     rest_old, rest_new = (
-        {key: value for key, value in each.items() if key not in (*_VOLATILE, "experiment")} for each in (old, new)
+        {key: value for key, value in each.items() if key not in (*_VOLATILE, *_DERIVED, "experiment")}
+        for each in (old, new)
     )
     found = [*differences(old["experiment"], new["experiment"]), *differences(rest_old, rest_new)]
-    return _some(found) if found else f"its identity is {old['identity']} there and {new['identity']} here"
+    gone = [study_id for study_id in old["identity"] if study_id not in new["identity"]]
+    studies = old["studies"] if isinstance(old.get("studies"), dict) else {}
+    names = [studies[study_id]["name"] if study_id in studies else study_id for study_id in gone]
+    return f"{_some(found)}{'; ' * bool(found)}this one is without its {_some(names, ', ')}"
 
 
-def _some(lines: list[str]) -> str:
+def _some(lines: list[str], between: str = "; ") -> str:
     more = f" (and {len(lines) - _NUM_SHOWN} more)" if len(lines) > _NUM_SHOWN else ""
-    return "; ".join(lines[:_NUM_SHOWN]) + more
+    return between.join(lines[:_NUM_SHOWN]) + more
 
 
 def _short(value: Any, max_length: int = 60) -> str:

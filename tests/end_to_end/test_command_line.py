@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from orchestrator.cli import main
 from tests.end_to_end.conftest import Msa
 
 HEAVY = ("torch", "ray", "transformers")
@@ -117,6 +118,26 @@ BAD_ABLATIONS = {
 }
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["describe", "cpsl", "--tuning", "none"],
+        ["describe", "cpsl", "--seeds", "3"],
+        ["ablate", "cpsl", "--designs", "modalities", "--components", "conflict_penalty"],
+        ["table", "runs/x", "--metrics", "mae"],
+        ["table", "runs/x", "--ablation", "--importance"],
+        ["table", "runs/x", "--ablation", "--top", "3"],
+        ["resume", "runs/x", "--only", "a"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_would_have_no_effect_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "Error: --" in capsys.readouterr().err
+
+
 @pytest.mark.slow  # each starts the real command
 @pytest.mark.parametrize("name", BAD_ABLATIONS)
 def test_an_impossible_ablation_is_one_clear_line_exit_code_2_and_nothing_written(msa, name):
@@ -167,7 +188,7 @@ def test_some_of_the_studies_are_selected_by_name(msa):
     assert "9 search and 15 confirm trials" in result.stdout
     assert "agm" not in result.stdout
     one = msa("describe", "balance", "--studies", "ogm_ge")
-    assert "concat-synthetic-ogm_ge-" in one.stdout
+    assert "concat-synthetic-" in one.stdout
 
 
 def test_a_storage_with_another_experiment_is_refused_and_left_alone(msa):

@@ -125,3 +125,28 @@ def test_values_of_the_section_can_be_overridden_by_dotted_path() -> None:
     assert found.seeds == Race(min=2, max=4, until=1)
     assert found.leave_one_out == ("conflict_penalty",)
     assert found.modalities is None
+
+
+def test_a_value_of_the_sensitivity_can_be_replaced_and_removed(tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "method: cpsl\ndata: synthetic\nobjective: {metric: valid/mae}\n"
+        "ablation: {sensitivity: {encoder.width: [32], training.epochs: [3]}}\n"
+    )
+    found = load(path, ["ablation.sensitivity.encoder.width=[16]", "ablation.sensitivity.training.epochs=null"])
+    assert found.experiment.ablation.sensitivity == {"encoder.width": (16,)}
+
+
+def test_a_shipped_null_can_be_overridden_from_inside() -> None:
+    found = load("cpsl", ["ablation.factorial.components=[conflict_penalty, gated_fusion]"]).experiment.ablation
+    assert found.factorial is not None
+    assert found.factorial.components == ("conflict_penalty", "gated_fusion")
+
+
+def test_nothing_at_all_is_an_ablation_of_defaults() -> None:
+    assert validate(MINIMAL | {"ablation": None}).ablation == Ablation()
+    assert ablation(corpora=None, swap=None, sensitivity=None) == Ablation()
+
+
+def test_an_infinite_value_is_refused() -> None:
+    assert "expected finite numbers" in fault(sensitivity={"x": [float("inf")]})

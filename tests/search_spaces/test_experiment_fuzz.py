@@ -7,6 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from search_spaces.ablation import DESIGNS, Ablation, only
 from search_spaces.faults import ExperimentError
 from search_spaces.loading import Loaded, load
 from search_spaces.schema import Experiment
@@ -14,6 +15,7 @@ from search_spaces.schema import Experiment
 MINIMAL = {"method": "cpsl", "data": "synthetic", "objective": {"metric": "valid/mae"}}
 WORDS = [
     *Experiment.model_fields,
+    *Ablation.model_fields,
     *("source", "task", "metric", "direction", "trials", "sampler", "seed", "pruner", "kind", "seeds", "cpu", "low"),
     *("high", "log", "step", "choices", "training", "epochs", "training.epochs", "a.b", "", ".", "<<", "<range>", "\n"),
 ]
@@ -48,6 +50,30 @@ likely = st.fixed_dictionaries(
             ),
             max_size=2,
         ),
+    },
+)
+COMPONENTS = ["conflict_penalty", "gated_fusion", "statistical_loss", "ogm_ge", "text", "audio", "all", "", "a.b"]
+component_names = st.sampled_from(COMPONENTS)
+named = st.lists(component_names | things, max_size=4) | component_names | things
+sections = st.fixed_dictionaries(
+    {},
+    optional={
+        "leave_one_out": named,
+        "additive": named,
+        "factorial": named
+        | st.fixed_dictionaries({"components": named}, optional={"resolution": st.integers(2, 6) | things}),
+        "swap": st.dictionaries(component_names, named, max_size=3) | things,
+        "modalities": st.lists(named | st.just("text+audio"), max_size=3) | named,
+        "sensitivity": st.dictionaries(words | component_names, st.lists(things, max_size=3) | things, max_size=3)
+        | things,
+        "corpora": st.lists(st.sampled_from(["a.pkl", "synthetic"]) | things, max_size=2) | things,
+        "space": st.dictionaries(words, entries | things, max_size=2) | things,
+        "tuning": st.sampled_from(["none", "shared", "per_variant", "both"]) | things,
+        "seeds": st.fixed_dictionaries({"min": things, "max": things, "until": things})
+        | st.builds(lambda low, more, until: {"min": low, "max": low + more, "until": until}, *[st.integers(-1, 9)] * 3)
+        | st.lists(st.integers(-1, 4), max_size=4)
+        | things,
+        "alpha": st.floats(-0.5, 1.5) | things,
     },
 )
 overrides = st.lists(
@@ -90,3 +116,27 @@ def test_any_structure_and_any_override_is_an_experiment_or_faults(changes: dict
 @given(text=st.binary(max_size=60) | things.map(lambda thing: yaml.safe_dump(thing).encode()))
 def test_any_bytes_are_an_experiment_or_faults(text: bytes) -> None:
     check(outcome_of(text, []))
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    section=sections | things,
+    sets=st.just([]) | overrides,
+    designs=st.lists(st.sampled_from([*DESIGNS, "leave_one", ""]), max_size=3),
+)
+def test_any_ablation_section_and_any_choice_of_its_designs_is_an_experiment_or_faults(
+    section: object, sets: list[str], designs: list[str]
+) -> None:
+    outcome = outcome_of(yaml.safe_dump(MINIMAL | {"ablation": section}, allow_unicode=True).encode(), sets)
+    check(outcome)
+    if isinstance(outcome, Loaded) and designs:
+        try:
+            chosen = only(outcome.experiment.ablation, designs)
+        except ExperimentError as error:
+            check(error)
+        else:
+            assert set(chosen.designs) <= set(designs)
+            assert all(getattr(chosen, name) == getattr(outcome.experiment.ablation, name) for name in _BESIDES)
+
+
+_BESIDES = [name for name in Ablation.model_fields if name not in DESIGNS]

@@ -1,4 +1,5 @@
 import math
+import re
 from typing import Any
 
 import pytest
@@ -98,8 +99,10 @@ def test_values_that_python_cannot_hold_are_faults(text: str) -> None:
     assert len(faults_of(text)) == 1
 
 
+# PyYAML writes YAML 1.1, where 0E0 is text that needs no quotes; in 1.2 it is a number.
+texts = st.text(max_size=6).filter(lambda text: not re.fullmatch(r"[-+]?[.0-9]+[eE][-+]?[0-9]+", text))
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False) | st.text(max_size=6),
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False) | texts,
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text("abc.é", min_size=1, max_size=3), inner, max_size=3)
     ),

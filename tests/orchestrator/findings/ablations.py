@@ -77,6 +77,7 @@ def record(
         "experiment": {"method": "cpsl", "objective": {"metric": objective}},
         "identity": sorted(studies),
         "metrics": list(metrics),
+        "corpora": {dataset: {"scale": "mosi"} for dataset in datasets},
         "direction": "minimize" if objective.endswith("mae") else "maximize",
         "studies": studies,
         "ablation": ablation,

@@ -91,7 +91,7 @@ def test_the_caption_states_what_was_done_and_what_it_does_not_cover(tmp_path: P
         ):
             assert said in each.caption
         assert "3 comparisons" in each.caption
-        assert "cells are complete" not in each.caption
+        assert "cells have all of their seeds" not in each.caption
     assert objective in made(tmp_path / "s", record, table(noisy(EFFECTS)))[0].caption
 
 
@@ -110,8 +110,8 @@ def test_an_unfinished_grid_says_how_many_cells_are_complete(tmp_path: Path) -> 
     values["without gate"][2] = None
     values["without heads"] = [None] * 5
     contributions, metrics = made(tmp_path / "s", ablations.record(list(values)), table(values))
-    assert "2 of 4 cells are complete." in contributions.caption
-    assert "2 of 4 cells are complete." in metrics.caption
+    assert "2 of 4 cells have all of their seeds" in contributions.caption
+    assert "2 of 4 cells have all of their seeds" in metrics.caption
     assert column(contributions, "seeds") == [5, 4, 5, 0]
     assert column(metrics, "test/mae")[3] == Marked(cell=None)
     assert "Holm's correction over 2 comparisons" in contributions.caption
@@ -128,12 +128,12 @@ def test_a_race_is_described_and_its_pairs_are_counted(tmp_path: Path) -> None:
     contributions = made(tmp_path / "s", record, table(values), seeds)[0]
     assert "5 to 10 seeds, the same for all: a race with looks at 5 and 10" in contributions.caption
     assert "wider than ± 0.03" in contributions.caption
-    assert "cells are complete" not in contributions.caption
+    assert "cells have all of their seeds" not in contributions.caption
     assert column(contributions, "seeds") == [10, 5, 5, 10]
     assert column(contributions, "sign-flip p")[1] == Marked(cell=3 * 0.0625, mark=" (least)")
     record["ablation"]["race"] = {**race, "until": 1e-4}
     contributions = made(tmp_path / "s", record, table(values), seeds)[0]
-    assert "2 of 4 cells are complete" in contributions.caption
+    assert "2 of 4 cells have all of their seeds" in contributions.caption
 
 
 def test_a_seed_missing_in_the_full_method_shows_in_a_column_of_pairs(tmp_path: Path) -> None:
@@ -209,3 +209,11 @@ def test_the_tables_render_in_every_format(tables: list[Table], format: str) -> 
         assert text.count(r"\begin{") == text.count(r"\end{") == (3 if format == "latex" else 0)
         assert "Marked(" not in text
     assert [each.label for each in tables] == ["tab:contributions", "tab:metrics"]
+
+
+def test_the_best_is_told_by_differences_on_common_seeds_not_by_means_of_different_ones(tmp_path: Path) -> None:
+    values: dict[str, Any] = {"full": [0.5, 0.5, 0.9, 0.9, 0.9], "without gate": [0.6, 0.7, None, None, None]}
+    metrics = made(tmp_path / "s", ablations.record(list(values)), table(values))[1]
+    full, gate = column(metrics, "test/mae")
+    assert full.cell.mean > gate.cell.mean
+    assert (full.bold, gate.bold) == (True, False)

@@ -289,3 +289,19 @@ print([name for name in ("torch", "ray", "scipy", "statsmodels", "optuna") if na
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_cells_that_mean_the_same_are_one_comparison_of_the_family(tmp_path: Path) -> None:
+    names = ["full", "a", "b"]
+    values = noisy({"full": 0.0, "a": 0.01, "b": 0.02})
+    alone = grid.collect(storage(tmp_path / "alone", ablations.record(names), table(values)))
+    record = ablations.record(names)
+    twin = dict(record["ablation"]["cells"][1], variant="also a")
+    record["ablation"]["cells"].append(twin)
+    record["ablation"]["contrasts"].append(contrast("full", "also a", {"also a": 1.0, "full": -1.0}))
+    found = grid.collect(storage(tmp_path / "twin", record, table(values)))
+    for name in ("a", "b"):
+        where = {"variant": name, "split": "test", "metric": "mae"}
+        assert only(found, **where)["p_holm"] == only(alone, **where)["p_holm"]
+    pair = [only(found, variant=name, split="test", metric="mae") for name in ("a", "also a")]
+    assert pair[0]["p_holm"] == pair[1]["p_holm"]

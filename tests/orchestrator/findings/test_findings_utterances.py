@@ -186,6 +186,7 @@ def test_a_trial_with_other_utterances_is_not_compared(tmp_path: Path) -> None:
 
 
 def test_a_storage_without_predictions_has_no_intervals(store: Store) -> None:
+    store.record["corpora"] = {"mosi": {"scale": "mosi"}}
     low, high = intervals(store, [Comparison(dataset="mosi", terms=((1.0, ("x",)),))], alpha=0.05)
     assert np.isnan([low[0], high[0]]).all()
     assert np.isnan(intervals(store, [Comparison(dataset="mosi", terms=())], alpha=0.05)[0]).all()
@@ -201,3 +202,11 @@ def test_the_grid_has_the_interval_in_the_test_rows_of_its_metric_only(
     assert (row["variant"], row["split"], row["metric"]) == ("a", "test", metric)
     low, high = intervals(corpus.store, [corpus.comparison("a")], alpha=0.05)
     assert (row["boot_low"], row["boot_high"]) == (low[0], high[0])
+
+
+def test_each_corpus_has_the_bins_of_its_own_scale(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path / "s", "valid/acc5", full=1.0, a=1.2)
+    as_mosi = intervals(corpus.store, [corpus.comparison("a")], alpha=0.05)
+    corpus.store.record["corpora"] = {"mosi": {"scale": "sims"}, "other": {"scale": "mosi"}}
+    as_sims = intervals(corpus.store, [corpus.comparison("a")], alpha=0.05)
+    assert as_mosi != as_sims

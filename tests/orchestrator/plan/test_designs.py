@@ -35,11 +35,11 @@ def test_leave_one_out_takes_components_and_modalities_and_compares_each_with_th
 
 def test_additive_goes_from_the_base_to_the_full_method_in_steps() -> None:
     found = designed(additive=["a", "b", "c", "d", "e"])
-    assert list(found.changes) == [FULL, "base", "base + a", "base + a + b", "without d, e", "without e"]
+    assert list(found.changes) == [FULL, "base", "base + a", "base + a + b", "base + a + b + c", "base + a + b + c + d"]
     steps = contrasts_of(found, "step")
     assert list(steps) == ["+ a", "+ b", "+ c", "+ d", "+ e"]
     assert steps["+ a"] == {"base + a": 1.0, "base": -1.0}
-    assert steps["+ e"] == {FULL: 1.0, "without e": -1.0}
+    assert steps["+ e"] == {FULL: 1.0, "base + a + b + c + d": -1.0}
 
 
 def test_cells_of_several_designs_that_are_the_same_are_one() -> None:
@@ -57,9 +57,9 @@ def test_all_modalities_are_every_proper_subset() -> None:
 
 def test_swaps_and_settings_are_tried_one_at_a_time() -> None:
     found = designed(swap={"a": ["x", "y"]}, sensitivity={"t.epsilon": [0.1, 1], "t.kind": ["slow"]})
-    assert list(found.changes) == [FULL, "x for a", "y for a", "t.epsilon=0.1", "t.epsilon=1", "t.kind='slow'"]
+    assert list(found.changes) == [FULL, "x for a", "y for a", "t.epsilon=0.1", "t.epsilon=1", "t.kind=slow"]
     assert found.changes["y for a"] == Change(swapped=("a", "y"))
-    assert found.changes["t.epsilon=1"] == Change(setting=("t.epsilon", 1))
+    assert found.changes["t.epsilon=1"] == Change(setting=("t.epsilon", "1"))
 
 
 @pytest.mark.parametrize(("resolution", "runs"), [(None, 32), (5, 16), (4, 16), (3, 8)])
@@ -96,6 +96,15 @@ def test_effects_that_a_fraction_cannot_tell_apart_are_one_that_names_them_all()
     assert sorted(names) == sorted([*COMPONENTS, *(f"{one} x {two}" for one, two in combinations(COMPONENTS, 2))])
     vectors = np.array([list(weights.values()) for weights in effects.values()])
     assert np.allclose(vectors @ vectors.T, np.eye(7) / 2)  # orthogonal
+
+
+def test_one_and_true_are_different_settings() -> None:
+    assert list(designed(sensitivity={"x": [1, True]}).changes) == [FULL, "x=1", "x=true"]
+
+
+def test_without_some_says_what_is_missing_and_a_base_has_nothing() -> None:
+    assert list(designed(additive=["a", "b"]).changes) == [FULL, "without a, b", "without b"]
+    assert "base" in designed(factorial=list(COMPONENTS)).changes
 
 
 @pytest.mark.parametrize(

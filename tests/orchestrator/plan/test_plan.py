@@ -145,4 +145,4 @@ def test_whatever_is_asked_for_is_a_plan_or_faults(
     if isinstance(outcome, ExperimentError):
         assert outcome.faults
     else:
-        assert outcome.studies[0].study_id.startswith("fake-synthetic-full-")
+        assert outcome.studies[0].study_id.startswith("fake-synthetic-")

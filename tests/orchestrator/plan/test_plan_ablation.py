@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.plan.ablation import plan_ablation
-from orchestrator.plan.corpora import CorpusInfo
+from orchestrator.plan.corpora import CorpusInfo, apart
 from orchestrator.plan.plan import Plan, plan
 from orchestrator.plan.race import Race
 from search_spaces.faults import ExperimentError
@@ -84,8 +84,9 @@ def test_without_tuning_nothing_is_searched_and_defaults_are_trained(planned, fa
     assert found["full"].config({})["encoder"]["width"] == fake.Encoder().width
 
 
-def test_cells_that_mean_the_same_configuration_share_a_study_and_are_not_compared(planned) -> None:
-    found = planned(tuning="none", sensitivity={"penalty.threshold": [3.0, 2.0]})
+@pytest.mark.parametrize("tuning", ["none", "shared", "per_variant"])
+def test_cells_that_mean_the_same_configuration_share_a_study_and_are_not_compared(planned, tuning) -> None:
+    found = planned(tuning=tuning, sensitivity={"penalty.threshold": [3.0, 2.0]})
     studies = cells(found)
     assert studies["penalty.threshold=3.0"] is studies["full"]  # 3.0 is the default
     assert [study.variant.name for study in found.studies] == ["full", "penalty.threshold=2.0"]
@@ -119,11 +120,33 @@ def test_on_several_corpora_each_has_a_full_method_of_its_own(planned, corpus: C
         assert without.leader == without.reference == full.study_id
 
 
-def test_corpora_of_one_name_are_told_apart_and_twins_refused(planned, faults_of, corpus: CorpusInfo) -> None:
-    found = planned(replace(corpus, fingerprint="f" * 16))
-    assert {study.dataset for study in found.studies} == {"synthetic-012345", "synthetic-ffffff"}
+def test_corpora_of_one_name_are_told_apart_and_twins_refused(corpus: CorpusInfo) -> None:
+    found = apart([corpus, replace(corpus, fingerprint="f" * 16)])
+    assert [each.name for each in found] == ["synthetic", "synthetic-ffffff"]
     with pytest.raises(ExperimentError, match="the same corpus twice"):
-        planned(corpus)
+        apart([corpus, corpus])
+
+
+def test_shared_tuning_leaves_alone_what_the_full_method_does_not_search(planned, fake: ModuleType) -> None:
+    found = cells(
+        planned(experiment={"config": {"penalty": None}}, tuning="shared", sensitivity={"penalty.threshold": [2.0]})
+    )["penalty.threshold=2.0"]
+    assert set(found.distributions) == {"training.learning_rate", "encoder.width"}
+    assert found.fixed["penalty"] == {"threshold": 2.0, "alpha": fake.Penalty().alpha}
+
+
+def test_a_study_has_the_same_id_whatever_the_cells_beside_it_are_called(planned, corpus: CorpusInfo) -> None:
+    subset = cells(planned(modalities=["text+audio"]))["only text+audio"]
+    left_out = cells(planned(leave_one_out=["vision"]))["without vision"]
+    assert subset.study_id == left_out.study_id
+    alone = planned().studies
+    beside = planned(replace(corpus, name="other", fingerprint="f" * 16)).studies
+    assert {study.study_id for study in alone} < {study.study_id for study in beside}
+
+
+def test_a_method_with_nothing_to_remove_has_nothing_to_compare(planned, faults_of) -> None:
+    nothing = {"config": {"penalty": None, "gate": None}, "space": {}}
+    assert "nothing to compare" in faults_of(experiment=nothing)["ablation"]
 
 
 def test_a_race_plans_all_seeds_that_a_cell_may_come_to(planned) -> None:
@@ -160,7 +183,7 @@ def test_the_grid_is_kept_as_plain_data(planned) -> None:
         (
             {"sensitivity": {"penalty.threshold": [0.5, 2]}},
             "ablation.sensitivity.penalty.threshold",
-            "penalty.threshold=0.5: penalty.threshold: 0.5 arrived, expected a number greater than 1",
+            "0.5 arrived, expected a number greater than 1",
         ),
         ({"sensitivity": {"penalty.treshold": [2]}}, "ablation.sensitivity.penalty.treshold", "no such parameter"),
         ({"sensitivity": {"encoder.width": [6]}}, "ablation.sensitivity.encoder.width", "not a multiple of heads"),

@@ -35,7 +35,7 @@ def study_of(fake: ModuleType, corpus: CorpusInfo):
 
 
 def test_a_study_s_id_says_what_it_is_and_is_safe_as_a_file_name(study_of, corpus: CorpusInfo) -> None:
-    assert re.fullmatch(r"fake-synthetic-full-[0-9a-f]{10}", study_of().study_id)
+    assert re.fullmatch(r"fake-synthetic-[0-9a-f]{10}", study_of().study_id)
     odd = dataclasses.replace(study_of(), dataset="../mein Körpus: 2/" * 9)
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,99}", odd.study_id)
 
@@ -82,18 +82,19 @@ def test_other_data_variants_and_methods_are_other_studies(study_of) -> None:
     study = study_of()
     others = [
         dataclasses.replace(study, data_fingerprint="fedcba9876543210"),
-        dataclasses.replace(study, variant=dataclasses.replace(study.variant, removed=frozenset({"penalty"}))),
-        dataclasses.replace(study, variant=dataclasses.replace(study.variant, swapped=(("penalty", "extra"),))),
+        dataclasses.replace(study, variant=dataclasses.replace(study.variant, modalities=("text",))),
+        dataclasses.replace(study, fixed={**study.fixed, "penalty": None}),
+        dataclasses.replace(study, leader="another"),
         dataclasses.replace(study, method="other"),
     ]
-    assert len({other.study_id for other in [study, *others]}) == 5
+    assert len({other.study_id for other in [study, *others]}) == 6
 
 
 def test_an_id_is_the_same_in_another_process(study_of) -> None:
     study = study_of()
     again = pickle.loads(pickle.dumps(study))
     assert again.study_id == study.study_id
-    assert study.study_id == "fake-synthetic-full-c34c63cdec"
+    assert study.study_id == "fake-synthetic-a8e3b98095"
 
 
 def test_suggestions_replace_the_searched_values_in_the_whole_configuration(study_of, fake: ModuleType) -> None:
@@ -140,12 +141,6 @@ def test_a_confirm_trial_differs_by_all_that_decides_its_outcome(study_of) -> No
         confirm_trial_id(dataclasses.replace(study, method="other"), suggested, 0, "code"),
     ]
     assert len(set(ids)) == len(ids)
-
-
-def test_a_variant_takes_its_removed_components_and_their_values_away() -> None:
-    values = {"penalty.alpha": 0.5, "penalty": {}, "penalty_of_another": 1, "training.epochs": 3}
-    variant = Variant(name="-penalty", removed=frozenset({"penalty"}))
-    assert variant.applied(values) == {"penalty_of_another": 1, "training.epochs": 3, "penalty": None}
 
 
 def test_a_swap_removes_one_component_and_brings_another_in(fake: ModuleType) -> None:

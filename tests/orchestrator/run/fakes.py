@@ -173,9 +173,7 @@ def ablation(components: Sequence[str] = ("conflict_penalty", "gated_fusion"), *
         }
     )
     info = CorpusInfo.of(corpus())
-    return Prepared(
-        experiment=experiment, corpora=corpora(), metrics=info.metrics, plan=plan_ablation(experiment, [info])
-    )
+    return Prepared(experiment=experiment, corpora=corpora(), infos=(info,), plan=plan_ablation(experiment, [info]))
 
 
 def record(planned: tuple[Study, ...]) -> dict:

@@ -69,6 +69,26 @@ def test_a_race_gives_more_seeds_to_cells_that_are_imprecise_and_to_what_they_ar
     assert counted(tmp_path, "confirm") == {name: 12 for name in NOISY} | {"without conflict_penalty": 3}
 
 
+def test_a_cell_that_fails_with_every_seed_does_not_drag_the_others_to_the_end(tmp_path):
+    prepared = fakes.ablation(["gated_fusion"], seeds={"min": 2, "max": 8, "until": 10.0}, tuning="none")
+
+    def failing(assignment, corpus):
+        if assignment.config["gated_fusion"] is None:
+            raise RuntimeError("made to fail")
+        return fakes.ToyRun(assignment)
+
+    fakes.play(str(tmp_path), prepared.plan.studies, workload=failing, kept=fakes.record_of(prepared))
+    assert counted(tmp_path, "confirm") == {"full": 2, "without gated_fusion": 2}
+
+
+def test_what_an_earlier_plan_trained_is_not_counted_as_progress(tmp_path):
+    campaign = fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=2, tuning="shared"))
+    assert campaign.num_finished == campaign.num_planned == 4 + 3 * 2
+    fewer = fakes.ablation(seeds=[1, 3], tuning="shared")
+    again = Campaign(Store.open(str(tmp_path)), fewer.plan.studies, fakes.PROVENANCE)
+    assert (again.num_finished, again.num_planned) == (4 + 3, 4 + 3 * 2)
+
+
 def test_a_race_rebuilt_from_the_files_has_nothing_left_to_do(tmp_path):
     prepared = fakes.ablation(seeds=RACE, tuning="none")
     fakes.play_ablation(str(tmp_path), prepared)

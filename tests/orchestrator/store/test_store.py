@@ -65,21 +65,21 @@ def test_another_experiment_is_refused_with_what_differs(tmp_path: Path, record:
     [
         ({"provenance": {"code": "bb", "versions": {"torch": "2"}}}, 'provenance.code is "aa" there and "bb" here'),
         ({"provenance": {"code": "aa", "versions": {"torch": "3"}}}, 'provenance.versions.torch is "2" there and "3"'),
-        ({"data_fingerprints": {"mosi": "dd"}}, 'data_fingerprints.mosi is "cc" there and "dd" here'),
+        ({"corpora": {"mosi": {"fingerprint": "dd"}}}, 'corpora.mosi.fingerprint is "cc" there and "dd" here'),
     ],
     ids=["code", "versions", "data"],
 )
 def test_changed_code_versions_or_data_are_refused_unless_allowed(
     tmp_path: Path, record: dict[str, Any], changed: dict[str, Any], line: str
 ) -> None:
-    origin = {"provenance": {"code": "aa", "versions": {"torch": "2"}}, "data_fingerprints": {"mosi": "cc"}}
+    origin = {"provenance": {"code": "aa", "versions": {"torch": "2"}}, "corpora": {"mosi": {"fingerprint": "cc"}}}
     Store.create(tmp_path, record | origin)
     with pytest.raises(StorageError) as caught:
         Store.create(tmp_path, record | origin | changed)
     assert line in str(caught.value)
     assert "--allow-changed" in str(caught.value)
     assert Store.open(tmp_path).record["provenance"] == origin["provenance"]
-    of_changed_data = {"identity": ["another"]} if "data_fingerprints" in changed else {}
+    of_changed_data = {"identity": ["another"]} if "corpora" in changed else {}
     Store.create(tmp_path, record | origin | changed | of_changed_data, allow_changed=True)
     kept = Store.open(tmp_path).record
     assert kept["identity"] == sorted({*record["identity"], *of_changed_data.get("identity", [])})
@@ -87,9 +87,10 @@ def test_changed_code_versions_or_data_are_refused_unless_allowed(
 
 
 def test_a_further_corpus_is_no_change(tmp_path: Path, record: dict[str, Any]) -> None:
-    Store.create(tmp_path, record | {"data_fingerprints": {"mosi": "cc"}})
-    more = {"identity": [*record["identity"], "more"], "data_fingerprints": {"mosi": "cc", "mosei": "ee"}}
-    assert Store.create(tmp_path, record | more).record["data_fingerprints"] == more["data_fingerprints"]
+    Store.create(tmp_path, record | {"corpora": {"mosi": {"fingerprint": "cc"}}})
+    corpora = {"mosi": {"fingerprint": "cc"}, "mosei": {"fingerprint": "ee"}}
+    more = {"identity": [*record["identity"], "more"], "corpora": corpora}
+    assert Store.create(tmp_path, record | more).record["corpora"] == corpora
 
 
 def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Path, record: dict[str, Any]) -> None:
@@ -285,7 +286,7 @@ def test_a_trial_id_that_cannot_name_a_file_everywhere_is_refused(store: Store, 
 def test_the_newest_two_checkpoints_are_kept_and_come_newest_first(store: Store) -> None:
     for epoch in (1, 2, 3, 12):
         store.checkpoint_write("t", epoch, f"epoch {epoch}".encode())
-    assert store.files.names("running/t") == ["epoch-000003.safetensors", "epoch-000012.safetensors"]
+    assert [name[:12] for name in store.files.names("running/t")] == ["epoch-000003", "epoch-000012"]
     assert list(store.checkpoint_read("t")) == [b"epoch 12", b"epoch 3"]
     assert store.checkpoint_epochs("t") == [3, 12]
     assert list(store.checkpoint_read("unknown")) == []
@@ -304,7 +305,7 @@ def test_a_checkpoint_that_goes_away_meanwhile_is_passed_over(store: Store) -> N
     store.checkpoint_write("t", 2, b"two")
     newest_first = store.checkpoint_read("t")
     assert next(newest_first) == b"two"
-    store.files.delete("running/t/epoch-000001.safetensors")
+    store.files.delete(f"running/t/{store.files.names('running/t')[0]}")
     assert list(newest_first) == []
 
 

@@ -94,6 +94,15 @@ def test_a_grid_is_out_of_date_once_a_trial_is_deleted(store: Store) -> None:
     assert grid.read(store.files) is None
 
 
+@pytest.mark.parametrize("data", [b"", b"garbage", b"PAR1"])
+def test_a_damaged_grid_is_none(store: Store, data: bytes) -> None:
+    written(store, a_grid())
+    store.files.write(grid.GRID_PATH, data)
+    moment = store.files.filesystem.get_file_info(store.files.path("experiment.json")).mtime_ns
+    touch(store, grid.GRID_PATH, moment + 10**12)
+    assert grid.read(store.files) is None
+
+
 def test_a_grid_of_another_version_is_not_read(store: Store) -> None:
     moment = written(store, a_grid())
     other = a_grid().replace_schema_metadata({"grid_version": "0"})
