@@ -201,12 +201,18 @@ def failures(storage: str, as_json: bool) -> int:
 @click.argument("storage")
 def compact(storage: str) -> int:
     """Fold STORAGE's many small files into few; what is in them stays the same. Not while a driver works on it."""
+    from orchestrator.findings import grid
     from orchestrator.store import Files, Lease, Store
 
     store = Store.open(storage)
     with Lease(Files.at(storage)):
         folded = store.compact()
-    click.echo(", ".join(f"{number} files of {folder}" for folder, number in folded.items()) or "nothing to fold")
+        if folded and store.record.get("ablation"):
+            grid.write(store)  # which was made of files that are no longer there
+    for each in folded:
+        click.echo(f"{each.folder}: {each.num_parts} files of {each.num_trials} trials folded into {each.num_files}")
+    if not folded:
+        click.echo("nothing to fold")
     return DONE
 
 

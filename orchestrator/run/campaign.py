@@ -5,10 +5,11 @@ It hands out assignments, decides on pruning, and writes every finished trial be
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import accumulate
@@ -42,8 +43,8 @@ class Campaign:
         rows = [row for row in every if row["state"] != FAIL or row["trial_id"] not in wanted]
         started = store.running()
         self._attempts = {row["trial_id"]: row["attempts"] or 1 for row in again}
-        self._attempts |= {record["trial_id"]: record["attempts"] for record in started}
-        interrupted = [Assignment.from_json(record["assignment"]) for record in started]
+        self._attempts |= {record["trial_id"]: record.get("attempts") or 1 for record in started}
+        interrupted = _assignments(started)
         self._cells: dict[str, float | None] = {row["trial_id"]: row["value"] for row in rows}
         history = defaultdict(list)
         for row in rows:
@@ -209,6 +210,15 @@ class Campaign:
             best = started.measurements[best_epoch - 1]
             row |= {name: value for name, value in best.items() if name.startswith("valid/")}
         return row | (outcome.metrics if outcome else {})
+
+
+def _assignments(started: Iterable[Mapping[str, Any]]) -> list[Assignment]:
+    """What was handed out, as far as it is legible: the rest is asked for again, with the same answer."""
+    found = []
+    for record in started:
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            found.append(Assignment.from_json(record["assignment"]))
+    return found
 
 
 @dataclass

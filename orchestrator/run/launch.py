@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -27,6 +28,8 @@ from search_spaces.faults import Places, did_you_mean, listed
 from search_spaces.loading import validate
 from search_spaces.parts import Data
 from search_spaces.schema import Experiment
+
+MANY_PARTS = 1_000  # files of a folder, which are folded into few at the end of a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,7 @@ def launch(
     with Lease(files) as lease:
         store = Store.create(storage, record, allow_changed=allow_changed)
         wanted = prepared.experiment.resources
-        return run(
+        finished = run(
             store,
             lease,
             prepared.plan.studies,
@@ -97,6 +100,10 @@ def launch(
             address=address,
             retry=retry(store) if retry else (),
         )
+        if not finished.interrupted:
+            with contextlib.suppress(StorageError):  # all is trained; `msa compact` tells what is in the way
+                store.compact(least=MANY_PARTS)
+        return finished
 
 
 def retried(only: Collection[str] | None = None) -> Callable[[Store], Collection[str]]:

@@ -1,17 +1,21 @@
 """The newest checkpoints of a running trial: written by its worker, looked for by whichever worker takes it up next.
 
-Two are kept, so that a checkpoint that turns out to be damaged leaves an older one to go on from.
+The name of a checkpoint carries the CRC-32 of its content, so that a truncated or flipped one is told without parsing
+it. Two are kept: one that turns out to be damaged is set aside, and the one before is used.
 """
 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from orchestrator.store.faults import AbsentFile
 from orchestrator.store.files import Files
 
-_NAME = re.compile(r"epoch-(\d+)\.safetensors")
+_NAME = re.compile(r"epoch-(?P<epoch>\d{6,})-(?P<checksum>[0-9a-f]{8})\.safetensors")
+_ASIDE = ".damaged"  # behind the name: such a file is not read again, and goes with the folder of its trial
 _NUM_KEPT = 2
 
 
@@ -21,28 +25,63 @@ def folder(trial_id: str) -> str:
 
 
 def epochs(files: Files, trial_id: str) -> list[int]:
-    """The epochs that have a checkpoint, ascending."""
-    matches = (_NAME.fullmatch(name) for name in files.names(folder(trial_id)))
-    return sorted(int(match[1]) for match in matches if match)
+    """The epochs that have a checkpoint, ascending; whether it is whole is not looked at."""
+    return sorted({each.epoch for each in _found(files, trial_id)})
 
 
 def write(files: Files, trial_id: str, epoch: int, data: bytes) -> None:
-    """Write the checkpoint of an epoch, then remove all older ones but one."""
-    files.write(_path(trial_id, epoch), data)
-    older = [each for each in epochs(files, trial_id) if each < epoch]
-    for each in older[: len(older) - (_NUM_KEPT - 1)]:
-        files.delete(_path(trial_id, each))
+    """Write the checkpoint of an epoch, then remove all older ones but one, and others of the same epoch."""
+    new = _Checkpoint(epoch, _checksum(data))
+    files.write(_path(trial_id, new), data)
+    found = _found(files, trial_id)
+    kept = [each for each in found if each.epoch < epoch][-(_NUM_KEPT - 1) :]
+    for each in found:
+        if each.epoch <= epoch and each not in (new, *kept):
+            files.delete(_path(trial_id, each))
 
 
 def read(files: Files, trial_id: str) -> Iterator[bytes]:
-    """The checkpoints, newest first: take the first that is whole."""
-    for epoch in reversed(epochs(files, trial_id)):
+    """The whole checkpoints, newest first; those that are not are set aside."""
+    for each in reversed(_found(files, trial_id)):
         try:
-            data = files.read(_path(trial_id, epoch))
+            data = files.read(_path(trial_id, each))
         except AbsentFile:  # another worker of this trial has just moved on
             continue
-        yield data
+        if _checksum(data) == each.checksum:
+            yield data
+        else:
+            _set_aside(files, _path(trial_id, each), data)
 
 
-def _path(trial_id: str, epoch: int) -> str:
-    return f"{folder(trial_id)}/epoch-{epoch:06d}.safetensors"
+def set_aside(files: Files, trial_id: str, data: bytes) -> None:
+    """Let the checkpoints with this content not be read again: whole, and yet of no use to the trial."""
+    for each in _found(files, trial_id):
+        if each.checksum == _checksum(data):
+            _set_aside(files, _path(trial_id, each), data)
+
+
+class _Checkpoint(NamedTuple):
+    """What a name says."""
+
+    epoch: int
+    checksum: str
+
+
+def _found(files: Files, trial_id: str) -> list[_Checkpoint]:
+    """By epoch; files with other names are none of ours."""
+    matches = (_NAME.fullmatch(name) for name in files.names(folder(trial_id)))
+    return sorted(_Checkpoint(int(match["epoch"]), match["checksum"]) for match in matches if match)
+
+
+def _set_aside(files: Files, path: str, data: bytes) -> None:
+    """Written anew and then deleted, because object stores cannot rename."""
+    files.write(path + _ASIDE, data)
+    files.delete(path)
+
+
+def _path(trial_id: str, checkpoint: _Checkpoint) -> str:
+    return f"{folder(trial_id)}/epoch-{checkpoint.epoch:06d}-{checkpoint.checksum}.safetensors"
+
+
+def _checksum(data: bytes) -> str:
+    return f"{zlib.crc32(data):08x}"

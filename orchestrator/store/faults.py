@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+
+_AWS = re.compile(r".*AWS Error (?P<code>\w+) during \w+ operation: (?P<words>.*)")
+_DENIED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "INVALID_SIGNATURE", "SIGNATURE_DOES_NOT_MATCH", "EXPIRED_TOKEN")
 
 
 class StorageError(ValueError):
@@ -17,7 +21,15 @@ class AbsentFile(StorageError):
 def reason(error: Exception) -> str:
     """What the operating system or the object store said, in one line."""
     number = getattr(error, "errno", None)
-    return os.strerror(number) if number else " ".join(str(error).split())
+    if number:
+        return os.strerror(number)
+    text = re.sub(r" \(Request ID: \w+\)", "", " ".join(str(error).split()))
+    said = _AWS.fullmatch(text)
+    if not said:
+        return text
+    if said["words"] == "No response body.":
+        return said["code"].replace("_", " ").capitalize()
+    return f"{said['words'].rstrip('.')} ({said['code']})"
 
 
 def advice(error: Exception) -> str:
@@ -29,5 +41,9 @@ def advice(error: Exception) -> str:
             return "check who owns it and may write there, or choose another storage"
         case errno.ENOTDIR | errno.EISDIR | errno.EEXIST:
             return "a file and a folder are in each other's place: choose another storage, or move what is in the way"
-        case _:
-            return "check that the storage can be reached and may be used from this machine"
+    said = _AWS.fullmatch(" ".join(str(error).split()))
+    if said and said["code"] == "NO_SUCH_BUCKET":
+        return "check the name of the bucket, or make it first"
+    if said and said["code"] in _DENIED:
+        return "check the credentials of this machine (AWS_ACCESS_KEY_ID, … or a profile) and what they may do"
+    return "check that the storage can be reached and may be used from this machine"

@@ -14,6 +14,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 from urllib.parse import parse_qsl, urlsplit
 
@@ -72,8 +73,30 @@ class Files:
             if self.local:
                 with self._temporary(path, data, durable=durable) as temporary:
                     os.replace(temporary, self.path(path))
+                if durable:
+                    _sync(os.path.dirname(self.path(path)))
             else:
                 self._upload(path, data)
+
+    @contextlib.contextmanager
+    def writing(self, path: str) -> Iterator[str]:
+        """Write a file that is too large for memory, to the local path that this yields.
+
+        At the end of the `with` it is put in its place, whole and durable; if that raises, it is not. An upload that is
+        killed leaves pieces on an object store that no reader sees; a lifecycle rule of the bucket removes them.
+        """
+        with self._clear("write", path), contextlib.ExitStack() as stack:
+            if self.local:
+                temporary = stack.enter_context(self._temporary(path, b""))
+            else:
+                temporary = os.path.join(stack.enter_context(TemporaryDirectory(prefix="msa-")), "file")
+            yield temporary
+            if self.local:
+                _sync(temporary)
+                os.replace(temporary, self.path(path))
+                _sync(os.path.dirname(temporary))
+            else:
+                fs.copy_files(temporary, self.path(path), fs.LocalFileSystem(), self.filesystem)
 
     def create(self, path: str, data: bytes) -> bool:
         """Write the file unless there is one (False). Exclusive on a local folder, best effort elsewhere."""
@@ -95,10 +118,26 @@ class Files:
         with self._clear("read", path), self.filesystem.open_input_stream(self.path(path), compression=None) as stream:
             return stream.read()
 
+    @contextlib.contextmanager
+    def open(self, path: str) -> Iterator[pa.NativeFile]:
+        """The file for reading here and there; `AbsentFile` where there is none."""
+        with self._clear("read", path), self.filesystem.open_input_file(self.path(path)) as file:
+            yield file
+
     def exists(self, path: str) -> bool:
         """Whether a file or folder is there."""
         with self._clear("read", path):
             return self.filesystem.get_file_info(self.path(path)).type != fs.FileType.NotFound
+
+    def modified(self, path: str) -> int | None:
+        """When the file or folder was last written, in ns; None for an absent one, and where folders have no time."""
+        with self._clear("read", path):
+            return self.filesystem.get_file_info(self.path(path)).mtime_ns
+
+    def modified_in(self, folder: str) -> dict[str, int | None]:
+        """The same of everything in the folder, by its path below the root."""
+        found = self._infos(folder)
+        return {f"{folder}/{info.base_name}": info.mtime_ns for info in found}
 
     def names(self, folder: str = "") -> list[str]:
         """Sorted names of the files in the folder, dot-prefixed ones left out; none for an absent folder."""
@@ -117,10 +156,21 @@ class Files:
             elif kind != fs.FileType.NotFound:
                 self.filesystem.delete_file(self.path(path))
 
+    def sweep(self, path: str) -> None:
+        """Remove what killed writers of this file left behind; only sure while nobody writes it."""
+        folder, _, name = self.path(path).rpartition("/")
+        with self._clear("delete", path), contextlib.suppress(FileNotFoundError):
+            for rest in os.scandir(folder) if self.local else ():
+                if rest.name.startswith(f".{name}.") and rest.name.endswith(".tmp"):
+                    os.unlink(rest.path)
+
     def _list(self, folder: str, kind: fs.FileType) -> list[str]:
-        with self._clear("list", folder):
-            found = self.filesystem.get_file_info(fs.FileSelector(self.path(folder), allow_not_found=True))
+        found = self._infos(folder)
         return sorted(info.base_name for info in found if info.type == kind and not info.base_name.startswith("."))
+
+    def _infos(self, folder: str) -> list[fs.FileInfo]:
+        with self._clear("list", folder):
+            return self.filesystem.get_file_info(fs.FileSelector(self.path(folder), allow_not_found=True))
 
     def _upload(self, path: str, data: bytes) -> None:
         target = self.path(path)
@@ -157,6 +207,18 @@ class Files:
             raise AbsentFile(f"cannot {verb} {self.uri_of(path)}: it does not exist") from error
         except (OSError, pa.ArrowException) as error:
             raise StorageError(f"cannot {verb} {self.uri_of(path)}: {reason(error)}; {advice(error)}") from error
+
+
+def _sync(path: str) -> None:
+    """Let a file, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # what some network filesystems say of a folder
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _link(temporary: str, target: str) -> None:

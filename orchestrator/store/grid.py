@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from orchestrator.store.files import Files
 from orchestrator.store.record import PATH as RECORD_PATH
@@ -75,7 +74,7 @@ def read(files: Files) -> pa.Table | None:
     It may be out of date unless it is strictly newer than experiment.json, than every file of a trial and, where
     folders have a time, than the folder of the trials, from which a trial may have been deleted.
     """
-    written = files.filesystem.get_file_info(files.path(GRID_PATH)).mtime_ns
+    written = files.modified(GRID_PATH)
     if written is None or any(moment is not None and moment >= written for moment in sources(files).values()):
         return None
     try:
@@ -90,6 +89,4 @@ def sources(files: Files) -> dict[str, int | None]:
 
     A file system without times for folders gives None for that one.
     """
-    record, folder = files.filesystem.get_file_info([files.path(RECORD_PATH), files.path("trials")])
-    trials = files.filesystem.get_file_info(fs.FileSelector(files.path("trials"), allow_not_found=True))
-    return {info.path: info.mtime_ns for info in (record, folder, *trials)}
+    return {path: files.modified(path) for path in (RECORD_PATH, "trials")} | files.modified_in("trials")

@@ -9,10 +9,10 @@ from typing import Any
 from orchestrator.store.faults import AbsentFile, StorageError
 from orchestrator.store.files import Files
 from orchestrator.store.schema import SCHEMA_VERSION
+from orchestrator.store.shape import fault_of
 
 PATH = "experiment.json"
 LEASE_PATH = "lease.json"
-_KINDS: dict[str, type] = {"schema_version": int, "experiment": dict, "identity": list, "metrics": list}
 _VOLATILE = ("schema_version", "identity", "created_at", "updated_at", "argv")
 _ORIGINS = ("provenance", "corpora")  # what results come from: of changed ones nobody should hear too late
 _NUM_SHOWN = 3
@@ -35,8 +35,8 @@ def check_record(files: Files, record: Mapping[str, Any], *, allow_changed: bool
     ones stay part of the storage.
     """
     new = {**record, "schema_version": SCHEMA_VERSION}
-    if fault := _fault(new):
-        raise ValueError(f"an experiment record needs {fault}")
+    if fault := fault_of(new):
+        raise ValueError(f"an experiment record is incomplete: {fault}")
     if files.exists(PATH):
         old = load_record(files)
         if changed := [line for name in _ORIGINS for line in _changes(old.get(name) or {}, new.get(name) or {}, name)]:
@@ -78,8 +78,8 @@ def load_record(files: Files) -> dict[str, Any]:
             f"{files.uri} was written with schema version {version}, this program knows up to {SCHEMA_VERSION}; "
             "update the program to read it"
         )
-    if fault := _fault(record):
-        raise StorageError(f"{files.uri_of(PATH)} is damaged (it needs {fault}); restore it, or start a new storage")
+    if fault := fault_of(record):
+        raise StorageError(f"{files.uri_of(PATH)} is damaged ({fault}); restore it, or start a new storage")
     return record
 
 
@@ -118,10 +118,3 @@ def _some(lines: list[str], between: str = "; ") -> str:
 def _short(value: Any, max_length: int = 60) -> str:
     text = "absent" if value is _ABSENT else json.dumps(value, default=str)
     return text if len(text) <= max_length else text[: max_length - 1] + "…"
-
-
-def _fault(record: Any) -> str:
-    if not isinstance(record, dict):
-        return "to be a JSON object"
-    wrong = [name for name, kind in _KINDS.items() if not isinstance(record.get(name), kind)]
-    return ", ".join(f"{name} ({_KINDS[name].__name__})" for name in wrong)

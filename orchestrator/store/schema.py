@@ -57,6 +57,16 @@ TRIAL_COLUMNS: dict[str, pa.DataType] = {
 _JSON = ("intermediate_values", "params", "config", "versions")
 _REQUIRED = ("trial_id", "study_id", "phase", "state")
 _MIN_COMPRESSED_BYTES = 256
+_NEEDED = {
+    "trials": _REQUIRED,
+    "measurements": ("trial_id", "epoch"),
+    "predictions": ("trial_id", "sample_id", "target"),
+}
+_KINDS: dict[str, dict[str, tuple[pa.DataType, ...]]] = {  # of the columns that are no numbers
+    "trials": {name: (kind,) for name, kind in TRIAL_COLUMNS.items()},
+    "measurements": {"trial_id": (_TEXT,), "epoch": (_COUNT,)},
+    "predictions": {"trial_id": (_TEXT,), "sample_id": (_TEXT,), "target": (_COUNT, _REAL)},
+}
 
 
 def trial_schema(metric_names: Sequence[str]) -> pa.Schema:
@@ -123,6 +133,24 @@ def predictions_table(trial_id: str, columns: Mapping[str, np.ndarray]) -> pa.Ta
     for name, array in arrays.items():
         table[name] = _column(trial_id, name, array.tolist(), kinds.get(name, _REAL))
     return _versioned(table)
+
+
+def fault(folder: str, table: pa.Table, columns: Sequence[str] | None = None) -> str:
+    """What is wrong with the table of a part in trials/, measurements/ or predictions/, or these columns of it; or ''.
+
+    Files are anybody's to write: a reader takes no other columns, types, phases and states than those that are above.
+    """
+    needed = [name for name in _NEEDED[folder] if columns is None or name in columns]
+    if missing := [name for name in needed if name not in table.column_names]:
+        return f"it has no {', '.join(missing)}"
+    for each in table.schema:
+        kinds = _KINDS[folder].get(each.name, (_REAL,))
+        if each.type not in kinds:
+            return f"its {each.name} is {each.type}, not {' or '.join(map(str, kinds))}"
+    for name, words in (("phase", PHASES), ("state", STATES)) if folder == "trials" else ():
+        if name in table.column_names and not set(table[name].to_pylist()) <= set(words):
+            return f"its {name} is none of {', '.join(words)}"
+    return ""
 
 
 def parquet(table: pa.Table) -> bytes:

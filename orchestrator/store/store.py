@@ -1,8 +1,9 @@
 """The store: what the files of one storage promise, whoever is killed at whatever moment.
 
-A trial is finished when, and only when, `trials/<trial_id>.parquet` exists; its measurements are written before it and
-`running/<trial_id>/` is removed after it. So whatever moment a process dies at, a trial is either finished, with all
-that belongs to it, or it is not, and is taken up again from its newest checkpoint.
+A trial is finished when, and only when, trials/ has its row: in `trials/<trial_id>.parquet`, or, once `compact` has
+folded that into few files, in one of them. Its measurements are written before it and `running/<trial_id>/` is removed
+after it. So whatever moment a process dies at, a trial is either finished, with all that belongs to it, or it is not,
+and is taken up again from its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +20,13 @@ import numpy as np
 import pyarrow as pa
 
 from orchestrator.store import checkpoints
+from orchestrator.store.compaction import Folded, compact
+from orchestrator.store.compacts import is_compact
 from orchestrator.store.faults import AbsentFile, StorageError
 from orchestrator.store.files import Files
-from orchestrator.store.parts import part_ids, part_path, read_parts
+from orchestrator.store.parts import part_path
 from orchestrator.store.record import create_record, load_record
+from orchestrator.store.rows import Rows, ids_in, read_rows
 from orchestrator.store.schema import measurements_table, parquet, predictions_table, trial_schema, trial_table, utc
 
 _ORDER = (("study_id", "ascending"), ("phase", "descending"), ("number", "ascending"), ("seed", "ascending"))
@@ -80,7 +84,7 @@ class Store:
         for trial_id in begun:
             if trial_id in done:
                 continue
-            trials += self._json_files([f"{_running(trial_id)}/trial.json"])
+            trials += self._json_files([f"{_running(trial_id)}/trial.json"], needed="trial_id")
         return trials
 
     def finish(self, row: Mapping[str, Any], measurements: Sequence[Mapping[str, float | None]]) -> None:
@@ -104,6 +108,13 @@ class Store:
         name = started_at.strftime("%Y%m%dT%H%M%S.%fZ")
         self.files.write(f"runs/{name}.json", _json({**record, "started_at": started_at.isoformat()}))
 
+    def compact(self, *, least: int = 2) -> list[Folded]:
+        """Fold the parts of finished trials into few files, in each folder with at least so many; what was done.
+
+        Hold the `Lease`. Readers notice nothing, whoever is killed at whatever moment.
+        """
+        return compact(self.files, least=least)
+
     # A worker writes: checkpoints and predictions.
 
     def checkpoint_write(self, trial_id: str, epoch: int, data: bytes) -> None:
@@ -111,8 +122,12 @@ class Store:
         checkpoints.write(self.files, _checked(trial_id), epoch, data)
 
     def checkpoint_read(self, trial_id: str) -> Iterator[bytes]:
-        """The checkpoints of a trial, newest first."""
+        """The whole checkpoints of a trial, newest first; damaged ones are set aside."""
         return checkpoints.read(self.files, _checked(trial_id))
+
+    def checkpoint_set_aside(self, trial_id: str, data: bytes) -> None:
+        """Let a checkpoint that was read, but is of no use, not be read again."""
+        checkpoints.set_aside(self.files, _checked(trial_id), data)
 
     def write_model(self, trial_id: str, data: bytes) -> None:
         """Keep the best model of a trial, `models/<trial_id>.safetensors`."""
@@ -133,9 +148,9 @@ class Store:
             raise ValueError(f"unknown columns {unknown}; the columns are {schema.names}")
         order = [*_ORDER, ("trial_id", "ascending")]
         needed = [column.name for column in schema if column.name in {*names, *(name for name, _ in order)}]
-        parts = self._read("trials", part_ids(self.files, "trials"), columns=None if columns is None else needed)
+        rows = self._read("trials", None, columns=None if columns is None else needed)
         empty = schema.empty_table().select(needed)
-        table = pa.concat_tables([empty, *parts], promote_options="default").combine_chunks()
+        table = pa.concat_tables([empty, *rows.tables], promote_options="default").combine_chunks()
         return table.sort_by(order).select(names)
 
     def finished_ids(self, states: Iterable[str] | None = None) -> set[str]:
@@ -156,46 +171,51 @@ class Store:
 
     def runs(self) -> list[dict[str, Any]]:
         """The records of all driver runs, oldest first."""
-        return self._json_files([f"runs/{name}" for name in self.files.names("runs")])
+        return self._json_files([f"runs/{name}" for name in self.files.names("runs")], needed="started_at")
 
     def checkpoint_epochs(self, trial_id: str) -> list[int]:
         """The epochs of a running trial that have a checkpoint, ascending."""
         return checkpoints.epochs(self.files, trial_id)
 
-    def _json_files(self, paths: Iterable[str]) -> list[dict[str, Any]]:
-        """The content of those that are there and whole."""
+    def _json_files(self, paths: Iterable[str], *, needed: str) -> list[dict[str, Any]]:
+        """The content of those that are there and whole: objects with text under the name that is needed."""
         values = []
         for path in paths:
             with contextlib.suppress(AbsentFile):  # killed before its first write, or removed since
                 data = self.files.read(path)
                 try:
-                    values.append(json.loads(data))
+                    value = json.loads(data)
+                    if not isinstance(value, dict) or not isinstance(value.get(needed), str):
+                        raise ValueError(f"it needs to be a JSON object with {needed}")
+                    values.append(value)
                 except ValueError as error:
                     self._warn(f"{self.files.uri_of(path)} is damaged ({error}); it is left out")
         return values
 
     def _united(self, folder: str, trial_ids: Iterable[str] | None, empty: pa.Table) -> pa.Table:
-        present = set(part_ids(self.files, folder))
-        wanted = set(part_ids(self.files, "trials")) & present if trial_ids is None else set(trial_ids)
-        for trial_id in sorted(wanted - present):
+        rows = self._read(folder, ids_in(self.files, "trials") if trial_ids is None else set(trial_ids))
+        for trial_id in rows.absent if trial_ids is not None else ():
             self._warn(f"{self.files.uri} has no {folder} of trial {trial_id}")
-        parts = self._read(folder, sorted(wanted & present))
-        return pa.concat_tables([empty, *parts], promote_options="permissive").combine_chunks()
+        table = pa.concat_tables([empty, *rows.tables], promote_options="permissive").combine_chunks()
+        return table if rows.sorted else table.sort_by("trial_id")  # which is stable
 
     def _ids_in(self, states: Sequence[str] | None, among: Sequence[str] | None = None) -> set[str]:
-        finished = part_ids(self.files, "trials")
-        asked = finished if among is None else sorted(set(finished) & set(among))
-        parts = self._read("trials", asked, columns=("trial_id", "state"), strict=True)
-        rows = [row for part in parts for row in part.to_pylist()]
+        found = self._read("trials", among, columns=("trial_id", "state"), strict=True)
+        rows = [row for table in found.tables for row in table.to_pylist()]
         return {row["trial_id"] for row in rows if states is None or row["state"] in states}
 
     def _read(
-        self, folder: str, trial_ids: Sequence[str], *, columns: Sequence[str] | None = None, strict: bool = False
-    ) -> list[pa.Table]:
-        parts, warnings = read_parts(self.files, folder, trial_ids, columns=columns, strict=strict)
-        for warning in warnings:
+        self,
+        folder: str,
+        trial_ids: Collection[str] | None,
+        *,
+        columns: Sequence[str] | None = None,
+        strict: bool = False,
+    ) -> Rows:
+        rows = read_rows(self.files, folder, trial_ids, columns=columns, strict=strict)
+        for warning in rows.warnings:
             self._warn(warning)
-        return parts
+        return rows
 
     def _forget(self, trial_id: str) -> None:
         with contextlib.suppress(StorageError):
@@ -211,10 +231,10 @@ def _running(trial_id: str) -> str:
 
 
 def _checked(trial_id: str) -> str:
-    if not _SAFE_NAME.fullmatch(trial_id):
+    if not _SAFE_NAME.fullmatch(trial_id) or is_compact(trial_id):
         raise ValueError(
             f"the trial id {trial_id!r} cannot name a file; expected up to 200 characters, no . or _ in front, "
-            "and none of / \\ * ? [ ] { } quotes or spaces"
+            "none of / \\ * ? [ ] { } quotes or spaces, and not compact-000000, whatever the number"
         )
     return trial_id
 

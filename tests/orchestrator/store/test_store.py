@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.store import Files, StorageError, Store
@@ -117,8 +119,8 @@ def test_opening_what_is_no_storage_says_so_and_creates_nothing(tmp_path: Path) 
     [
         ('{"schema_version": 2}', "was written with schema version 2, this program knows up to 1"),
         ('{"schema_version": 1, "exper', "is damaged"),
-        ("[]", "needs to be a JSON object"),
-        ('{"schema_version": 1, "experiment": {}, "metrics": []}', "needs identity"),
+        ("[]", "damaged .no JSON object"),
+        ('{"schema_version": 1, "experiment": {}, "metrics": []}', "identity: Field required"),
     ],
 )
 def test_a_record_that_cannot_be_used_is_one_clear_line(tmp_path: Path, content: str, words: str) -> None:
@@ -129,7 +131,7 @@ def test_a_record_that_cannot_be_used_is_one_clear_line(tmp_path: Path, content:
 
 
 def test_a_driver_that_gives_an_incomplete_record_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"needs experiment \(dict\), identity \(list\)"):
+    with pytest.raises(ValueError, match="incomplete: experiment: Field required; identity: Field required"):
         Store.create(tmp_path, {"metrics": []})
 
 
@@ -431,3 +433,38 @@ def test_reading_a_storage_imports_neither_torch_nor_ray_nor_optuna_nor_pandas()
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("content", [b"null", b"[]", b"{}", b'{"trial_id": 3}', b'{"trial_id": "a"'])
+def test_a_file_of_a_running_trial_that_is_not_as_it_was_written_is_left_out_and_named(
+    store: Store, content: bytes
+) -> None:
+    store.files.write("running/a/trial.json", content)
+    assert store.running() == []
+    assert "running/a/trial.json is damaged" in store.warnings_[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"state": None}, "it has no state"),
+        ({"state": pa.array(["DONE"])}, "its state is none of COMPLETE, PRUNED, FAIL"),
+        ({"value": pa.array(["low"])}, "its value is string, not double"),
+        ({"valid/mae": pa.array([1])}, "its valid/mae is int64, not double"),
+    ],
+    ids=["missing", "unknown state", "type", "type of a metric"],
+)
+def test_a_part_with_other_columns_than_documented_is_reported_and_left_out(
+    store: Store, make_row: MakeRow, change: dict[str, pa.Array | None], words: str
+) -> None:
+    for number in range(2):
+        store.finish(make_row(number), [])
+    path = store.files.path(f"trials/{make_row(1)['trial_id']}.parquet")
+    table = pq.read_table(path)
+    for name, values in change.items():
+        table = table.drop_columns([name])
+        table = table if values is None else table.append_column(name, values)
+    pq.write_table(table, path)
+    assert store.trials()["number"].to_pylist() == [0]
+    assert words in store.warnings_[0]
+    assert len(store.finished_ids()) == 1 + (list(change) != ["state"])  # which is all that this one looks at

@@ -1,0 +1,127 @@
+"""Compaction: thousands of parts folded into few compact files, whole at every moment.
+
+What is folded never changes again: the parts of COMPLETE and PRUNED trials. A FAIL keeps its part, which its retry
+replaces, and so does what belongs to no finished trial. So a glob over a folder finds every trial once, unless a
+compaction was interrupted.
+
+Parts with the same columns go into one file, so that nothing about them changes: no column is added, and none changes
+its place or its type. A new file is whole and durable before anything that it holds is deleted. Killed in between, a
+trial stands in two files with the same rows, readers take it once, and the next compaction cleans up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.store.compacts import Compact, compact_paths, next_path, read_compact
+from orchestrator.store.faults import StorageError
+from orchestrator.store.files import Files
+from orchestrator.store.parts import part_path, parts_among, read_parts, spread
+from orchestrator.store.rows import read_rows
+
+FOLDERS = ("trials", "measurements", "predictions")
+_SETTLED = ("COMPLETE", "PRUNED")
+_TRIALS_AT_ONCE = 200  # in memory, and in a row group
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folded:
+    """What was done to a folder."""
+
+    folder: str
+    num_parts: int  # that were folded, and are no longer there
+    num_trials: int  # in the new files
+    num_files: int  # new ones
+
+
+def compact(files: Files, *, least: int) -> list[Folded]:
+    """Fold the parts of each folder with at least so many of them; clean up after a compaction that was interrupted.
+
+    Only the holder of the `Lease` may. Raises StorageError where a file cannot be read or written, or changes
+    meanwhile; what was done until then is whole.
+    """
+    trials = read_rows(files, "trials", columns=("trial_id", "state"), strict=True).tables
+    rows = chain.from_iterable(table.to_pylist() for table in trials)
+    settled = {row["trial_id"] for row in rows if row["state"] in _SETTLED}
+    done = [_fold(files, folder, settled, least) for folder in FOLDERS]
+    return [each for each in done if each.num_parts or each.num_files]
+
+
+@dataclass(kw_only=True)
+class _Group:
+    """Files with the same columns, and the trials that are taken from them."""
+
+    schema: pa.Schema
+    parts: list[str] = field(default_factory=list)  # trial ids
+    compacts: dict[str, set[str]] = field(default_factory=dict)  # trial ids by path
+
+    @property
+    def trial_ids(self) -> list[str]:
+        """All of them, sorted."""
+        return sorted(chain(self.parts, *self.compacts.values()))
+
+
+def _fold(files: Files, folder: str, settled: set[str], least: int) -> Folded:
+    names = files.names(folder)
+    parts = [trial_id for trial_id in parts_among(names) if trial_id in settled]
+    held = {path: read_compact(files, path, columns=("trial_id",)) for path in compact_paths(names, folder)}
+    copies = [*parts, *chain.from_iterable(each.trial_ids for each in held.values())]
+    done = Folded(folder=folder, num_parts=0, num_trials=0, num_files=0)
+    if len(parts) < least and len(copies) == len(set(copies)):
+        return done
+    for group in _groups(files, folder, parts, held):
+        stale = any(len(ids) < len(held[path].trial_ids) for path, ids in group.compacts.items())
+        if not stale and not (group.parts and len(group.parts) + len(group.compacts) > 1):
+            continue
+        if group.trial_ids:
+            _write(files, folder, group)
+        spread(files, files.delete, [*(part_path(folder, each) for each in group.parts), *group.compacts])
+        done = Folded(
+            folder=folder,
+            num_parts=done.num_parts + len(group.parts),
+            num_trials=done.num_trials + len(group.trial_ids),
+            num_files=done.num_files + bool(group.trial_ids),
+        )
+    return done
+
+
+def _groups(files: Files, folder: str, parts: Sequence[str], held: Mapping[str, Compact]) -> list[_Group]:
+    """By their columns: parts that hold rows of their trial and nothing else, and all compact files."""
+    groups: dict[str, _Group] = {}
+
+    def of(schema: pa.Schema) -> _Group:
+        return groups.setdefault(schema.to_string(show_schema_metadata=True), _Group(schema=schema))
+
+    known: set[str] = set()
+    for start in range(0, len(parts), _TRIALS_AT_ONCE):
+        tables = read_parts(files, folder, parts[start : start + _TRIALS_AT_ONCE], strict=True).tables
+        for trial_id, table in tables.items():
+            if "trial_id" in table.column_names and table["trial_id"].unique().to_pylist() == [trial_id]:
+                of(table.schema).parts.append(trial_id)
+                known.add(trial_id)
+    for path, compact in reversed(list(held.items())):  # the newest counts
+        of(compact.schema).compacts[path] = compact.trial_ids - known
+        known |= compact.trial_ids
+    return list(groups.values())
+
+
+def _write(files: Files, folder: str, group: _Group) -> None:
+    """A new compact file with all trials of the group."""
+    path = next_path(compact_paths(files.names(folder), folder), folder)
+    trial_ids, parts = group.trial_ids, set(group.parts)
+    files.sweep(path)
+    with files.writing(path) as temporary, pq.ParquetWriter(temporary, group.schema, compression="zstd") as writer:
+        for start in range(0, len(trial_ids), _TRIALS_AT_ONCE):
+            wanted = trial_ids[start : start + _TRIALS_AT_ONCE]
+            tables = read_parts(files, folder, [each for each in wanted if each in parts], strict=True).tables
+            rows = [*tables.values()]
+            rows += [read_compact(files, old, ids.intersection(wanted)).rows for old, ids in group.compacts.items()]
+            table = pa.concat_tables(rows).sort_by("trial_id")
+            if table["trial_id"].unique().to_pylist() != wanted:
+                raise StorageError(f"{files.uri_of(folder)} changed while it was being compacted; try again")
+            writer.write_table(table, row_group_size=max(table.num_rows, 1))

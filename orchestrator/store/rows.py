@@ -1,0 +1,108 @@
+"""The rows of trials in a folder, wherever they lie: in parts of their own, or folded into compact files.
+
+A trial counts once: its part before compact files, of these the newest. A compaction may go on meanwhile; what it moves
+away under a reader's eyes the reader finds when it looks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from orchestrator.store.compacts import compact_paths, read_compact
+from orchestrator.store.faults import AbsentFile, StorageError
+from orchestrator.store.files import Files
+from orchestrator.store.parts import part_path, parts_among, read_parts
+
+_MOST_LOOKS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What was read of some trials."""
+
+    tables: list[pa.Table]  # by their first trial, each of one part or of one compact file
+    sorted: bool  # whether one after the other they are sorted by trial
+    absent: list[str]  # trial ids of which the folder has nothing, not even something damaged
+    warnings: list[str]  # one line for each file that was left out
+
+
+def read_rows(
+    files: Files,
+    folder: str,
+    trial_ids: Collection[str] | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    strict: bool = False,
+) -> Rows:
+    """The rows of these trials (or of all); what is damaged is left out. `trial_id` is to be one of the columns.
+
+    What the storage does not hand out (permission, network) is left out likewise, or raised if `strict`; so is a
+    compact file that is damaged, since all of its trials would be trained again.
+    """
+    wanted = None if trial_ids is None else set(trial_ids)
+    rows, moved = _look(files, folder, wanted, columns, strict)
+    for _ in range(_MOST_LOOKS - 1):
+        if not moved:
+            break
+        rows, moved = _look(files, folder, wanted, columns, strict)
+    lines = [f"{files.uri_of(path)} went away while reading; it is left out" for path in moved]
+    return Rows(tables=rows.tables, sorted=rows.sorted, absent=rows.absent, warnings=[*rows.warnings, *lines])
+
+
+def ids_in(files: Files, folder: str) -> set[str]:
+    """The trial ids that have rows in the folder, or a part that is damaged; a damaged compact file has none."""
+    names = files.names(folder)
+    ids = set(parts_among(names))
+    for path in compact_paths(names, folder):
+        try:
+            ids |= read_compact(files, path, columns=("trial_id",)).trial_ids
+        except AbsentFile:  # folded into a newer one
+            return ids | ids_in(files, folder)
+        except StorageError:
+            continue
+    return ids
+
+
+def _look(
+    files: Files, folder: str, trial_ids: set[str] | None, columns: Sequence[str] | None, strict: bool
+) -> tuple[Rows, list[str]]:
+    """What is found where the files are now, and the paths of those that went away since they were listed."""
+    names = files.names(folder)
+    listed = [name for name in parts_among(names) if trial_ids is None or name in trial_ids]
+    parts = read_parts(files, folder, listed, columns=columns, strict=strict)
+    found = [_Found(trial_id, trial_id, table) for trial_id, table in parts.tables.items()]
+    known, warnings, moved = set(parts.tables), list(parts.warnings), [part_path(folder, each) for each in parts.absent]
+    for path in reversed(compact_paths(names, folder)):
+        try:
+            compact = read_compact(files, path, trial_ids, without=known, columns=columns)
+        except AbsentFile:
+            moved.append(path)
+        except StorageError as error:
+            if strict:
+                raise
+            warnings.append(f"{error} (left out)")
+        else:
+            known |= compact.trial_ids
+            if compact.trial_ids:
+                found.append(_Found(min(compact.trial_ids), max(compact.trial_ids), compact.rows))
+    found.sort(key=lambda each: each.first)
+    rows = Rows(
+        tables=[each.table for each in found],
+        sorted=all(each.last < following.first for each, following in pairwise(found)),
+        absent=[] if trial_ids is None else sorted(trial_ids - known - set(listed)),
+        warnings=warnings,
+    )
+    return rows, moved
+
+
+class _Found(NamedTuple):
+    """Rows sorted by trial, and their first and last trial."""
+
+    first: str
+    last: str
+    table: pa.Table
