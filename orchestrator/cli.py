@@ -427,6 +427,9 @@ def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> i
     except RunStopped as error:
         _say(f"error: {error}; go on with: msa resume {storage}")
         return FAILED
+    except KeyboardInterrupt:
+        _say(f"interrupted; go on with: msa resume {storage}")
+        return INTERRUPTED
     if finished.interrupted:
         _say(f"interrupted after {finished.num_new} trials; go on with: msa resume {storage}")
         return INTERRUPTED

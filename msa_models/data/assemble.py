@@ -87,7 +87,8 @@ def _features(value: Any, modality: str, split: str) -> np.ndarray:
             value = np.stack([np.asarray(sample) for sample in value])
         if value.dtype.kind not in "biufO":
             raise TypeError(f"its type is {value.dtype}")
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is then counted as such
+        # What float32 cannot hold becomes infinite, and is then counted as such.
+        with np.errstate(over="ignore", invalid="ignore"):
             array = np.require(value, np.float32, ["C", "W", "E"])
     except (TypeError, ValueError) as error:
         raise CorpusError(f"{modality} of {split} is no array of numbers of one shape per sample ({error})") from error

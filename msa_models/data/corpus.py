@@ -22,6 +22,10 @@ USUAL_ORDER = ("text", "audio", "vision")
 class CorpusError(ValueError):
     """A corpus that cannot be used as asked: one line that says what arrived, what was expected and what to do."""
 
+    def __str__(self) -> str:
+        line = super().__str__()  # which may repeat names from a file
+        return "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:

@@ -7,6 +7,7 @@ replaced by the array when all is read. The array is a read-only view of the byt
 are not held twice.
 """
 
+import math
 import pickle
 import re
 from collections import OrderedDict
@@ -107,6 +108,8 @@ def _array(shape: tuple[int, ...], kind: _DType, column_major: bool, raw: Any) -
             array[index] = value
         return array.reshape(shape)
     raw = raw.encode("latin1") if isinstance(raw, str) else raw
+    if not len(raw) and dtype.itemsize and math.prod(shape):
+        raise CorpusError(f"its pickle holds an array of shape {shape} without its numbers; is the file whole?")
     array = np.frombuffer(raw, dtype) if len(raw) else np.zeros(shape, dtype)
     return array.reshape(shape, order="F" if column_major else "C")
 

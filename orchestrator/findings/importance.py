@@ -35,7 +35,7 @@ def importances(record: Mapping[str, Any], trials: pa.Table) -> dict[str, dict[s
     for row in complete.select(["study_id", "number", "value", "params"]).sort_by("number").to_pylist():
         searched.setdefault(row["study_id"], []).append(row)
     found = {}
-    for study_id, study in record["studies"].items():
+    for study_id, study in (record.get("studies") or {}).items():
         mine = searched.get(study_id, [])
         if study["space"] and len(mine) >= FEWEST and _best_are_better(mine, record["direction"]):
             found[study_id] = _ped_anova(study["space"], mine, record["direction"])
@@ -62,7 +62,7 @@ def of_cells(record: Mapping[str, Any], trials: pa.Table) -> dict[tuple[str, str
 
 def table(record: Mapping[str, Any], importances: Mapping[str, Mapping[str, float]]) -> Table:
     """Parameters by studies, what matters most on average first."""
-    studies = record["studies"]
+    studies = record.get("studies") or {}
     times = Counter(studies[study_id]["name"] for study_id in importances)
     heads = [
         name if times[name] == 1 else f"{name} on {studies[study_id]['dataset']}"

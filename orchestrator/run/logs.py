@@ -12,7 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
 
-from orchestrator.store import Files
+from orchestrator.store import Files, StorageError
+from orchestrator.store.faults import advice, reason
 
 
 @contextlib.contextmanager
@@ -25,8 +26,12 @@ def captured(files: Files) -> Iterator[TextIO]:
     name = f"logs/{datetime.now(UTC).strftime('%Y%m%dT%H%M%S.%fZ')}.log"
     with TemporaryDirectory() as folder:
         path = Path(files.path(name)) if files.local else Path(folder) / "driver.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as log, _redirected(log.fileno()) as terminal:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            log = path.open("ab", buffering=0)
+        except OSError as error:
+            raise StorageError(f"cannot write {files.uri_of(name)}: {reason(error)}; {advice(error)}") from error
+        with log, _redirected(log.fileno()) as terminal:
             logging.captureWarnings(True)
             try:
                 yield terminal

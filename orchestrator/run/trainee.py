@@ -24,6 +24,18 @@ STRETCH_S = 5.0  # a stretch ends after the epoch in which this is over, so that
 Workload = Callable[[Assignment, Corpus], Run]
 
 
+def out_of_reach(fault: str) -> Report:
+    """What a worker reports that cannot use the storage at all: its trial stays unfinished."""
+    return Report(
+        measurements=[],
+        host=platform.node(),
+        pid=os.getpid(),
+        started=time.time(),
+        busy_s=0.0,
+        storage_fault=fault,
+    )
+
+
 class Trainee:
     """Trains up to the next rung, the end, or for a few seconds, whichever is first."""
 

@@ -6,13 +6,14 @@ Ray sees an error only when a process or a node is lost; what a trial raises is 
 from __future__ import annotations
 
 import pkgutil
+import platform
 from typing import Any
 
 from ray import tune
 
 from orchestrator.run.assignment import Assignment
-from orchestrator.run.trainee import Trainee
-from orchestrator.store import Store
+from orchestrator.run.trainee import Trainee, out_of_reach
+from orchestrator.store import StorageError, Store
 
 
 class Worker(tune.Trainable):
@@ -20,15 +21,20 @@ class Worker(tune.Trainable):
 
     def setup(self, config: dict[str, Any], corpora: Any = None, storage: str = "", workload: str = "") -> None:
         """`corpora`, by fingerprint, are read from this machine's object store, not copied; `workload` names one."""
-        self.corpora, self.common = corpora, (Store.open(storage), pkgutil.resolve_name(workload))
+        self.corpora, self.workload, self.fault = corpora, pkgutil.resolve_name(workload), ""
+        try:
+            self.store = Store.open(storage)
+        except StorageError as error:  # as on a node without the mount: no fault of any trial
+            self.fault = f"{error} (on {platform.node()})"
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next assignment; the process, torch and the corpora stay warm."""
-        assignment = Assignment.from_json(new_config["assignment"])
-        self.trainee = Trainee(assignment, self.corpora[assignment.data_fingerprint], *self.common)
+        if not self.fault:
+            assignment = Assignment.from_json(new_config["assignment"])
+            self.trainee = Trainee(assignment, self.corpora[assignment.data_fingerprint], self.store, self.workload)
         return True
 
     def step(self) -> dict[str, Any]:
         """One stretch of training."""
-        return {"report": self.trainee.stretch()}
+        return {"report": out_of_reach(self.fault) if self.fault else self.trainee.stretch()}

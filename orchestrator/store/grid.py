@@ -79,9 +79,9 @@ def read(files: Files) -> pa.Table | None:
         return None
     try:
         table = pq.read_table(pa.BufferReader(files.read(GRID_PATH)))
-    except pa.ArrowException:  # damaged, and made anew from what it was made of
+    except (pa.ArrowException, OSError):  # damaged, and made anew from what it was made of
         return None
-    return table if table.schema.equals(grid_schema(), check_metadata=True) else None
+    return table if table.num_rows and table.schema.equals(grid_schema(), check_metadata=True) else None
 
 
 def sources(files: Files) -> dict[str, int | None]:

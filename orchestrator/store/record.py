@@ -35,7 +35,7 @@ def check_record(files: Files, record: Mapping[str, Any], *, allow_changed: bool
     ones stay part of the storage.
     """
     new = {**record, "schema_version": SCHEMA_VERSION}
-    if fault := fault_of(new):
+    if fault := fault_of("record", new):
         raise ValueError(f"an experiment record is incomplete: {fault}")
     if files.exists(PATH):
         old = load_record(files)
@@ -78,7 +78,7 @@ def load_record(files: Files) -> dict[str, Any]:
             f"{files.uri} was written with schema version {version}, this program knows up to {SCHEMA_VERSION}; "
             "update the program to read it"
         )
-    if fault := fault_of(record):
+    if fault := fault_of("record", record):
         raise StorageError(f"{files.uri_of(PATH)} is damaged ({fault}); restore it, or start a new storage")
     return record
 

@@ -55,7 +55,8 @@ TRIAL_COLUMNS: dict[str, pa.DataType] = {
     "attempts": _COUNT,
 }
 _JSON = ("intermediate_values", "params", "config", "versions")
-_REQUIRED = ("trial_id", "study_id", "phase", "state")
+_REQUIRED = ("trial_id", "study_id", "method", "dataset", "modalities", "phase", "seed", "number", "state", "params")
+_REQUIRED += ("config",)
 _MIN_COMPRESSED_BYTES = 256
 _NEEDED = {
     "trials": _REQUIRED,
@@ -147,9 +148,30 @@ def fault(folder: str, table: pa.Table, columns: Sequence[str] | None = None) ->
         kinds = _KINDS[folder].get(each.name, (_REAL,))
         if each.type not in kinds:
             return f"its {each.name} is {each.type}, not {' or '.join(map(str, kinds))}"
-    for name, words in (("phase", PHASES), ("state", STATES)) if folder == "trials" else ():
-        if name in table.column_names and not set(table[name].to_pylist()) <= set(words):
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid as error:  # text that is no UTF-8
+        return " ".join(str(error).split())
+    return _fault_of_trial(table) if folder == "trials" else ""
+
+
+def _fault_of_trial(table: pa.Table) -> str:
+    if table.num_rows != 1:
+        return f"it has {table.num_rows} rows, not one"
+    row = table.to_pylist()[0]
+    if missing := [name for name in _REQUIRED if name in row and row[name] is None]:
+        return f"it has no {', '.join(missing)}"
+    for name, words in (("phase", PHASES), ("state", STATES)):
+        if name in row and row[name] not in words:
             return f"its {name} is none of {', '.join(words)}"
+    if row.get("state") == "COMPLETE" and "value" in row and (row["value"] is None or not math.isfinite(row["value"])):
+        return f"it is COMPLETE with the value {row['value']}"
+    for name in _JSON:
+        try:
+            if row.get(name) is not None and not isinstance(json.loads(row[name]), dict):
+                return f"its {name} is no JSON object"
+        except (ValueError, RecursionError) as error:
+            return f"its {name} is no JSON ({error})"
     return ""
 
 

@@ -1,10 +1,10 @@
-"""What experiment.json must look like for others to rely on it; more may be in it."""
+"""What the JSON files of a storage must look like for others to rely on them; more may be in them."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError, model_validator
 
 
 class _Objective(BaseModel):
@@ -98,15 +98,29 @@ class _Record(BaseModel):
         return self
 
 
-def fault_of(record: Any) -> str:
-    """What is missing or wrong in a record, in one line; nothing if all is well."""
-    if not isinstance(record, dict):
+class _Trial(BaseModel):
+    trial_id: str
+    attempts: int = 1
+
+
+class _Run(BaseModel):
+    started_at: AwareDatetime
+    slots: int | None = None
+    utilisation: float | None = None
+
+
+_KINDS: dict[str, type[BaseModel]] = {"record": _Record, "trial": _Trial, "run": _Run}
+
+
+def fault_of(kind: Literal["record", "trial", "run"], data: Any) -> str:
+    """What is missing or wrong in experiment.json, a trial.json or a record of a run, in one line; or nothing."""
+    if not isinstance(data, dict):
         return "no JSON object"
     try:
-        _Record.model_validate(record)
+        _KINDS[kind].model_validate(data)
     except ValidationError as error:
         found = [
             (".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")) for each in error.errors()
         ]
-        return "; ".join(f"{path}: {words}" if path else words for path, words in found[:3])
+        return " ".join("; ".join(f"{path}: {words}" if path else words for path, words in found[:3]).split())
     return ""

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,7 @@ from orchestrator.store.parts import part_path
 from orchestrator.store.record import create_record, load_record
 from orchestrator.store.rows import Rows, ids_in, read_rows
 from orchestrator.store.schema import measurements_table, parquet, predictions_table, trial_schema, trial_table, utc
+from orchestrator.store.shape import fault_of
 
 _ORDER = (("study_id", "ascending"), ("phase", "descending"), ("number", "ascending"), ("seed", "ascending"))
 _SAFE_NAME = re.compile(r"[^\s._/\\*?\[\]{}\"'][^\s/\\*?\[\]{}\"']{0,199}")
@@ -84,7 +85,7 @@ class Store:
         for trial_id in begun:
             if trial_id in done:
                 continue
-            trials += self._json_files([f"{_running(trial_id)}/trial.json"], needed="trial_id")
+            trials += self._json_files([f"{_running(trial_id)}/trial.json"], "trial")
         return trials
 
     def finish(self, row: Mapping[str, Any], measurements: Sequence[Mapping[str, float | None]]) -> None:
@@ -171,22 +172,22 @@ class Store:
 
     def runs(self) -> list[dict[str, Any]]:
         """The records of all driver runs, oldest first."""
-        return self._json_files([f"runs/{name}" for name in self.files.names("runs")], needed="started_at")
+        return self._json_files([f"runs/{name}" for name in self.files.names("runs")], "run")
 
     def checkpoint_epochs(self, trial_id: str) -> list[int]:
         """The epochs of a running trial that have a checkpoint, ascending."""
         return checkpoints.epochs(self.files, trial_id)
 
-    def _json_files(self, paths: Iterable[str], *, needed: str) -> list[dict[str, Any]]:
-        """The content of those that are there and whole: objects with text under the name that is needed."""
+    def _json_files(self, paths: Iterable[str], kind: Literal["trial", "run"]) -> list[dict[str, Any]]:
+        """The content of those that are there and whole."""
         values = []
         for path in paths:
             with contextlib.suppress(AbsentFile):  # killed before its first write, or removed since
                 data = self.files.read(path)
                 try:
                     value = json.loads(data)
-                    if not isinstance(value, dict) or not isinstance(value.get(needed), str):
-                        raise ValueError(f"it needs to be a JSON object with {needed}")
+                    if fault := fault_of(kind, value):
+                        raise ValueError(fault)
                     values.append(value)
                 except ValueError as error:
                     self._warn(f"{self.files.uri_of(path)} is damaged ({error}); it is left out")

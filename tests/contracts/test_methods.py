@@ -76,6 +76,12 @@ WITH_ABSENT = [
 WITH_WEIGHTS = [
     (method, name) for method, name in WITH_OPTIONS if isinstance(getattr(module_of(method).Config(), name), LossTerm)
 ]
+WITH_MODULATOR = [
+    (method, name)
+    for method in METHODS
+    for name, kind in optional_fields(method).items()
+    if issubclass(kind, GradientModulator)
+]
 every_method = pytest.mark.parametrize("method", METHODS)
 every_option = pytest.mark.parametrize(("method", "name"), WITH_OPTIONS, ids=map(".".join, WITH_OPTIONS))
 every_absent = pytest.mark.parametrize(("method", "name"), WITH_ABSENT, ids=map(".".join, WITH_ABSENT))
@@ -249,13 +255,8 @@ def test_a_method_trains_without_any_component_at_all(
     assert_trains(training_of(method, corpus, configuration(method, bare)))
 
 
-@pytest.mark.parametrize("layout", ["sequences", "utterances"])
-@pytest.mark.parametrize("task", TASKS)
-@every_method
-def test_a_method_continued_from_any_epoch_equals_one_never_interrupted(
-    make_corpus: MakeCorpus, method: str, task: str, layout: str
-) -> None:
-    corpus, config = make_corpus(task, layout), configuration(method)
+def assert_continues_from_any_epoch(method: str, corpus: Corpus, config: Any) -> None:
+    """From the snapshot after each epoch, before the first and after the last too: the same bits at the end."""
     training = training_of(method, corpus, config)
     snapshots = [training.snapshot()]
     for _ in training:
@@ -265,8 +266,31 @@ def test_a_method_continued_from_any_epoch_equals_one_never_interrupted(
         continued = training_of(method, corpus, config)
         continued.restore(data)
         list(continued)
+        assert continued.measurements == training.measurements
         assert continued.snapshot() == snapshots[-1]
         assert np.array_equal(continued.result().predictions, training.result().predictions)
+        assert continued.result().metrics == training.result().metrics
+
+
+@pytest.mark.parametrize("layout", ["sequences", "utterances"])
+@pytest.mark.parametrize("task", TASKS)
+@every_method
+def test_a_method_continued_from_any_epoch_equals_one_never_interrupted(
+    make_corpus: MakeCorpus, method: str, task: str, layout: str
+) -> None:
+    assert_continues_from_any_epoch(method, make_corpus(task, layout), configuration(method))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("layout", "kind"), ENCODERS[:3])
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("method", "name"), WITH_MODULATOR, ids=map(".".join, WITH_MODULATOR))
+def test_a_method_with_any_balancing_rule_continued_from_any_epoch_equals_one_never_interrupted(
+    make_corpus: MakeCorpus, method: str, name: str, task: str, layout: str, kind: str
+) -> None:
+    config = configuration(method, swapped_in(method, name), kind=kind)
+    longer = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=4))
+    assert_continues_from_any_epoch(method, make_corpus(task, layout), longer)
 
 
 @pytest.mark.parametrize("layout", ["sequences", "utterances"])

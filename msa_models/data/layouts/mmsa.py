@@ -10,6 +10,7 @@ from msa_models.data.containers import RawCorpus
 from msa_models.data.corpus import USUAL_ORDER, CorpusError
 from msa_models.data.raw import RawSplit, Reading, Request, features, numbers, sentiment
 
+MAX_CLASSES = 1_000
 _DEFAULT_CLASSES = ("negative", "neutral", "positive")
 
 
@@ -52,9 +53,10 @@ def _splits(raw: RawCorpus, targets: dict[str, np.ndarray]) -> dict[str, RawSpli
 
 def _class_indices(labels: object, split: str) -> np.ndarray:
     values = numbers(labels, f"classification labels of {split}").reshape(-1)
-    if (wrong := (values < 0) | (values != np.floor(values))).any():
+    if (wrong := (values < 0) | (values != np.floor(values)) | (values >= MAX_CLASSES)).any():
         raise CorpusError(
-            f"{int(wrong.sum())} classification labels of {split} are no class index (0, 1, ...): {values[wrong][0]}"
+            f"{int(wrong.sum())} classification labels of {split} are no class index (0, 1, ... up to "
+            f"{MAX_CLASSES - 1}): {values[wrong][0]}"
         )
     return values.astype(np.int64)
 

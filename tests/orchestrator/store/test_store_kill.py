@@ -24,6 +24,7 @@ for number in itertools.count():
     store.begin({"trial_id": name})
     store.checkpoint_write(name, 1, b"c" * 50_000)
     row = {"trial_id": name, "study_id": "t", "phase": "search", "state": "COMPLETE", "number": number, "value": 1.0}
+    row |= {"method": "t", "dataset": "t", "modalities": "text", "seed": 0, "params": {}, "config": {}}
     store.finish(row, [{"epoch": epoch, "valid/mae": 1.0 / epoch} for epoch in range(1, 28)])
     print(name, flush=True)
 """

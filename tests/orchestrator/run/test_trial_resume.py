@@ -1,0 +1,74 @@
+"""A real trial taken up by another worker from the checkpoint of any epoch: the bits of one never interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from orchestrator.run.assignment import Assignment
+from orchestrator.run.campaign import Campaign
+from orchestrator.run.launch import Prepared, prepare, record_of
+from orchestrator.run.report import Outcome
+from orchestrator.run.trainee import Trainee
+from orchestrator.run.workload import train
+from orchestrator.store import Store
+from search_spaces.loading import validate
+from tests.orchestrator.run.fakes import PROVENANCE
+
+EPOCHS = 5
+METRICS = {"regression": "valid/mae", "classification": "valid/f1_macro"}
+Trained = tuple[list[dict[str, float]], Outcome, dict[str, Any]]  # measurements, the end, the table of predictions
+
+
+def trial(method: str, task: str, folder: Any) -> tuple[Prepared, Assignment, Store]:
+    """The first confirm trial of a sweep without a search, whose every epoch ends a stretch."""
+    experiment = validate(
+        {
+            "method": method,
+            "data": {
+                "source": "synthetic",
+                "task": task,
+                "options": {"num_train": 32, "num_valid": 12, "num_test": 8, "steps": 4},
+            },
+            "objective": {"metric": METRICS[task]},
+            "config": {"training.epochs": EPOCHS, "encoder.width": 8, "encoder.heads": 2, "training.batch_size": 16},
+            "ablation": {"leave_one_out": ["text"], "tuning": "none", "seeds": 2},
+        }
+    )
+    prepared = prepare(experiment, ablation=True)
+    store = Store.create(folder, record_of(prepared))
+    assignment = Campaign(store, prepared.plan.studies, PROVENANCE).next()
+    assert assignment is not None
+    return prepared, dataclasses.replace(assignment, rungs=tuple(range(1, EPOCHS))), store
+
+
+def trained(prepared: Prepared, assignment: Assignment, store: Store) -> tuple[Trained, list[bytes]]:
+    """Train to the end, with the checkpoint that was the newest after each stretch."""
+    corpus = prepared.corpora[assignment.data_fingerprint]
+    trainee, measurements, checkpoints = Trainee(assignment, corpus, store, train), [], []
+    while True:
+        report = trainee.stretch()
+        measurements += report.measurements
+        if report.end is not None:
+            assert isinstance(report.end, Outcome), report.end
+            predictions = store.predictions([assignment.trial_id]).to_pydict()
+            return (measurements, report.end, predictions), checkpoints
+        checkpoints.append(next(store.checkpoint_read(assignment.trial_id)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", METRICS)
+@pytest.mark.parametrize("method", ["cpsl", "pase", "concat"])
+def test_a_trial_taken_up_from_any_checkpoint_ends_with_the_bits_of_one_never_interrupted(
+    tmp_path: Any, method: str, task: str
+) -> None:
+    whole, checkpoints = trained(*trial(method, task, tmp_path / "whole"))
+    assert len(checkpoints) == EPOCHS - 1
+    for epoch, checkpoint in enumerate(checkpoints, 1):
+        prepared, assignment, store = trial(method, task, tmp_path / str(epoch))
+        store.checkpoint_write(assignment.trial_id, epoch, checkpoint)
+        resumed, later = trained(prepared, assignment, store)
+        assert resumed == whole
+        assert later == checkpoints[epoch - 1 :]
