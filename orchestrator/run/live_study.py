@@ -145,6 +145,7 @@ class LiveStudy:
             trial = self._asked.pop(assignment.number)
             for epoch, intermediate in intermediate_values(assignment, curve).items():
                 trial.report(intermediate, epoch)
+                self._rungs.record(assignment.number, epoch, intermediate)  # passed before an interruption, perhaps
             self._optuna.tell(trial, value if state == COMPLETE else None, state=TrialState[state])
             self._note_best(state, value, assignment.number, assignment.params)
 

@@ -17,6 +17,7 @@ def test_workers_that_cannot_open_the_storage_stop_the_run_in_one_line_and_fail_
     record = fakes.record(planned)
     with Lease(Files.at(tmp_path)) as lease:
         store = Store.create(tmp_path, record)
+        whole = store.files.read("experiment.json")
         store.files.delete("experiment.json")  # as on a node without the mount
         with pytest.raises(RunStopped, match=r"no storage at .* \(on ") as caught:
             run(
@@ -30,6 +31,7 @@ def test_workers_that_cannot_open_the_storage_stop_the_run_in_one_line_and_fail_
     assert platform.node() in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert store.trials().num_rows == 0
+    store.files.write("experiment.json", whole)
     fakes.play(str(tmp_path), planned)
     assert {row["state"] for row in fakes.table(str(tmp_path))} == {"COMPLETE"}
 

@@ -6,6 +6,7 @@ import json
 import optuna
 import pytest
 
+from orchestrator.run import trainee
 from orchestrator.run.campaign import Campaign
 from orchestrator.store import Files, StorageError, Store
 from tests.orchestrator.run import fakes
@@ -95,9 +96,13 @@ def test_a_study_can_be_extended_by_trials_and_seeds(tmp_path, uninterrupted):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stretch_s", [trainee.STRETCH_S, 0.0], ids=["to the rung", "of an epoch"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_killed_at_any_write_and_continued_equals_never_interrupted(tmp_path, monkeypatch, uninterrupted, after):
+def test_killed_at_any_write_and_continued_equals_never_interrupted(
+    tmp_path, monkeypatch, uninterrupted, after, stretch_s
+):
     """Every write of the whole run is the last one once, and dies just before or just after it is whole."""
+    monkeypatch.setattr(trainee, "STRETCH_S", stretch_s)
     whole = Files.write
     countdown = [0]
 
