@@ -1,0 +1,154 @@
+"""Commands that look at a storage, a corpus or what there is: status, table, failures, compact, list, data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from orchestrator.cli.base import DONE, Examples, msa, refuse, say, words
+from orchestrator.findings.render import FORMATS
+
+
+@msa.command(cls=Examples, examples="msa failures runs/mosi\nmsa failures runs/mosi --json")
+@click.argument("storage")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list, for programs.")
+def failures(storage: str, as_json: bool) -> int:
+    """What STORAGE's failed trials failed of: causes, an example of each, and how to try them again."""
+    import json
+
+    from orchestrator.findings import failures as found
+    from orchestrator.store import Store
+
+    groups = found.failures(Store.open(storage))
+    click.echo(json.dumps(found.to_json(groups), indent=1) if as_json else found.render(storage, groups))
+    return DONE
+
+
+@msa.command(cls=Examples, examples="msa compact runs/mosi")
+@click.argument("storage")
+def compact(storage: str) -> int:
+    """Fold STORAGE's many small files into few; what is in them stays the same. Not while a driver works on it."""
+    from orchestrator.findings import grid
+    from orchestrator.store import Files, Lease, Store
+
+    store = Store.open(storage)
+    with Lease(Files.at(storage)):
+        folded = store.compact()
+        if folded and store.record.get("ablation"):
+            grid.write(store)  # which was made of files that are no longer there
+    for each in folded:
+        click.echo(f"{each.folder}: {each.num_parts} files of {each.num_trials} trials folded into {each.num_files}")
+    if not folded:
+        click.echo("nothing to fold")
+    return DONE
+
+
+@msa.command(cls=Examples, examples="msa status runs/mosi\nmsa status runs/mosi --watch\nmsa status runs/mosi --json")
+@click.argument("storage")
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def status(storage: str, watch: bool, as_json: bool) -> int:
+    """How far STORAGE is: trials by state, the best value, speed, utilisation of the slots, failures."""
+    import json
+    import time
+
+    from orchestrator.findings.status import render, summary
+    from orchestrator.store import Store
+
+    while True:
+        found = summary(Store.open(storage))
+        if watch and not as_json:
+            click.clear()
+        click.echo(json.dumps(found) if as_json else render(found))
+        if not watch:
+            return DONE
+        time.sleep(2.0)
+
+
+@msa.command(
+    cls=Examples,
+    examples="""
+    msa table runs/mosi
+    msa table runs/mosi --top 3 --format latex
+    msa table runs/mosi --format csv --phase confirm
+    msa table runs/ablation --ablation --format latex --metrics mae,corr,acc7
+    msa table runs/mosi --importance
+    """,
+)
+@click.argument("storage")
+@click.option("--format", "layout", type=click.Choice(FORMATS), default="plain", show_default=True)
+@click.option(
+    "--top", type=click.IntRange(min=1), help="Trials of each search to show [default: 5; of several studies 1 each]."
+)
+@click.option(
+    "--phase", type=click.Choice(["search", "confirm"]), help="One of the two [default: both; csv and json: search]."
+)
+@click.option("--ablation", is_flag=True, help="What each part contributes, as a paper's table.")
+@click.option("--metrics", metavar="NAME,…", help="Test metrics of the ablation to show [default: all].")
+@click.option("--importance", is_flag=True, help="How much each hyperparameter of a search matters (PED-ANOVA).")
+def table(
+    storage: str, layout: str, top: int | None, phase: str | None, ablation: bool, metrics: str | None, importance: bool
+) -> int:
+    """The best trials of STORAGE's search, and its best configuration over several seeds; or its ablation."""
+    from orchestrator.findings import screen
+    from orchestrator.store import Store
+
+    if not ablation:
+        refuse("only with --ablation", metrics=metrics)
+    if ablation or importance:
+        refuse("neither with --ablation nor with --importance", top=top, phase=phase)
+    if ablation and importance:
+        raise click.UsageError("--ablation and --importance arrived, expected one of them")
+    store = Store.open(storage)
+    if ablation:
+        click.echo(screen.ablation(store, layout, metrics=None if metrics is None else words(metrics)))
+    elif importance:
+        click.echo(screen.importance(store, layout))
+    else:
+        click.echo(screen.tables(store, layout, top=top, phase=phase))
+    for warning in store.warnings_:
+        say(f"warning: {warning}")
+    return DONE
+
+
+@msa.command(name="list", cls=Examples, examples="msa list")
+def list_() -> int:
+    """The known experiments, methods, components and corpora."""
+    from msa_models.data import SYNTHETIC
+    from orchestrator.plan import registry
+    from search_spaces.loading import titles
+
+    corpora = {SYNTHETIC: "embedded, with a planted truth", **registry.layouts()}
+    groups = {
+        "Experiments": titles(),
+        "Methods": registry.methods(),
+        "Components": registry.components(),
+        "Corpora": corpora,
+    }
+    for heading, entries in groups.items():
+        click.echo(f"{heading}:")
+        for name, title in entries.items():
+            click.echo(f"  {name:<22} {title}")
+    return DONE
+
+
+@msa.group()
+def data() -> None:
+    """Look at corpora."""
+
+
+@data.command(name="describe", cls=Examples, examples="msa data describe mosi.pkl\nmsa data describe synthetic")
+@click.argument("path")
+@click.option("--task", type=click.Choice(["regression", "classification"]), default="regression", show_default=True)
+@click.option("--target", help="One emotion to tell from the rest.")
+@click.option("--nonfinite", type=click.Choice(["refuse", "zero"]), default="refuse", show_default=True)
+@click.option("--scale", type=click.Choice(["auto", "mosi", "sims"]), default="auto", show_default=True)
+def data_describe(path: str, **options: Any) -> int:
+    """Splits, shapes, ranges, labels, what each modality can do on its own, and what to beware of."""
+    from msa_models.data import load
+    from msa_models.data.describe import describe as facts
+    from orchestrator.findings.corpus import render
+
+    click.echo(render(facts(load(path, **options))))
+    return DONE

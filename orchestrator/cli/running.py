@@ -1,0 +1,226 @@
+"""Commands that run something, or say what they would run: sweep, ablate, describe, resume."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli.base import DONE, FAILED, INTERRUPTED, Examples, msa, refuse, say, words
+from orchestrator.cli.options import (
+    ADDRESS,
+    ALLOW_CHANGED,
+    DRY_RUN,
+    STORAGE,
+    STUDIES,
+    ablation_options,
+    experiment_options,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.run.launch import Prepared
+
+
+@msa.command(
+    cls=Examples,
+    examples="""
+    msa sweep cpsl
+    msa sweep cpsl --data mosi.pkl --storage runs/mosi --trials 60
+    msa sweep my_experiment.yaml --set modalities=[text] --set training.batch_size=64
+    msa sweep balance --studies concat,ogm_ge
+    msa sweep cpsl --dry-run
+    """,
+)
+@experiment_options
+@STUDIES
+@STORAGE
+@ADDRESS
+@ALLOW_CHANGED
+@DRY_RUN
+def sweep(
+    experiment: str, storage: str | None, address: str | None, allow_changed: bool, dry_run: bool, **options: Any
+) -> int:
+    """Search EXPERIMENT's space, then retrain the best configuration on several seeds; so for each of its studies.
+
+    EXPERIMENT is a shipped name (see `msa list`) or a YAML file. On a storage that holds the same experiment it goes on
+    with what is missing; more --trials extend it.
+    """
+    from pathlib import Path
+
+    prepared = _prepare(experiment, **options)
+    if dry_run:
+        return _describe(prepared)
+    return _run(prepared, storage or f"runs/{Path(experiment).stem}", address, allow_changed=allow_changed)
+
+
+@msa.command(
+    cls=Examples,
+    examples="""
+    msa ablate cpsl
+    msa ablate cpsl --data mosi.pkl --trials 20 --seeds 5 --storage runs/ablation
+    msa ablate pase --designs leave_one_out,modalities --tuning shared --seeds '{min: 5, max: 20, until: 0.02}'
+    msa ablate pase --designs sensitivity --set 'ablation.sensitivity.transport.epsilon=[0.01, 0.1, 1]'
+    msa ablate cpsl --components conflict_penalty,statistical_loss --dry-run
+    """,
+)
+@experiment_options
+@ablation_options
+@STORAGE
+@ADDRESS
+@ALLOW_CHANGED
+@DRY_RUN
+def ablate(
+    experiment: str, storage: str | None, address: str | None, allow_changed: bool, dry_run: bool, **options: Any
+) -> int:
+    """Train EXPERIMENT's method with parts removed or changed, and say which of them help, with error bars.
+
+    Its `ablation:` section says what is compared. Every cell is trained on the same seeds, and compared with the full
+    method seed by seed. On a storage that holds some of it already, only what is new is trained.
+    """
+    from pathlib import Path
+
+    prepared = _prepare(experiment, ablation=True, **options)
+    if dry_run:
+        return _describe(prepared)
+    return _run(prepared, storage or f"runs/{Path(experiment).stem}-ablation", address, allow_changed=allow_changed)
+
+
+@msa.command(
+    cls=Examples,
+    examples="""
+    msa describe cpsl --data mosi.pkl
+    msa describe my_experiment.yaml --trials 200
+    msa describe cpsl --data mosi.pkl --ablation
+    """,
+)
+@experiment_options
+@STUDIES
+@ablation_options
+@click.option("--ablation", is_flag=True, help="What `msa ablate` would do: its cells, and how long they would take.")
+def describe(experiment: str, **options: Any) -> int:
+    """Show what EXPERIMENT would do: method, corpus, space, trials. Starts and writes nothing."""
+    if not options["ablation"]:
+        refuse("only with --ablation", designs=options["designs"], components=options["components"])
+        refuse("only with --ablation", tuning=options["tuning"], seeds=options["seeds"])
+    return _describe(_prepare(experiment, **options))
+
+
+@msa.command(
+    cls=Examples,
+    examples="""
+    msa resume runs/mosi
+    msa resume runs/mosi --retry-failed
+    msa resume runs/mosi --retry-failed --only cpsl-mosi-full-0123456789-00007
+    msa resume runs/mosi --allow-changed
+    """,
+)
+@click.argument("storage")
+@click.option("--retry-failed", is_flag=True, help="Train failed trials again; a success replaces the failure.")
+@click.option("--only", metavar="TRIAL,…", multiple=True, help="With --retry-failed: only these (see msa failures).")
+@ALLOW_CHANGED
+@ADDRESS
+def resume(storage: str, retry_failed: bool, only: tuple[str, ...], allow_changed: bool, address: str | None) -> int:
+    """Go on with STORAGE after any interruption: interrupted trials from their checkpoints, then what was planned."""
+    from orchestrator.run.launch import retried, stored
+
+    if not retry_failed:
+        refuse("only with --retry-failed", only=only or None)
+    retry = retried(words(*only) if only else None) if retry_failed else None
+    return _run(stored(storage), storage, address, retry=retry, allow_changed=allow_changed)
+
+
+def _prepare(
+    experiment: str,
+    data: str | None,
+    overrides: tuple[str, ...],
+    studies: tuple[str, ...] = (),
+    designs: str | None = None,
+    components: str | None = None,
+    ablation: bool = False,
+    **short: Any,
+) -> Prepared:
+    import json
+
+    from orchestrator.run.launch import prepare
+    from search_spaces.ablation import only
+    from search_spaces.loading import load
+    from search_spaces.overlay import selected
+
+    options = [f"{_SHORT_FOR[name]}={value}" for name, value in short.items() if value is not None]
+    if data is not None:
+        options += [f"data.source={json.dumps(data)}", "data.options={}"]
+    if components is not None:
+        options.append(f"ablation.leave_one_out={json.dumps(words(components))}")
+    loaded = load(experiment, [*options, *overrides])
+    asked = selected(loaded.experiment, words(*studies)) if studies else loaded.experiment
+    if components is not None and designs is not None and "leave_one_out" not in words(designs):
+        raise click.UsageError("--components says what leave_one_out leaves out; add it to --designs")
+    if designs is not None:
+        asked = asked.model_copy(update={"ablation": only(asked.ablation, words(designs))})
+    return prepare(asked, loaded.places, ablation=ablation)
+
+
+_SHORT_FOR = {
+    "trials": "search.trials",
+    "epochs": "config.training.epochs",
+    "seed": "search.seed",
+    "max_concurrent": "resources.max_concurrent",
+    "tuning": "ablation.tuning",
+    "seeds": "ablation.seeds",
+}
+
+
+def _describe(prepared: Prepared) -> int:
+    from orchestrator.findings import grid_outline, outline
+
+    if prepared.plan.grid is None:
+        click.echo(outline.render(prepared.experiment, prepared.plan.studies))
+    else:
+        from orchestrator.run.calibration import estimate
+
+        click.echo(grid_outline.render(prepared.experiment, prepared.plan.grid))
+        found = estimate(prepared.plan.studies, prepared.corpora)
+        click.echo(f"\n{grid_outline.estimated(found.slot_hours, found.most_slot_hours, dict(found.epoch_s))}")
+    _warn(prepared)
+    return DONE
+
+
+def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> int:
+    from orchestrator.findings import failures, grid, screen
+    from orchestrator.run.driver import RunStopped
+    from orchestrator.run.launch import launch
+    from orchestrator.store import Store
+
+    _warn(prepared)
+    try:
+        finished = launch(prepared, storage, address=address, **how)
+    except RunStopped as error:
+        say(f"error: {error}; go on with: msa resume {storage}")
+        return FAILED
+    except KeyboardInterrupt:
+        say(f"interrupted; go on with: msa resume {storage}")
+        return INTERRUPTED
+    if finished.interrupted:
+        say(f"interrupted after {finished.num_new} trials; go on with: msa resume {storage}")
+        return INTERRUPTED
+    if finished.num_new == 0:
+        click.echo(f"nothing to do: all {finished.num_planned} trials are finished")
+    store = Store.open(storage)
+    if prepared.plan.grid is None:
+        click.echo(screen.tables(store))
+        click.echo(f"\nresults: {storage} (msa table, msa status)")
+    else:
+        grid.write(store)
+        click.echo(screen.ablation(store))
+        click.echo(f"\nresults: {storage} (msa table --ablation, msa status, grid.parquet)")
+    failed = failures.failures(store)
+    for line in failures.lines(failed):
+        say(line)
+    if failed:
+        say(f"more: msa failures {storage}")
+    return FAILED if failed else DONE
+
+
+def _warn(prepared: Prepared) -> None:
+    for warning in prepared.warnings:
+        say(f"warning: {warning}")
