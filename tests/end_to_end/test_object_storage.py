@@ -69,7 +69,8 @@ def store(uri: str, record: dict[str, Any]) -> Store:
 
 @pytest.fixture
 def record() -> dict[str, Any]:
-    return {"experiment": {"objective": {"metric": "valid/mae"}}, "identity": ["x"], "metrics": ["mae"], "direction": "minimize"}
+    experiment = {"objective": {"metric": "valid/mae"}}
+    return {"experiment": experiment, "identity": ["x"], "metrics": ["mae"], "direction": "minimize"}
 
 
 def a_row(number: int = 0, state: str = "COMPLETE", phase: str = "search") -> dict[str, Any]:

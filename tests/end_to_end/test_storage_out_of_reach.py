@@ -38,5 +38,5 @@ def test_workers_that_cannot_open_the_storage_stop_the_run_in_one_line_and_fail_
 
 def test_a_log_that_cannot_be_written_is_a_storage_error_of_one_line(tmp_path):
     (tmp_path / "logs").write_text("in the way")
-    with pytest.raises(StorageError, match="cannot write .*logs"), captured(Files.at(tmp_path)):
+    with pytest.raises(StorageError, match=r"cannot write .*logs"), captured(Files.at(tmp_path)):
         pass
