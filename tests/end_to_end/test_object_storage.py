@@ -75,6 +75,7 @@ def record() -> dict[str, Any]:
 
 def a_row(number: int = 0, state: str = "COMPLETE", phase: str = "search") -> dict[str, Any]:
     row = {"trial_id": f"t-{number:04d}", "study_id": "t", "phase": phase, "state": state, "number": number}
+    row |= {"method": "t", "dataset": "t", "modalities": "text", "seed": 0, "params": {}, "config": {}}
     return row | ({"value": None} if state == "FAIL" else {"value": 1.0 / (number + 1)})
 
 
