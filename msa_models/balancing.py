@@ -18,6 +18,7 @@ from msa_models.components.pmr import Pmr
 from msa_models.components.shapley_modulation import ShapleyModulation
 from msa_models.identities import Unmodulated
 from msa_models.seams import GradientModulator
+from msa_models.text.encoder import TextEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class Balancing:
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    text_encoder: TextEncoder | None = None  # instead of the text features of the corpus
     conflict_penalty: ConflictPenalty | None = None
     shapley_modulation: ShapleyModulation | None = None
     ogm_ge: OgmGe | None = None

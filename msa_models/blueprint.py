@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Lt
 from msa_models.identities import Concatenation, Immediately, Unmodulated, Unrefined
 from msa_models.prototypes import PrototypeMemory
 from msa_models.seams import Component, Fusion, GradientModulator, LossTerm, Refinement, Schedule
+from msa_models.text.encoder import TextEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,7 @@ class Blueprint:
 
     encoder: EncoderConfig
     training: TrainingConfig
+    text_encoder: TextEncoder | None = None
     refinement: Refinement = field(default_factory=Unrefined)
     fusion: Fusion = field(default_factory=Concatenation)
     terms: Mapping[str, LossTerm] = field(default_factory=dict)

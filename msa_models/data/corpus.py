@@ -13,6 +13,7 @@ import numpy as np
 
 from msa_models.data.moments import chunks, moments
 from msa_models.data.suggest import unknown
+from msa_models.text.pretrained import Pretrained
 
 Task = Literal["regression", "classification"]
 SPLITS = ("train", "valid", "test")
@@ -35,12 +36,14 @@ class Split:
     masks    modality -> bool (N, T), True for a real step; for sequence modalities only
     targets  (N,) float32 regression labels or (N,) int64 class indices
     ids      (N,) str, `video$_$clip` where the corpus says so
+    texts    (N,) str, what was said, where the corpus has it
     """
 
     inputs: dict[str, np.ndarray]
     masks: dict[str, np.ndarray]
     targets: np.ndarray
     ids: np.ndarray
+    texts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -52,7 +55,7 @@ class Corpus:
 
     `scale` is the label scale of a regression corpus, "mosi" ([-3, 3]) or "sims" ([-1, 1]), and "" for classes;
     `classes` names the class indices and is empty for regression; `warnings` says what a reader of results should know
-    of the data.
+    of the data. `pretrained` is the encoder to fine-tune on a corpus whose text inputs are its token ids, int64 (N, T).
     """
 
     name: str
@@ -61,6 +64,7 @@ class Corpus:
     classes: tuple[str, ...]
     splits: dict[str, Split]
     warnings: tuple[str, ...] = ()
+    pretrained: Pretrained | None = None
 
     def __post_init__(self) -> None:
         assert set(self.splits) == set(SPLITS), f"splits {tuple(self.splits)}, expected {SPLITS}"
@@ -83,7 +87,7 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash (16 hexadecimal digits) of everything but `name` and `warnings`."""
+        """Hash (16 hexadecimal digits) of features, masks, labels and ids; texts have one of their own."""
         digest = hashlib.sha256(repr((self.task, self.scale, self.classes, self.modalities)).encode())
         for split in (self.splits[name] for name in SPLITS):
             digest.update("\0".join(split.ids.tolist()).encode())

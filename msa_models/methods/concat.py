@@ -18,6 +18,7 @@ def build(config: Config) -> Blueprint:
     return Blueprint(
         encoder=config.encoder,
         training=config.training,
+        text_encoder=config.text_encoder,
         terms=present(pmr=config.pmr),
         modulator=config.modulator(),
     )

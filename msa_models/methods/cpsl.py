@@ -34,6 +34,7 @@ def build(config: Config) -> Blueprint:
     return Blueprint(
         encoder=config.encoder,
         training=config.training,
+        text_encoder=config.text_encoder,
         refinement=config.adaptive_encoding or Unrefined(),
         fusion=config.gated_fusion or Concatenation(),
         terms=present(

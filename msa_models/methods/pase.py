@@ -41,6 +41,7 @@ def build(config: Config) -> Blueprint:
     return Blueprint(
         encoder=config.encoder,
         training=config.training,
+        text_encoder=config.text_encoder,
         fusion=config.prototype_gated_fusion or Concatenation(),
         terms=terms,
         modulator=config.modulator(),

@@ -50,7 +50,7 @@ class Study:
         Nor is its name, because the same study may be called otherwise where there are others.
         """
         searched = {path: _distribution(self.distributions[path]) for path in sorted(self.distributions)}
-        fixed = {path: value for path, value in flatten(self.fixed)[0].items() if path not in searched}
+        fixed = {path: value for path, value in _present(self.fixed).items() if path not in searched}
         search = self.search.model_dump(exclude={"trials"})
         objective = (self.metric, self.direction)
         what = (self.method, self.data_fingerprint, self.variant.modalities)
@@ -101,7 +101,15 @@ def cell_id(
     code_fingerprint: str,
 ) -> str:
     """16 hexadecimal digits over all that decides the outcome of one training."""
-    return _digest((method, config, seed, sorted(modalities), objective, data_fingerprint, code_fingerprint), 16)
+    what = (method, _present(config), seed, sorted(modalities), objective, data_fingerprint, code_fingerprint)
+    return _digest(what, 16)
+
+
+def _present(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration by dotted path without what is null: a component that a method comes to know, and that is absent
+    unless asked for, changes no identity.
+    """
+    return {path: value for path, value in flatten(config)[0].items() if value is not None}
 
 
 def _digest(payload: Any, length: int) -> str:

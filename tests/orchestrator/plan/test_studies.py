@@ -78,6 +78,16 @@ def test_whatever_makes_suggestions_incomparable_makes_another_study(study_of, c
     assert study_of(**changes).study_id != study_of().study_id
 
 
+def test_a_component_that_a_method_comes_to_know_and_that_is_absent_changes_no_identity(study_of) -> None:
+    before = study_of()
+    absent = dataclasses.replace(before, fixed={**before.fixed, "newcomer": None})
+    present = dataclasses.replace(before, fixed={**before.fixed, "newcomer": {"weight": 1.0}})
+    suggested = {"training.learning_rate": 1e-3, "encoder.width": 32}
+    cells = [confirm_trial_id(study, suggested, 1, "code") for study in (before, absent, present)]
+    assert before.study_id == absent.study_id != present.study_id
+    assert cells[0] == cells[1] != cells[2]
+
+
 def test_other_data_variants_and_methods_are_other_studies(study_of) -> None:
     study = study_of()
     others = [

@@ -1,0 +1,1 @@
+"""Pretrained text encoders of `transformers`, frozen or fine-tuned, in the place of a corpus' own text features."""

@@ -1,0 +1,42 @@
+"""The text encoder of a configuration: which pretrained model, and whether it is frozen or fine-tuned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoder:
+    """A pretrained `transformers` encoder that reads the raw texts of a corpus.
+
+    frozen    its outputs are features (N, T, d) or (N, d) like any others: encoded once, kept, standardised
+    finetune  it is the lower part of the text modality's encoder, below the representation boundary, and is trained
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    name: Annotated[str, MinLen(1)] = "bert-base-uncased"  # of the hub, or a local folder
+    mode: Literal["frozen", "finetune"] = "frozen"
+    pooling: Literal["cls", "mean", "tokens"] = "tokens"  # one vector per utterance, or the sequence of its tokens
+    max_length: Annotated[int, Ge(4), Le(4096)] = 64  # tokens, special ones included; what is longer is cut
+    dtype: Literal["float32", "bfloat16"] = "float32"  # it computes in; its trained weights are always float32
+    learning_rate: Annotated[float, Gt(0)] = 2e-5  # from here on: of fine-tuning
+    weight_decay: Annotated[float, Ge(0)] = 0.01  # not of biases and norms
+    warmup: Annotated[float, Ge(0), Lt(1)] = 0.1  # share of all steps in which its learning rate rises linearly
+    trainable_layers: Annotated[int, Ge(1)] | None = None  # the last ones; None: everything, embeddings included
+    gradient_checkpointing: bool = False  # less memory for a second forward pass
+
+    @property
+    def finetuned(self) -> bool:
+        """Whether its weights are trained."""
+        return self.mode == "finetune"
+
+    @property
+    def reads(self) -> tuple[str | int, ...]:
+        """What decides the text inputs of a corpus: token ids of a tokenizer, or the features of a frozen encoder."""
+        if self.finetuned:
+            return "tokens", self.name, self.max_length
+        return "features", self.name, self.pooling, self.max_length, self.dtype
