@@ -104,7 +104,7 @@ def test_an_id_is_the_same_in_another_process(study_of) -> None:
     study = study_of()
     again = pickle.loads(pickle.dumps(study))
     assert again.study_id == study.study_id
-    assert study.study_id == "fake-synthetic-a8e3b98095"
+    assert study.study_id == "fake-synthetic-55ca3b6bb7"
 
 
 def test_suggestions_replace_the_searched_values_in_the_whole_configuration(study_of, fake: ModuleType) -> None:
