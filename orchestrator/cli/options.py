@@ -37,6 +37,9 @@ def ablation_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 STUDIES = click.option("--studies", multiple=True, metavar="NAME,…", help="Only these of the experiment's studies.")
 STORAGE = click.option("--storage", metavar="URI", help="A folder, or s3://bucket/prefix [default: runs/EXPERIMENT].")
-ADDRESS = click.option("--address", help="A running Ray cluster: auto, or ray://host:port [default: start Ray here].")
+ADDRESS = click.option(
+    "--address",
+    help="The Ray cluster this machine is part of: auto, or its head's host:port [default: start Ray here].",
+)
 ALLOW_CHANGED = click.option("--allow-changed", is_flag=True, help="Go on although code, data or versions changed.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Check everything, show the plan, write nothing.")

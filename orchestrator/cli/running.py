@@ -19,6 +19,8 @@ from orchestrator.cli.options import (
 
 if TYPE_CHECKING:
     from orchestrator.run.launch import Prepared
+    from search_spaces.faults import Places
+    from search_spaces.schema import Experiment
 
 
 @msa.command(
@@ -129,19 +131,25 @@ def resume(storage: str, retry_failed: bool, only: tuple[str, ...], allow_change
     return _run(stored(storage), storage, address, retry=retry, allow_changed=allow_changed)
 
 
-def _prepare(
+def _prepare(experiment: str, *, ablation: bool = False, **options: Any) -> Prepared:
+    from orchestrator.run.launch import prepare
+
+    asked, places = asked_for(experiment, **options)
+    return prepare(asked, places, ablation=ablation)
+
+
+def asked_for(
     experiment: str,
     data: str | None,
     overrides: tuple[str, ...],
     studies: tuple[str, ...] = (),
     designs: str | None = None,
     components: str | None = None,
-    ablation: bool = False,
     **short: Any,
-) -> Prepared:
+) -> tuple[Experiment, Places]:
+    """The experiment as the options of a command change it, which is all that can be known without its data."""
     import json
 
-    from orchestrator.run.launch import prepare
     from search_spaces.ablation import only
     from search_spaces.loading import load
     from search_spaces.overlay import selected
@@ -157,7 +165,7 @@ def _prepare(
         raise click.UsageError("--components says what leave_one_out leaves out; add it to --designs")
     if designs is not None:
         asked = asked.model_copy(update={"ablation": only(asked.ablation, words(designs))})
-    return prepare(asked, loaded.places, ablation=ablation)
+    return asked, loaded.places
 
 
 _SHORT_FOR = {
@@ -176,13 +184,20 @@ def _describe(prepared: Prepared) -> int:
     if prepared.plan.grid is None:
         click.echo(outline.render(prepared.experiment, prepared.plan.studies))
     else:
-        from orchestrator.run.calibration import estimate
-
         click.echo(grid_outline.render(prepared.experiment, prepared.plan.grid))
-        found = estimate(prepared.plan.studies, prepared.corpora)
-        click.echo(f"\n{grid_outline.estimated(found.slot_hours, found.most_slot_hours, dict(found.epoch_s))}")
+        click.echo(f"\n{_time_needed(prepared)}")
     _warn(prepared)
     return DONE
+
+
+def _time_needed(prepared: Prepared) -> str:
+    from orchestrator.findings import grid_outline
+    from orchestrator.run.calibration import estimate
+
+    if any(study.encoders for study in prepared.plan.studies):
+        return "no estimate of the time: with a text encoder it is known once trials run (msa status)"
+    found = estimate(prepared.plan.studies, prepared.corpora)
+    return grid_outline.estimated(found.slot_hours, found.most_slot_hours, dict(found.epoch_s))
 
 
 def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> int:

@@ -1,6 +1,7 @@
 """Where a result comes from: the commit, a fingerprint of the model code, the versions of what computes."""
 
 import hashlib
+import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import msa_models
 
+GIT_COMMIT = "MSA_GIT_COMMIT"  # goes with a submitted working tree, which travels without its repository
 PACKAGES = ("msa-sweeps", "torch", "ray", "optuna", "numpy", "pyarrow")
 
 
@@ -24,7 +26,8 @@ class Provenance:
 def provenance() -> Provenance:
     """Read off the installed packages; imports none of them."""
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-    return Provenance(git_commit=_git_commit(), code_fingerprint=code_fingerprint(), versions=versions)
+    commit = os.environ.get(GIT_COMMIT) or git_commit(Path(msa_models.__file__).parent.parent)
+    return Provenance(git_commit=commit, code_fingerprint=code_fingerprint(), versions=versions)
 
 
 def code_fingerprint() -> str:
@@ -36,11 +39,11 @@ def code_fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def _git_commit() -> str:
-    root = Path(msa_models.__file__).parent.parent
+def git_commit(folder: Path) -> str:
+    """The commit that is checked out there, and whether files differ from it; "" outside a repository."""
     try:
         described = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
             capture_output=True,
             text=True,
             timeout=10,

@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
@@ -22,6 +23,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from orchestrator.store.faults import AbsentFile, StorageError, advice, reason
+
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.+", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ class Files:
         if "://" not in text:
             root = os.path.abspath(os.path.expanduser(text))
             return cls(filesystem=fs.LocalFileSystem(), root=root, uri=root)
-        _refuse_credentials(text)
+        refuse_credentials(text)
         try:
             filesystem, root = _filesystem(text)
         except (OSError, pa.ArrowException) as error:
@@ -251,7 +254,7 @@ def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     return fs.FileSystem.from_uri(uri)
 
 
-def _refuse_credentials(uri: str) -> None:
+def refuse_credentials(uri: str) -> None:
     """Refuse a URI that carries a secret: it would end up in records, logs and `ps`. The secret is not repeated."""
     scheme, _, rest = uri.partition("://")
     user = rest.rpartition("@")[0]
@@ -259,6 +262,13 @@ def _refuse_credentials(uri: str) -> None:
     secrets = [name for name, _ in parse_qsl(urlsplit(uri).query) if any(word in name.lower() for word in words)]
     if ":" in user or (user and scheme == "s3") or secrets:
         raise StorageError(
-            f"a {scheme}:// storage with credentials in its URI is refused: they would end up in records and logs; "
+            f"a {scheme}:// address with credentials in its URI is refused: they would end up in records and logs; "
             "leave them out and give them through the environment (AWS_ACCESS_KEY_ID, …) or a profile"
         )
+
+
+def refuse_credentials_in(arguments: Sequence[str]) -> None:
+    """The same of a command line, in which a URI may be anywhere: command lines are recorded, too."""
+    for argument in arguments:
+        if found := _URI.search(argument):
+            refuse_credentials(found[0])

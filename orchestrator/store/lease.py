@@ -5,6 +5,9 @@ its process is gone; if its heartbeat is older than `ttl_s` it is first watched 
 two hosts differ and suspended processes wake. On a local folder acquiring is exclusive: `flock` orders those who want
 the lease, and a hard link creates it. NFS without locks and object stores (no conditional PUT) give less: the lease is
 written, read back after a moment, and of two drivers that overlap one finds out at its next heartbeat that it lost.
+
+A driver that runs as a Ray job may be the next attempt of one whose host is lost, with nobody there to try again a
+minute later: it waits until the lease is free or stale, and is refused only if that still beats then.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import fcntl
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -30,6 +34,7 @@ from orchestrator.store.record import LEASE_PATH
 _KINDS = {"host": str, "pid": int, "since": str, "beat_s": float, "ttl_s": float, "token": str}
 _SETTLE_S = 1.0
 _WATCH_BEATS = 1.5
+_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the process of a job, however it was submitted
 
 
 class LeaseHeld(StorageError):
@@ -51,10 +56,8 @@ class Lease:
 
     def __enter__(self) -> Lease:
         self._since = _now().isoformat()
-        watched: dict[str, Any] | None = None
-        while not self._try_to_take(watched):
-            watched = _load(self.files)
-            time.sleep(_WATCH_BEATS * (watched["beat_s"] if watched else 0.0))
+        patience_s = self.ttl_s + _WATCH_BEATS * self.beat_s if _RAY_JOB in os.environ else 0.0
+        self._take(patient_until=time.monotonic() + patience_s)
         self._thread.start()
         return self
 
@@ -66,6 +69,24 @@ class Lease:
         with contextlib.suppress(StorageError), _in_turn(self.files):
             if (_load(self.files) or {}).get("token") == self._token:
                 self.files.delete(LEASE_PATH)
+
+    def _take(self, patient_until: float) -> None:
+        watched: dict[str, Any] | None = None
+        waiting = False
+        while True:
+            try:
+                if self._try_to_take(watched):
+                    return
+                watched = _load(self.files)
+                time.sleep(_WATCH_BEATS * (watched["beat_s"] if watched else 0.0))
+            except LeaseHeld as error:
+                if time.monotonic() > patient_until:
+                    raise
+                if not waiting:
+                    used = str(error).partition("; wait for it")[0]
+                    print(f"{used}; waiting {self.ttl_s:.0f} s for its end", file=sys.stderr, flush=True)
+                waiting, watched = True, None
+                time.sleep(min(self.beat_s, 1.0))
 
     def _try_to_take(self, watched: dict[str, Any] | None) -> bool:
         """Take the lease if it is free; False: it looks stale but is to be watched first."""

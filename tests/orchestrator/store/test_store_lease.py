@@ -298,3 +298,46 @@ def test_on_an_object_store_the_one_that_was_overwritten_meanwhile_is_refused(
 def test_a_lease_that_outlives_its_heartbeats_is_refused_at_once(files: Files) -> None:
     with pytest.raises(ValueError, match="beat_s=60"):
         Lease(files, ttl_s=10, beat_s=60)
+
+
+@pytest.fixture
+def in_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+
+
+def test_a_job_waits_for_the_lease_of_a_lost_host_and_takes_it_over(
+    files: Files, in_a_job: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_foreign(files, age_s=0.0)
+    with Lease(files, ttl_s=0.6, beat_s=0.2):
+        assert on_file(files)["pid"] == os.getpid()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "in use by the driver on node07 (pid 4242)" in line
+    assert line.endswith("(last heartbeat 0 s ago); waiting 1 s for its end")
+
+
+def test_a_job_goes_on_as_soon_as_the_driver_before_it_ends(files: Files, in_a_job: None) -> None:
+    write_foreign(files, age_s=0.0)
+    released = threading.Timer(0.3, files.delete, ["lease.json"])
+    released.start()
+    with Lease(files, ttl_s=60.0, beat_s=0.2):
+        released.join()
+        assert on_file(files)["pid"] == os.getpid()
+
+
+def test_a_job_is_refused_when_the_driver_before_it_still_beats(files: Files, in_a_job: None) -> None:
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(0.05):
+            write_foreign(files, age_s=0.0)
+
+    write_foreign(files, age_s=0.0)
+    other = threading.Thread(target=beat)
+    other.start()
+    try:
+        with pytest.raises(LeaseHeld, match="in use by the driver on node07"), Lease(files, ttl_s=0.6, beat_s=0.2):
+            pytest.fail("two drivers")
+    finally:
+        done.set()
+        other.join()

@@ -1,0 +1,115 @@
+"""The command that hands another one to a cluster: submit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli.base import INTERRUPTED, Examples, msa, say
+from orchestrator.cli.running import asked_for
+
+if TYPE_CHECKING:
+    from orchestrator.run.working_tree import WorkingTree
+
+_COMMANDS = ("sweep", "ablate", "resume", "describe", "status", "table", "failures", "compact")
+_NOT_OF_THE_EXPERIMENT = ("storage", "address", "allow_changed", "dry_run", "ablation")
+
+
+@msa.command(
+    cls=Examples,
+    context_settings={"allow_interspersed_args": False},
+    examples="""
+    msa submit -- sweep cpsl --storage s3://bucket/mosi --data /shared/mosi.pkl --trials 60
+    msa submit --address http://head:8265 -- resume s3://bucket/mosi
+    msa submit --attach raysubmit_4LamXRuQpYdSMg7J
+    msa submit --stop raysubmit_4LamXRuQpYdSMg7J
+    """,
+)
+@click.option(
+    "--address",
+    metavar="URL",
+    help="The dashboard of the head [default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, http://127.0.0.1:8265].",
+)
+@click.option("--attach", metavar="JOB", help="Show the output of a job that was submitted, to its end.")
+@click.option("--stop", metavar="JOB", help="End a job in order: running steps are finished, checkpoints written.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND …]")
+def submit(address: str | None, attach: str | None, stop: str | None, arguments: tuple[str, ...]) -> int:
+    """Run COMMAND (sweep, ablate, resume, …) as a job on a Ray cluster, with the files of the current folder.
+
+    What .gitignore or .rayignore names stays here, and so do .git, .venv, runs and caches. What can be checked here is
+    checked before anything is sent. Ctrl-C detaches, and the job goes on. The exit code is that of the job.
+    """
+    from orchestrator.run import submit as jobs
+
+    if bool(arguments) + (attach is not None) + (stop is not None) != 1:
+        raise click.UsageError("expected one of: a command after --, --attach JOB, --stop JOB")
+    head = jobs.address_of(address)
+    if arguments:
+        command, tree = _checked(arguments)
+        client = jobs.connect(head)
+        say(f"sending {tree}")
+        job = jobs.submit(client, command, tree)
+    else:
+        client = jobs.connect(head)
+        job = jobs.find(client, str(attach or stop)).submission_id
+    again = f"msa submit{f' --address {address}' if address else ''}"
+    if stop is not None:
+        running = client.stop_job(job)
+        say(f"stopping {job}: its running steps come to their end" if running else f"{job} is over already")
+    else:
+        say(f"{job}: Ctrl-C detaches; {again} --attach {job} shows it again, {again} --stop {job} ends it")
+    try:
+        return jobs.follow(client, job, lambda text: click.echo(text, nl=False), say)
+    except KeyboardInterrupt:
+        say(f"detached; {job} goes on: {again} --attach {job}")
+        return INTERRUPTED
+
+
+def _checked(arguments: tuple[str, ...]) -> tuple[list[str], WorkingTree]:
+    """The command as the job runs it, and the files that go with it; whatever is wrong is raised before they do."""
+    from pathlib import Path
+
+    from msa_models.data import SYNTHETIC
+    from orchestrator.run.working_tree import WorkingTree
+    from orchestrator.store.files import refuse_credentials_in
+    from search_spaces.loading import names
+
+    refuse_credentials_in(arguments)
+    name, *rest = arguments
+    options = _parsed(name, rest)
+    if "storage" in options and not options.get("dry_run"):
+        _check_storage(options["storage"])
+    tree = WorkingTree.of(Path.cwd())
+    if "experiment" in options:
+        of_it = {key: value for key, value in options.items() if key not in _NOT_OF_THE_EXPERIMENT}
+        experiment, _ = asked_for(**of_it)
+        if options["experiment"] not in names():
+            tree.require("the experiment", options["experiment"])
+        ablated = name == "ablate" or options.get("ablation")
+        for corpus in (experiment.data, *(experiment.ablation.corpora if ablated else ())):
+            if corpus.source != SYNTHETIC and not corpus.source.startswith(("/", "~")):
+                tree.require("the corpus", corpus.source, ", or an absolute path that every node has")
+    joined = ["--address", "auto"] if "address" in options and options["address"] is None else []
+    return [name, *joined, *rest], tree
+
+
+def _parsed(name: str, rest: list[str]) -> dict[str, Any]:
+    """The options that the command will see on the cluster, so that a typo is found here."""
+    context = click.get_current_context()
+    command = msa.get_command(context, name) if name in _COMMANDS else None
+    if command is None:
+        raise click.UsageError(f"{name} arrived as the command of a job, expected one of: {', '.join(_COMMANDS)}")
+    options = command.make_context(name, list(rest), parent=context.parent).params
+    if options.get("watch"):
+        raise click.UsageError("--watch has no end as a job; leave it out")
+    return options
+
+
+def _check_storage(storage: str | None) -> None:
+    if storage is None or ("://" not in storage and not storage.startswith("/")):
+        arrived = f"{storage} arrived as the storage" if storage else "no --storage arrived"
+        raise click.UsageError(
+            f"{arrived}: a relative folder would lie in the job's temporary one on the head and be lost; give a URI "
+            "(s3://bucket/prefix), or the absolute path of a folder that all nodes share"
+        )

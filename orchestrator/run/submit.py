@@ -1,0 +1,186 @@
+"""A command of `msa` as a job on a cluster (Ray Jobs): sent with the working tree, watched, attached to, stopped.
+
+The job is one process on the head, the driver. What becomes of it does not depend on who watches: its state is in the
+storage, and the same command submitted again goes on with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from orchestrator.run.access import AccessError, check_dashboard
+from orchestrator.run.provenance import GIT_COMMIT, git_commit
+from orchestrator.run.working_tree import LEFT_OUT, WorkingTree
+from orchestrator.store.files import refuse_credentials
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+STOP_WAIT_S = 600  # how long a driver may take to end its running steps; Ray's 3 s would kill it
+FAILED, INTERRUPTED = 1, 130
+SILENT_S = 30.0  # then the connection is made anew: a cut one may look like a job that says nothing
+RETRY_S = 2.0
+GIVE_UP_S = 900.0
+_NUM_SHOWN = 5
+
+
+class SubmitError(ValueError):
+    """A cluster or a job that is not there."""
+
+
+def address_of(given: str | None) -> str:
+    """The dashboard of the head: as given, or of Ray's environment, or on this machine."""
+    named = [os.environ.get(name, "") for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")]
+    address = given or next((each for each in named if each.startswith("http")), DEFAULT_ADDRESS)
+    address = (address if "://" in address else f"http://{address}").rstrip("/")
+    if not address.startswith(("http://", "https://")):
+        raise SubmitError(f"{address} arrived as --address, expected that of a head's dashboard: http://HEAD:8265")
+    refuse_credentials(address)
+    return address
+
+
+def connect(address: str) -> Any:
+    """A `JobSubmissionClient` of the head at this address. Raises SubmitError, AccessError."""
+    from ray.job_submission import JobSubmissionClient
+
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # which Ray prefers to what it is given
+    try:
+        with _quiet():
+            return JobSubmissionClient(address, headers=check_dashboard(address))
+    except OSError as error:
+        raise SubmitError(
+            f"no head answers at {address} ({type(error).__name__}); is the cluster up? From outside of it open a "
+            f"tunnel first, `ray dashboard cluster.yaml`: then it is {DEFAULT_ADDRESS}"
+        ) from error
+
+
+def submit(client: Any, arguments: Sequence[str], tree: WorkingTree) -> str:
+    """Send the tree, and start `msa` with these arguments in it; the id of the job. Raises SubmitError."""
+    variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
+    if tree.has("msa_models"):
+        variables[GIT_COMMIT] = git_commit(tree.folder)
+    os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "0"
+    try:
+        with _quiet():
+            return client.submit_job(
+                entrypoint=f"exec python -m orchestrator.cli {shlex.join(arguments)}",  # exec: signals reach the driver
+                runtime_env={"working_dir": str(tree.folder), "excludes": LEFT_OUT, "env_vars": variables},
+            )
+    except RuntimeError as error:  # what the head raised, with its traceback
+        raise SubmitError(f"the head did not take the job: {str(error).strip().splitlines()[-1]}") from error
+
+
+def find(client: Any, job: str) -> Any:
+    """What the cluster knows of the job. Raises SubmitError with its newest jobs where it knows none of this name."""
+    jobs = {each.submission_id: each for each in client.list_jobs() if each.submission_id}
+    if job in jobs:
+        return jobs[job]
+    newest = sorted(jobs.values(), key=lambda each: each.start_time or 0, reverse=True)[:_NUM_SHOWN]
+    known = ", ".join(f"{each.submission_id} ({each.status.lower()})" for each in newest)
+    raise SubmitError(f"no job {job} on this cluster; its newest are {known}" if known else f"no job {job}, nor others")
+
+
+def follow(client: Any, job: str, write: Callable[[str], object], say: Callable[[str], object]) -> int:
+    """Write the job's output until its end, however often the connection drops; the job's own exit code.
+
+    Raises SubmitError where the cluster forgot the job, or cannot be reached for 15 minutes.
+    """
+    with _quiet():
+        return asyncio.run(_Follower(client, job, write, say).run())
+
+
+def exit_code(info: Any) -> int:
+    """Of a job that is over, as a shell would say it; 130 of a stopped one, 1 of one that never came to run."""
+    if info.status == "STOPPED":
+        return INTERRUPTED
+    if info.driver_exit_code is None:
+        return 0 if info.status == "SUCCEEDED" else FAILED
+    return info.driver_exit_code if info.driver_exit_code >= 0 else 128 - info.driver_exit_code
+
+
+class _Follower:
+    """Follows the output of one job; the head sends it from its beginning at each connection."""
+
+    def __init__(self, client: Any, job: str, write: Callable[[str], object], say: Callable[[str], object]) -> None:
+        self._client, self._job, self._write, self._say = client, job, write, say
+        self._num_written = 0  # characters
+        self._lost_at: float | None = None
+
+    async def run(self) -> int:
+        from ray.exceptions import AuthenticationError
+
+        while True:
+            try:
+                if self._lost_at is not None:
+                    self._client.get_job_info(self._job)  # whose refusals say more than those of the stream
+                await self._stream()
+                info = self._client.get_job_info(self._job)
+                self._found()
+                if info.status.is_terminal():
+                    self._take(self._client.get_job_logs(self._job), 0)
+                    if info.driver_exit_code is None and info.status == "FAILED":
+                        self._say(f"{self._job} never came to its end: {' '.join((info.message or '').split())}")
+                    return exit_code(info)
+            except AuthenticationError as error:
+                raise AccessError(error.message) from error
+            except _connection_errors() as error:
+                await self._lost(error)
+
+    async def _stream(self) -> None:
+        stream, num_seen = self._client.tail_job_logs(self._job), 0
+        while True:
+            try:
+                text = await asyncio.wait_for(anext(stream), SILENT_S)
+            except (StopAsyncIteration, TimeoutError):
+                return
+            self._found()
+            num_seen = self._take(text, num_seen)
+
+    def _take(self, text: str, begins_at: int) -> int:
+        """Write what is new of a piece of the output; where the piece ends."""
+        ends_at = begins_at + len(text)
+        if ends_at > self._num_written:
+            self._write(text[max(0, self._num_written - begins_at) :])
+            self._num_written = ends_at
+        return ends_at
+
+    async def _lost(self, error: Exception) -> None:
+        if "status code 404" in str(error):
+            raise SubmitError(
+                f"the cluster knows {self._job} no more: its head was started anew; what is finished is in the "
+                "storage, submit the same command again to go on"
+            ) from error
+        if self._lost_at is None:
+            self._lost_at = time.monotonic()
+            self._say("the connection is lost; the job goes on, trying to reach it again (Ctrl-C detaches)")
+        if time.monotonic() - self._lost_at > GIVE_UP_S:
+            raise SubmitError(f"the cluster cannot be reached for {GIVE_UP_S / 60:.0f} minutes: {error}") from error
+        await asyncio.sleep(RETRY_S)
+
+    def _found(self) -> None:
+        if self._lost_at is not None:
+            self._lost_at = None
+            self._say("connected again")
+
+
+def _connection_errors() -> tuple[type[Exception], ...]:
+    """What Ray's client raises when the head, or the agent of a node, cannot be reached."""
+    import aiohttp
+
+    return OSError, RuntimeError, aiohttp.ClientError
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Ray's client logs of each step."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
