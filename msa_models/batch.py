@@ -6,7 +6,7 @@ B batch, T time steps, d_m feature width of modality m.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,7 +18,10 @@ STD_EPSILON = 1e-8  # below the square root, so that the gradient of a zero devi
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Standardised inputs (B, T, d_m) or (B, d_m), masks (B, T) for sequences (True: a real step), targets (B,)."""
+    """Standardised inputs (B, T, d_m) or (B, d_m), masks (B, T) for sequences (True: a real step), targets (B,).
+
+    Of texts that are fine-tuned the input is token ids (B, T) with a mask, until `with_features` replaces them.
+    """
 
     inputs: dict[str, torch.Tensor]
     masks: dict[str, torch.Tensor]
@@ -34,18 +37,36 @@ class Batch:
             self._moments[modality] = _masked_moments(self.inputs[modality], self.masks.get(modality))
         return self._moments[modality]
 
+    def with_features(self, modality: str, features: torch.Tensor) -> Batch:
+        """The same with features (B, T, d_m) or (B, d_m) in the place of the token ids (B, T) of a modality."""
+        masks = {name: mask for name, mask in self.masks.items() if name != modality or features.dim() == 3}
+        return replace(self, inputs=self.inputs | {modality: features}, masks=masks, _moments={})
+
+    def detached(self) -> Batch:
+        """The same without a graph below it; itself where there is none."""
+        if not any(values.requires_grad for values in self.inputs.values()):
+            return self
+        return replace(self, inputs={name: values.detach() for name, values in self.inputs.items()}, _moments={})
+
 
 def batches(split: Split, size: int, order: np.ndarray | None = None, device: str = "cpu") -> Iterator[Batch]:
     """Batches of `size` samples (the last may be smaller) in the given order of sample indices, or as they stand.
 
-    Rows are gathered by NumPy, so the split may live read-only in shared memory.
+    Rows are gathered by NumPy, so the split may live read-only in shared memory. Token ids, which have their padding at
+    the end, are cut to the longest utterance of the batch: padding costs as much as text.
     """
     order = np.arange(len(split)) if order is None else order
     for start in range(0, len(order), size):
         rows = order[start : start + size]
+        inputs = {name: _gathered(array, rows) for name, array in split.inputs.items()}
+        masks = {name: _gathered(array, rows) for name, array in split.masks.items()}
+        for name in masks:
+            if inputs[name].dim() == 2:
+                longest = int(masks[name].sum(1).max())
+                inputs[name], masks[name] = inputs[name][:, :longest], masks[name][:, :longest]
         yield Batch(
-            inputs={name: _gathered(array, rows).to(device) for name, array in split.inputs.items()},
-            masks={name: _gathered(array, rows).to(device) for name, array in split.masks.items()},
+            inputs={name: values.to(device) for name, values in inputs.items()},
+            masks={name: mask.to(device) for name, mask in masks.items()},
             targets=_gathered(split.targets, rows).to(device),
         )
 

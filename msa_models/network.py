@@ -1,5 +1,7 @@
 """The network of a blueprint: encoders below the representation boundary; refinement, fusion, head and losses above it.
 
+Texts that are fine-tuned come as token ids; `read` makes of them what the encoders and loss terms take as input.
+
 B batch, T time steps, D width, K outputs.
 """
 
@@ -16,14 +18,16 @@ from msa_models.data.corpus import Corpus
 from msa_models.geometry import Geometry
 from msa_models.prototypes import Prototypes
 from msa_models.seams import Shapes
+from msa_models.text.finetune import MODALITY, FinetunedText
 
 
 class Network(nn.Module):
     """Every part draws its initial weights from (seed, its name): removing one leaves the others bitwise unchanged."""
 
-    def __init__(self, blueprint: Blueprint, shapes: Shapes, seed: int) -> None:
+    def __init__(self, blueprint: Blueprint, shapes: Shapes, seed: int, text: FinetunedText | None = None) -> None:
         super().__init__()
         self.blueprint = blueprint
+        self.text = text
         self.encoders = nn.ModuleDict()
         for modality, features in shapes.inputs.items():
             with seeding.scope(seed, "encoder", modality):
@@ -36,16 +40,27 @@ class Network(nn.Module):
             self.head = Head(blueprint.fusion.fused_width(shapes), blueprint.encoder.dropout, shapes)
         self.task_loss = _task_loss(blueprint.training.loss, shapes.outputs)
 
+    def learned(self) -> dict[str, torch.Tensor]:
+        """What training changes, by name: weights that are trained, and what components remember."""
+        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
+        return {name: tensor for name, tensor in self.state_dict().items() if name not in frozen}
+
+    def read(self, batch: Batch) -> Batch:
+        """The batch with text features, and their graph, in the place of the token ids of texts that are fine-tuned."""
+        if self.text is None:
+            return batch
+        return batch.with_features(MODALITY, self.text(batch.inputs[MODALITY], batch.masks[MODALITY]))
+
     def encode(self, batch: Batch) -> Representations:
-        """H_m of every modality, with the graph of its encoder."""
+        """H_m of every modality of a batch that was read, with the graph of its encoder."""
         return {
             modality: encoder(batch.inputs[modality], batch.masks.get(modality))
             for modality, encoder in self.encoders.items()
         }
 
     def decide(self, batch: Batch, representations: Representations) -> Forward:
-        """Everything above the boundary, up to the prediction."""
-        blueprint, parts = self.blueprint, self.parts
+        """Everything above the boundary, up to the prediction; of the batch that was read only the values are used."""
+        blueprint, parts, batch = self.blueprint, self.parts, batch.detached()
         refined = blueprint.refinement.refine(parts[blueprint.refinement.name], representations)
         memory, fusion = blueprint.prototypes, blueprint.fusion
         known = None if memory is None else memory.recall(parts[memory.name])
@@ -89,6 +104,7 @@ class Network(nn.Module):
 
     def predict(self, batch: Batch) -> torch.Tensor:
         """Predictions: (B,) labels for regression, (B, K) scores for classes."""
+        batch = self.read(batch)
         prediction = self.decide(batch, self.encode(batch)).prediction
         return prediction.squeeze(-1) if prediction.shape[-1] == 1 else prediction
 
@@ -115,11 +131,15 @@ def cut(representations: Representations) -> dict[str, Representation]:
     }
 
 
-def shapes(corpus: Corpus, width: int) -> Shapes:
-    """The shapes of a corpus, for a model of the given width."""
+def shapes(corpus: Corpus, width: int, text: FinetunedText | None = None) -> Shapes:
+    """The shapes of a corpus, for a model of the given width that fine-tunes `text`."""
+    inputs, sequences = corpus.dims, {modality for modality in corpus.modalities if corpus.sequence(modality)}
+    if text is not None:
+        inputs[MODALITY] = text.width
+        sequences = sequences if text.sequence else sequences - {MODALITY}
     return Shapes(
-        inputs=corpus.dims,
-        sequences=frozenset(modality for modality in corpus.modalities if corpus.sequence(modality)),
+        inputs=inputs,
+        sequences=frozenset(sequences),
         width=width,
         outputs=corpus.num_outputs,
         limit=1.0 if corpus.scale == "sims" else 3.0,

@@ -43,7 +43,7 @@ class Shapes:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where training is: step `step` of epoch `epoch` (both from 0) of `epochs`.
+    """Where training is: step `step` (of `steps`) of epoch `epoch` (of `epochs`), both from 0.
 
     `active` is the number of whole epochs that the modulator has already worked, see `Schedule`; draws of a modulator
     come from `seed`, epoch and step.
@@ -52,6 +52,7 @@ class Progress:
     epoch: int = 0
     epochs: int = 1
     step: int = 0
+    steps: int = 1
     active: int = 0
     seed: int = 0
 
@@ -59,6 +60,14 @@ class Progress:
     def share(self) -> float:
         """Share of the epochs gone by, in [0, 1)."""
         return self.epoch / self.epochs
+
+    def rise(self, warmup: float) -> float:
+        """Of a rate that rises linearly in the first `warmup` share of all steps: the part of it this step has.
+
+        In (0, 1], so that the first step counts; 1 from the end of the rise on.
+        """
+        taken = self.epoch * self.steps + self.step + 1
+        return min(1.0, taken / (warmup * self.epochs * self.steps)) if warmup > 0 else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ gradients; then ONE backward pass runs through the encoders, however many losses
 """
 
 import math
+from typing import Any
 
 import torch
 
@@ -14,6 +15,7 @@ from msa_models.boundary import TASK, Gradients, Representations
 from msa_models.identities import Unmodulated
 from msa_models.network import Network, cut
 from msa_models.seams import Modulation, Progress
+from msa_models.text.finetune import MODALITY
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -21,29 +23,24 @@ class NonFiniteLoss(ArithmeticError):
 
 
 class Step:
-    """Steps of one network with its optimiser: `begin` each epoch, then `take` one with each batch."""
+    """Steps of one network with its optimiser: `take` one with each batch."""
 
     def __init__(self, network: Network) -> None:
         self._network, self._blueprint = network, network.blueprint
-        self._parameters = list(network.parameters())
+        self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = _optimizer(network, network.blueprint)
         modulator = network.blueprint.modulator
         terms = {name: term.group for name, term in network.blueprint.terms.items()}
         self._groups = {"task": TASK, **terms, modulator.name: modulator.group}
-
-    def begin(self, epoch: int) -> None:
-        """Set the learning rate of an epoch (from 0), which the schedule makes a function of it."""
-        settings = self._blueprint.training
-        decay = 1.0 if settings.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * decay
 
     def take(self, batch: Batch, progress: Progress, *, modulated: bool = True) -> dict[str, torch.Tensor]:
         """One step; returns what is averaged over the steps of an epoch that have it. Raises NonFiniteLoss.
 
         Unless `modulated`, gradients are left as they are.
         """
+        self._schedule(progress)
         self.optimizer.zero_grad()
+        batch = self._network.read(batch)
         hidden = self._network.encode(batch)
         leaves = cut(hidden)
         forward = self._network.decide(batch, leaves)
@@ -82,30 +79,44 @@ class Step:
             gradients[group] = {modality: _taken(leaf.hidden) for modality, leaf in leaves.items()}
         return Gradients(gradients)
 
+    def _schedule(self, progress: Progress) -> None:
+        """Set the learning rates of a step: a function of where training is, so that nothing need be remembered."""
+        constant = self._blueprint.training.schedule == "constant"
+        decay = 1.0 if constant else 0.5 * (1 + math.cos(math.pi * progress.epoch / progress.epochs))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["highest"] * decay * progress.rise(group["warmup"])
+
     def _update(self, modulation: Modulation) -> None:
         if modulation.step_scale is None:
             self.optimizer.step()
             return
-        encoder_groups = self.optimizer.param_groups[1:]
-        rates = [group["lr"] for group in encoder_groups]
-        for group, rate, scale in zip(encoder_groups, rates, modulation.step_scale.tolist(), strict=True):
-            group["lr"] = rate * scale
+        scale = dict(zip(self._network.encoders, modulation.step_scale.tolist(), strict=True))
+        groups = self.optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate * scale.get(group["modality"], 1.0)
         self.optimizer.step()
-        for group, rate in zip(encoder_groups, rates, strict=True):
+        for group, rate in zip(groups, rates, strict=True):
             group["lr"] = rate
 
 
 def _optimizer(network: Network, blueprint: Blueprint) -> torch.optim.Optimizer:
-    """AdamW with one group for everything above the boundary, then one for each encoder, in modality order."""
-    above = [parameter for name, parameter in network.named_parameters() if not name.startswith("encoders.")]
-    groups = [above, *(list(encoder.parameters()) for encoder in network.encoders.values())]
+    """AdamW with one group for everything above the boundary, then one for each encoder, in modality order.
+
+    A model that is fine-tuned has groups of its own. `modality` is whose step a group belongs to, `highest` the
+    learning rate that schedule and `warmup` start from.
+    """
+    below = ("encoders.", "text.")
+    above = [parameter for name, parameter in network.named_parameters() if not name.startswith(below)]
+    groups: list[dict[str, Any]] = [{"params": above, "modality": None}]
+    groups += [{"params": list(each.parameters()), "modality": name} for name, each in network.encoders.items()]
+    if network.text is not None:
+        groups += [group | {"modality": MODALITY} for group in network.text.groups()]
     settings = blueprint.training
-    return torch.optim.AdamW(
-        [{"params": group} for group in groups],
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    for group in groups:
+        group["highest"] = group.setdefault("lr", settings.learning_rate)
+        group.setdefault("warmup", 0.0)
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
 
 
 def _taken(leaf: torch.Tensor) -> torch.Tensor:

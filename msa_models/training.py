@@ -20,8 +20,9 @@ from msa_models.data.suggest import unknown
 from msa_models.network import Network, shapes
 from msa_models.seams import Progress
 from msa_models.step import NonFiniteLoss, Step
+from msa_models.text.finetune import FinetunedText
 
-EVALUATION_BATCH = 512
+EVALUATION_BATCH, FINETUNED_EVALUATION_BATCH = 512, 64  # of the larger models the activations are the memory
 Measurement = dict[str, float]
 
 
@@ -70,7 +71,8 @@ class Training:
         known = [f"valid/{name}" for name in metrics.names(corpus.task, corpus.scale, corpus.classes)]
         if self.objective.metric not in known:
             raise ValueError(unknown("objective", self.objective.metric, known))
-        self.network = Network(blueprint, shapes(corpus, blueprint.encoder.width), seed).to(device)
+        text = FinetunedText.of(blueprint.text_encoder, corpus)
+        self.network = Network(blueprint, shapes(corpus, blueprint.encoder.width, text), seed, text).to(device)
         self.step = Step(self.network)
         self.measurements: list[Measurement] = []
         self.best_epoch, self.best_value = 0, None
@@ -97,21 +99,27 @@ class Training:
 
         The measurement has `epoch` (from 1); the means over the steps of `train/objective`, `train/task` and, weighted,
         `train/<loss term>`; what the modulator and other components log, as `<component>/<quantity>` or, per modality,
-        `<component>/<quantity>/<modality>`, means over the steps that have it; `valid/<metric>`; and for regression
-        `warnings/correlation_undefined`, 1 where `valid/corr` is 0 because it does not exist.
+        `<component>/<quantity>/<modality>`, means over the steps that have it; `valid/<metric>`; for regression
+        `warnings/correlation_undefined`, 1 where `valid/corr` is 0 because it does not exist; and of texts that are
+        fine-tuned `text_encoder/autocast`, 1 where it computed in bfloat16.
         """
         epoch, settings = self.epoch, self.blueprint.training
         train = self.corpus.splits["train"]
         order = seeding.generator(self.seed, "order", epoch).permutation(len(train))
         torch.manual_seed(seeding.derive(self.seed, "dropout", epoch))
-        self.step.begin(epoch)
         self.network.train()
         start = self._start()
         sums: dict[str, torch.Tensor] = {}
         counts: Counter[str] = Counter()
+        steps = math.ceil(len(train) / settings.batch_size)
         for index, batch in enumerate(batches(train, settings.batch_size, order, self.device)):
             progress = Progress(
-                epoch=epoch, epochs=settings.epochs, step=index, active=int(max(epoch - start, 0)), seed=self.seed
+                epoch=epoch,
+                epochs=settings.epochs,
+                step=index,
+                steps=steps,
+                active=int(max(epoch - start, 0)),
+                seed=self.seed,
             )
             log = self.step.take(batch, progress, modulated=epoch >= start)
             for name, value in log.items():
@@ -125,6 +133,8 @@ class Training:
                 predictions, self.corpus.splits["valid"].targets, self.corpus.scale
             )
             measurement["warnings/correlation_undefined"] = float(undefined)
+        if self.network.text is not None:
+            measurement["text_encoder/autocast"] = float(self.network.text.autocasts(self.device))
         self.measurements.append(measurement)
         self._remember_best(measurement[self.objective.metric])
         return measurement
@@ -140,18 +150,20 @@ class Training:
                 f"objective '{self.objective.metric}' was not a number at any of {self.epoch} epochs: no sample of the "
                 "valid split counts for it; choose another metric"
             )
-        last = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
-        self.network.load_state_dict(self._best)
+        self._exchange()
         try:
             test, predictions = self._evaluate("test", self.best_epoch)
         finally:
-            self.network.load_state_dict(last)
+            self._exchange()
         best = self.measurements[self.best_epoch - 1]
         valid = {name: value for name, value in best.items() if name.startswith("valid/")}
         return Result(best_epoch=self.best_epoch, value=self.best_value, metrics=valid | test, predictions=predictions)
 
     def model(self) -> bytes:
-        """The network of the best epoch as one safetensors file, with what it was trained as."""
+        """What was learned up to the best epoch as one safetensors file, with what it was trained as.
+
+        Weights of a pretrained model that were not trained are those of the name and fingerprint in its `trial`.
+        """
         assert self._best, "no epoch has been the best yet"
         return snapshot.pack({"trial": self._identity(), "best_epoch": self.best_epoch}, {"network": self._best})
 
@@ -164,7 +176,8 @@ class Training:
             "best_value": self.best_value,
         }
         optimizer = snapshot.optimizer_state(self.step.optimizer)
-        groups = {"network": self.network.state_dict(), "best": self._best, "optimizer": optimizer}
+        best = {} if self.best_epoch == self.epoch else self._best  # else it is the network as it is
+        groups = {"network": self.network.learned(), "best": best, "optimizer": optimizer}
         return snapshot.pack(progress, groups)
 
     def restore(self, data: bytes) -> None:
@@ -176,12 +189,13 @@ class Training:
         theirs, ours = progress.get("trial", {}), self._identity()
         if differing := [what for what, value in ours.items() if theirs.get(what) != value]:
             raise ValueError(f"a snapshot of another trial: {' and '.join(differing)} differ")
-        expected = _shapes(self.network.state_dict())
+        expected = _shapes(self.network.learned())
         if _shapes(groups["network"]) != expected or (groups["best"] and _shapes(groups["best"]) != expected):
             raise ValueError("a snapshot of another architecture: names or shapes of its tensors differ")
-        self.network.load_state_dict(groups["network"])
+        self.network.load_state_dict(groups["network"], strict=False)  # the names are the right ones, as just seen
         snapshot.load_optimizer_state(self.step.optimizer, groups["optimizer"])
-        self._best = {name: tensor.to(self.device) for name, tensor in groups["best"].items()}
+        best = groups["best"] or (groups["network"] if progress["best_epoch"] else {})
+        self._best = {name: tensor.to(self.device) for name, tensor in best.items()}
         self.measurements = progress["measurements"]
         self.best_epoch, self.best_value = progress["best_epoch"], progress["best_value"]
 
@@ -189,18 +203,22 @@ class Training:
         """What a snapshot belongs to; of the corpus only what is cheap to tell, its fingerprint reads every feature."""
         corpus = self.corpus
         sizes = {name: len(corpus.splits[name]) for name in ("train", "valid")}
-        return {
+        identity = {
             "blueprint": repr(self.blueprint),
             "objective": repr(self.objective),
             "corpus": repr((corpus.name, corpus.task, corpus.scale, corpus.classes, corpus.dims, sizes)),
             "seed": repr(self.seed),
         }
+        if self.network.text is not None:
+            identity["pretrained"] = repr((self.network.text.pretrained.name, self.network.text.pretrained.fingerprint))
+        return identity
 
     @torch.no_grad()
     def _evaluate(self, name: str, epoch: int) -> tuple[dict[str, float], np.ndarray]:
         self.network.eval()
         split: Split = self.corpus.splits[name]
-        parts = [self.network.predict(batch) for batch in batches(split, EVALUATION_BATCH, device=self.device)]
+        size = EVALUATION_BATCH if self.network.text is None else FINETUNED_EVALUATION_BATCH
+        parts = [self.network.predict(batch) for batch in batches(split, size, device=self.device)]
         predictions = torch.cat(parts).float().cpu().numpy()
         if not np.isfinite(predictions).all():
             raise NonFiniteLoss(f"the predictions of the {name} split at epoch {epoch} are not finite")
@@ -220,7 +238,17 @@ class Training:
     def _remember_best(self, value: float) -> None:
         if self.objective.improves(value, self.best_value):
             self.best_epoch, self.best_value = self.epoch, value
-            self._best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+            learned = self.network.learned()
+            self._best = self._best or {name: torch.empty_like(tensor) for name, tensor in learned.items()}
+            for name, tensor in learned.items():
+                self._best[name].copy_(tensor)
+
+    def _exchange(self) -> None:
+        """Swap the best weights and the last ones, one by one: a third copy of a large model may not fit."""
+        for name, tensor in self.network.learned().items():
+            last = tensor.clone()
+            tensor.copy_(self._best[name])
+            self._best[name].copy_(last)
 
 
 def _flat(means: Mapping[str, float | list[float]], modalities: tuple[str, ...]) -> Measurement:

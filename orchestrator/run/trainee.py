@@ -20,6 +20,7 @@ from orchestrator.run.report import Failure, Outcome, Report, Run
 from orchestrator.store import StorageError, Store
 
 STRETCH_S = 5.0  # a stretch ends after the epoch in which this is over, so that the driver can be interrupted
+TIMES_CHECKPOINT = 10.0  # but it lasts so many times what the last checkpoint took: those of large models take seconds
 
 Workload = Callable[[Assignment, Corpus], Run]
 
@@ -43,6 +44,7 @@ class Trainee:
         self._assignment, self._corpus, self._store, self._workload = assignment, corpus, store, workload
         self._run: Run | None = None
         self._num_reported = self._num_on_file = 0  # measurements
+        self._checkpoint_s = 0.0  # to make and write the last one
 
     def stretch(self) -> Report:
         """One stretch; a checkpoint is on file before it is reported. Raises nothing that the trial caused."""
@@ -56,6 +58,7 @@ class Trainee:
             if end is None and len(run.measurements) > self._num_on_file:
                 self._num_on_file = len(run.measurements)
                 self._store.checkpoint_write(self._assignment.trial_id, self._num_on_file, run.snapshot())
+                self._checkpoint_s = time.perf_counter() - clock - busy_s
         except StorageError as error:
             storage_fault = str(error)
         except Exception as error:
@@ -79,10 +82,10 @@ class Trainee:
             self._run = self._workload(self._assignment, self._corpus)
             if self._restore(self._run) and len(self._run.measurements) in rungs:
                 return self._run  # the driver may have died before it decided at this rung: it decides first
-        run = self._run
+        run, stretch_s = self._run, max(STRETCH_S, TIMES_CHECKPOINT * self._checkpoint_s)
         while not run.done:
             run.train_epoch()
-            if len(run.measurements) in rungs or time.perf_counter() - clock > STRETCH_S:
+            if len(run.measurements) in rungs or time.perf_counter() - clock > stretch_s:
                 break
         return run
 

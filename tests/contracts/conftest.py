@@ -9,6 +9,7 @@ import pytest
 
 from msa_models import data
 from msa_models.data.corpus import Corpus, Split
+from tests import tiny_encoders
 
 MakeCorpus = Callable[[str, str], Corpus]
 
@@ -44,3 +45,10 @@ def _without_time(split: Split, modalities: tuple[str, ...]) -> Split:
 def make_corpus() -> MakeCorpus:
     """A standardised corpus: `make_corpus("classification", "text without time")`."""
     return _corpus
+
+
+@pytest.fixture(scope="session")
+def make_tokens() -> MakeCorpus:
+    """The same with token ids in the place of text features, for a tiny BERT that is fine-tuned."""
+    encoder = tiny_encoders.pretrained("bert")
+    return cache(lambda task, layout: tiny_encoders.with_tokens(_corpus(task, layout), encoder))

@@ -20,6 +20,7 @@ from msa_models.blueprint import Blueprint
 from msa_models.data.corpus import Corpus
 from msa_models.network import Network, shapes
 from msa_models.seams import Component, GradientModulator, LossTerm, Progress
+from msa_models.text.encoder import TextEncoder
 from msa_models.training import Objective, Training
 from tests.contracts.cases import slowly
 
@@ -47,10 +48,11 @@ def module_of(method: str) -> Any:
 
 
 def optional_fields(method: str) -> dict[str, type[Any]]:
-    """The fields of a method's configuration that may be None, and what they are otherwise."""
+    """The components of a method's configuration that may be None, and what they are otherwise."""
     hints = get_type_hints(module_of(method).Config)
     optional = {name: get_args(hint) for name, hint in hints.items() if type(None) in get_args(hint)}
-    return {name: next(kind for kind in kinds if kind is not type(None)) for name, kinds in optional.items()}
+    found = {name: next(kind for kind in kinds if kind is not type(None)) for name, kinds in optional.items()}
+    return {name: kind for name, kind in found.items() if issubclass(kind, Component)}
 
 
 def present_fields(method: str) -> list[str]:
@@ -124,6 +126,7 @@ def assert_documented(measurement: dict[str, float], blueprint: Blueprint, corpu
     expected = {"epoch", "train/objective", "train/task"}
     expected |= {f"train/{name}" for name in blueprint.terms} | {f"valid/{score}" for score in scores}
     expected |= {"warnings/correlation_undefined"} if corpus.task == "regression" else set()
+    expected |= {"text_encoder/autocast"} if corpus.pretrained else set()
     balance = ("gradient_share", "conflict_rate")
     expected |= {f"{modulator}/{quantity}/{modality}" for quantity in balance for modality in corpus.modalities}
     for name in measurement.keys() - expected - {f"train/{modulator}"}:
@@ -306,6 +309,35 @@ def test_the_encoders_of_a_method_are_passed_backward_once_in_each_step(
         parameter.register_hook(lambda gradient, name=name: passes.append(name))
     training.step.take(next(batches(corpus.splits["train"], 16)), Progress())
     assert sorted(passes) == sorted(name for name, _ in training.network.encoders.named_parameters())
+
+
+# a text encoder that is fine-tuned
+
+
+def finetuning(pooling: Any) -> dict[str, Any]:
+    """The change of a configuration."""
+    return {"text_encoder": TextEncoder(name="tiny-bert", mode="finetune", pooling=pooling, learning_rate=1e-3)}
+
+
+@pytest.mark.parametrize(("pooling", "layout"), [("tokens", "sequences"), ("mean", "utterances")])
+@pytest.mark.parametrize("task", TASKS)
+@every_method
+def test_a_method_that_fine_tunes_trains_and_continues_from_any_epoch(
+    make_tokens: MakeCorpus, method: str, task: str, pooling: str, layout: str
+) -> None:
+    corpus, config = make_tokens(task, layout), configuration(method, finetuning(pooling))
+    assert_trains(training_of(method, corpus, config))
+    assert_continues_from_any_epoch(method, corpus, config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("method", "name"), WITH_MODULATOR, ids=map(".".join, WITH_MODULATOR))
+def test_a_method_with_any_balancing_rule_fine_tunes(
+    make_tokens: MakeCorpus, method: str, name: str, task: str
+) -> None:
+    config = configuration(method, swapped_in(method, name) | finetuning("tokens"))
+    assert_trains(training_of(method, make_tokens(task, "utterances"), config))
 
 
 # one change at a time

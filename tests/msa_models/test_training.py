@@ -155,8 +155,9 @@ def test_modulators_are_told_where_training_is(make_corpus: MakeCorpus, make_con
     clock = Clock()
     blueprint = dataclasses.replace(cpsl.build(make_config(training={"epochs": 4})), modulator=clock)
     list(Training(blueprint, make_corpus(), seed=6))
-    steps = [(epoch, step) for epoch in range(4) for step in range(4)]
-    assert clock.told == [Progress(epoch=epoch, epochs=4, step=step, active=epoch, seed=6) for epoch, step in steps]
+    pairs = [(epoch, step) for epoch in range(4) for step in range(4)]
+    expected = [Progress(epoch=epoch, epochs=4, step=step, steps=4, active=epoch, seed=6) for epoch, step in pairs]
+    assert clock.told == expected
     assert [progress.share for progress in clock.told[::4]] == [0.0, 0.25, 0.5, 0.75]
 
 

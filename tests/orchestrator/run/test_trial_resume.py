@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from orchestrator.run.trainee import Trainee
 from orchestrator.run.workload import train
 from orchestrator.store import Store
 from search_spaces.loading import validate
+from tests import tiny_encoders
 from tests.orchestrator.run.fakes import PROVENANCE
 
 EPOCHS = 5
@@ -58,17 +60,43 @@ def trained(prepared: Prepared, assignment: Assignment, store: Store) -> tuple[T
         checkpoints.append(next(store.checkpoint_read(assignment.trial_id)))
 
 
+def fine_tuned(kind: str, task: str, folder: Any) -> tuple[Prepared, Assignment, Store]:
+    """The same with a tiny text encoder that is fine-tuned, its warm-up ending inside an epoch."""
+    prepared, assignment, store = trial("cpsl", task, folder)
+    text = {"name": f"tiny-{kind}", "mode": "finetune", "warmup": 0.45, "learning_rate": 1e-3}
+    corpora = {
+        name: tiny_encoders.with_tokens(corpus, tiny_encoders.pretrained(kind))
+        for name, corpus in prepared.corpora.items()
+    }
+    config = {**assignment.config, "text_encoder": text}
+    return dataclasses.replace(prepared, corpora=corpora), dataclasses.replace(assignment, config=config), store
+
+
+def assert_taken_up(make: Callable[[Any], tuple[Prepared, Assignment, Store]], folder: Any) -> None:
+    """From any checkpoint, by another worker: the same end, and the same checkpoints until then."""
+    whole, checkpoints = trained(*make(folder / "whole"))
+    assert len(checkpoints) == EPOCHS - 1
+    for epoch, checkpoint in enumerate(checkpoints, 1):
+        prepared, assignment, store = make(folder / str(epoch))
+        store.checkpoint_write(assignment.trial_id, epoch, checkpoint)
+        resumed, later = trained(prepared, assignment, store)
+        assert resumed == whole
+        assert later == checkpoints[epoch - 1 :]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", METRICS)
 @pytest.mark.parametrize("method", ["cpsl", "pase", "concat"])
 def test_a_trial_taken_up_from_any_checkpoint_ends_with_the_bits_of_one_never_interrupted(
     tmp_path: Any, method: str, task: str
 ) -> None:
-    whole, checkpoints = trained(*trial(method, task, tmp_path / "whole"))
-    assert len(checkpoints) == EPOCHS - 1
-    for epoch, checkpoint in enumerate(checkpoints, 1):
-        prepared, assignment, store = trial(method, task, tmp_path / str(epoch))
-        store.checkpoint_write(assignment.trial_id, epoch, checkpoint)
-        resumed, later = trained(prepared, assignment, store)
-        assert resumed == whole
-        assert later == checkpoints[epoch - 1 :]
+    assert_taken_up(lambda folder: trial(method, task, folder), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", METRICS)
+@pytest.mark.parametrize("kind", ["bert", "deberta"])
+def test_a_trial_that_fine_tunes_taken_up_from_any_checkpoint_ends_with_the_same_bits(
+    tmp_path: Any, kind: str, task: str
+) -> None:
+    assert_taken_up(lambda folder: fine_tuned(kind, task, folder), tmp_path)

@@ -1,0 +1,65 @@
+"""How long a stretch lasts, by a clock that only training and checkpoints move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestrator.run import trainee
+from orchestrator.run.campaign import Campaign
+from orchestrator.run.trainee import Trainee
+from orchestrator.store import Store
+from tests.orchestrator.run import fakes
+
+
+@dataclass
+class Clock:
+    """Seconds that have gone by."""
+
+    now: float = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+@dataclass
+class SlowRun(fakes.ToyRun):
+    """An epoch takes a second, and each snapshot as long as the next entry says."""
+
+    clock: Clock = field(default_factory=Clock)
+    snapshots_s: list[float] = field(default_factory=list)
+
+    def train_epoch(self) -> dict[str, float]:
+        self.clock.now += 1.0
+        return super().train_epoch()
+
+    def snapshot(self) -> bytes:
+        self.clock.now += self.snapshots_s.pop(0)
+        return super().snapshot()
+
+
+def test_a_stretch_lasts_five_seconds_and_ten_times_what_the_last_checkpoint_took(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, snapshots_s = Clock(), [0.4, 3.0, 0.1, 0.0]
+    monkeypatch.setattr(trainee, "time", SimpleNamespace(perf_counter=clock.perf_counter, time=clock.time))
+    planned = fakes.studies(config={"training.epochs": 100}, search={"trials": 1, "pruner": {"kind": "none"}})
+    store = Store.create(tmp_path, fakes.record(planned))
+    assignment = Campaign(store, planned, fakes.PROVENANCE).next()
+    assert assignment is not None
+    assert assignment.rungs == ()
+
+    def workload(assignment: Any, corpus: Any) -> SlowRun:
+        return SlowRun(assignment, clock=clock, snapshots_s=snapshots_s)
+
+    one = Trainee(assignment, fakes.corpus(), store, workload)
+    stretches = [one.stretch() for _ in range(4)]
+    # One epoch more than is due, as the limit must be over; what a checkpoint takes does not count as training.
+    assert [len(stretch.measurements) for stretch in stretches] == [6, 6, 31, 6]
+    assert [stretch.busy_s for stretch in stretches] == [6.0, 6.0, 31.0, 6.0]
