@@ -34,6 +34,8 @@ def _unknown(model: type[BaseModel], name: str) -> str:
     known = list(model.model_fields)
     if model is Overlay and name in Experiment.model_fields:
         return f"is the same for all studies; set it at the top. What a study may differ in: {listed(known)}"
+    if model in (Experiment, Overlay) and not did_you_mean(name, known):
+        return f"no such field; known are {listed(known)}. What is a part of the method ({name}?) goes under config"
     return f"no such field; known are {listed(known)}{did_you_mean(name, known)}"
 
 

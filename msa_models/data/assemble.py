@@ -11,6 +11,7 @@ from msa_models.data.corpus import SPLITS, Corpus, CorpusError, Split, in_usual_
 from msa_models.data.ids import oddities, sample_ids
 from msa_models.data.moments import chunks
 from msa_models.data.raw import RawSplit, Reading, numbers
+from msa_models.data.texts import raw_texts
 
 NonFinite = Literal["refuse", "zero"]
 _SCALE_LIMITS = {"mosi": 3.0, "sims": 1.0}
@@ -29,7 +30,9 @@ def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Co
     _check_agreement(reading, inputs)
     warnings = _repair(inputs, nonfinite)
     ids = {split: sample_ids(reading.splits[split].ids, split, len(reading.splits[split].targets)) for split in SPLITS}
-    warnings += oddities(ids) + _label_oddities(reading)
+    counts = {split: len(reading.splits[split].targets) for split in SPLITS}
+    texts, empty = raw_texts({split: reading.splits[split].texts for split in SPLITS}, counts)
+    warnings += oddities(ids) + _label_oddities(reading) + empty
     kind = np.float32 if reading.task == "regression" else np.int64
     splits = {
         split: Split(
@@ -37,6 +40,7 @@ def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Co
             masks=_masks(reading.splits[split], inputs[split], split),
             targets=reading.splits[split].targets.astype(kind, copy=False),
             ids=ids[split],
+            texts=texts[split],
         )
         for split in SPLITS
     }

@@ -97,6 +97,18 @@ class Corpus:
                     digest.update(np.ascontiguousarray(part[rows]).data)
         return digest.hexdigest()[:16]
 
+    @cached_property
+    def texts_fingerprint(self) -> str:
+        """Hash (16 hexadecimal digits) of what was said in all splits; empty for a corpus without texts."""
+        digest = hashlib.sha256()
+        for split in (self.splits[name] for name in SPLITS):
+            if split.texts is None:
+                return ""
+            for text in split.texts.tolist():
+                data = text.encode("utf-8", "surrogatepass")
+                digest.update(len(data).to_bytes(8, "little") + data)
+        return digest.hexdigest()[:16]
+
     def sequence(self, modality: str) -> bool:
         """Whether a modality comes as sequences (N, T, d) rather than as utterance vectors (N, d)."""
         return modality in self.splits["train"].masks
@@ -131,24 +143,15 @@ class Corpus:
             train = self.splits["train"]
             found = moments(train.inputs[modality], train.masks.get(modality))
             for name, split in self.splits.items():
-                inputs[name][modality] = _scaled(
-                    split.inputs[modality], split.masks.get(modality), found.mean, found.factor
-                )
+                values = split.inputs[modality]
+                out = np.empty(values.shape, np.float32)
+                inputs[name][modality] = found.standardise(values, split.masks.get(modality), out)
         return replace(self, splits={name: replace(split, inputs=inputs[name]) for name, split in self.splits.items()})
 
 
 def in_usual_order(modalities: Collection[str]) -> tuple[str, ...]:
     """Text, audio, vision, then any others by name; each once."""
     return (*(name for name in USUAL_ORDER if name in modalities), *sorted(set(modalities) - set(USUAL_ORDER)))
-
-
-def _scaled(values: np.ndarray, mask: np.ndarray | None, mean: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    out = np.empty(values.shape, np.float32)
-    for rows in chunks(values):
-        out[rows] = (values[rows] - mean) * factor
-        if mask is not None:
-            out[rows][~mask[rows]] = 0.0
-    return out
 
 
 def _arrays(split: Split) -> Iterator[np.ndarray]:

@@ -32,6 +32,15 @@ class Moments:
         """(d,) what a centred feature is multiplied by for unit variance; 0 for a constant one."""
         return np.where(self.constant, 0.0, 1.0 / np.where(self.constant, 1.0, self.sd))
 
+    def standardise(self, values: np.ndarray, mask: np.ndarray | None, out: np.ndarray) -> np.ndarray:
+        """Mean 0 and variance 1 into `out`, which may be `values` itself; steps that are not real become 0."""
+        mean, factor = self.mean, self.factor
+        for rows in chunks(values):
+            out[rows] = (values[rows] - mean) * factor
+            if mask is not None:
+                out[rows][~mask[rows]] = 0.0
+        return out
+
 
 def moments(values: np.ndarray, mask: np.ndarray | None = None) -> Moments:
     """Over the samples of (N, d), or the real steps of (N, T, d) under `mask`; two passes, so that nothing cancels."""

@@ -22,12 +22,13 @@ class Request:
 
 @dataclass(kw_only=True)
 class RawSplit:
-    """Features as found in the file (arrays or lists, possibly None), labels, and sample ids if there are any."""
+    """Features as found in the file (arrays or lists, possibly None), labels, and ids and texts if there are any."""
 
     inputs: dict[str, Any]
     targets: np.ndarray
     ids: object | None = None
     lengths: dict[str, Any] = field(default_factory=dict)
+    texts: object | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,8 @@ modalities. `nuisance` adds a modality of strength 0.
 
 Every draw is a function of (seed, split, modality, purpose): changing an option of one modality or split leaves the
 others bitwise as they were, and features do not depend on the task.
+
+Its texts say what the text features say, and no more: each word is drawn around the evidence of the text modality.
 """
 
 import hashlib
@@ -28,6 +30,10 @@ CLIPS_PER_VIDEO = 5
 _NUM_FACTORS = 3
 _STEP_NOISE = 2.0
 _UTTERANCE_NOISE = 0.7
+
+_WORDS = ("awful", "bad", "weak", "plain", "fair", "good", "great")  # from the least evidence to the most
+_FILLERS = ("really", "quite", "well", "you know", "I mean", "so", "um", "just")
+_WORD_NOISE = 1.0
 
 Strength = Annotated[float, Ge(0), Le(1)]
 Count = Annotated[int, Ge(1)]
@@ -83,7 +89,7 @@ def _split(options: Options, split: str, scale: str) -> Split:
     strengths = {"text": options.text_strength, "audio": options.audio_strength, "vision": options.vision_strength}
     if options.nuisance:
         widths["nuisance"], strengths["nuisance"] = options.nuisance_width, 0.0
-    inputs, masks = {}, {}
+    inputs, masks, texts = {}, {}, None
     for (modality, width), noise in zip(widths.items(), noises, strict=False):
         evidence = strengths[modality] * latent + np.sqrt(1 - strengths[modality] ** 2) * noise
         draws = _stream(options.seed, split, modality, "features")
@@ -92,9 +98,22 @@ def _split(options: Options, split: str, scale: str) -> Split:
             inputs[modality], masks[modality] = carrier.sequences(evidence, options.steps, draws)
         else:
             inputs[modality] = carrier.utterances(evidence, draws)
+        if modality == "text":
+            texts = _texts(evidence, _stream(options.seed, split, modality, "words"))
     targets = _labels(latent, scale) if options.task == "regression" else _class_indices(latent, options.classes)
     ids = np.array([f"{split}{index // CLIPS_PER_VIDEO:04d}$_${index % CLIPS_PER_VIDEO}" for index in range(count)])
-    return Split(inputs=inputs, masks=masks, targets=targets, ids=ids)
+    return Split(inputs=inputs, masks=masks, targets=targets, ids=ids, texts=texts)
+
+
+def _texts(evidence: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+    """(N,) sentences of 3 to 8 words of sentiment, each after a filler: `really good so fair um great`."""
+    shape, middle = (len(evidence), 8), len(_WORDS) // 2
+    noisy = evidence[:, None] + _WORD_NOISE * draws.standard_normal(shape)
+    words = np.clip(np.round(1.5 * noisy), -middle, middle).astype(int) + middle
+    fillers, lengths = draws.integers(0, len(_FILLERS), shape), draws.integers(3, 9, len(evidence))
+    rows = zip(fillers.tolist(), words.tolist(), lengths.tolist(), strict=True)
+    said = [[f"{_FILLERS[a]} {_WORDS[b]}" for a, b in zip(before, after, strict=True)][:n] for before, after, n in rows]
+    return np.array([" ".join(each) for each in said], dtype=object)
 
 
 class _Carrier:

@@ -6,6 +6,7 @@ from collections import Counter
 
 from tabulate import tabulate
 
+from orchestrator.findings.outline import encoders
 from orchestrator.plan.grid import Cell, Grid
 from search_spaces.schema import Experiment
 
@@ -33,6 +34,7 @@ def render(experiment: Experiment, grid: Grid) -> str:
     facts = {
         "ablation of": full.method,
         "corpora" if len(datasets) > 1 else "corpus": ", ".join(datasets),
+        **encoders(list(studies.values())),
         "objective": f"{full.metric}, {full.direction}d",
         "tuning": _TUNING[grid.tuning].format(trials=full.search.trials),
         "seeds": _seeds(grid),

@@ -17,7 +17,7 @@ from orchestrator.plan.studies import Study
 from search_spaces.dotted import flatten
 from search_spaces.schema import Experiment
 
-_RULES = [each.name for each in fields(Balancing) if each.default is None]
+_RULES = [each.name for each in fields(Balancing) if each.default is None and each.name != "text_encoder"]
 
 
 def render(experiment: Experiment, studies: Sequence[Study]) -> str:
@@ -38,6 +38,12 @@ def render(experiment: Experiment, studies: Sequence[Study]) -> str:
     return "\n\n".join(parts)
 
 
+def encoders(studies: Sequence[Study]) -> dict[str, str]:
+    """A line on the pretrained text encoders that any of the studies can come to; nothing where there is none."""
+    found = {name: known for study in studies for name, known in study.encoders.items()}
+    return {"text encoder": ", ".join(f"{name} ({known})" for name, known in found.items())} if found else {}
+
+
 def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
     study, several = studies[0], len(studies) > 1
     search, seeds, pruner = experiment.search, study.confirm_seeds, study.search.pruner
@@ -50,6 +56,7 @@ def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
         "studies": f"{len(studies)}, compared under equal budgets",
         "method": study.method,
         "corpus": f"{study.dataset} ({'+'.join(study.variant.modalities)}), fingerprint {study.data_fingerprint}",
+        **encoders(studies),
         "objective": f"{study.metric}, {study.direction}d",
         "search": f"{trials}, {search.sampler}, seed {search.seed}, {pruning}",
         "confirm": f"{best} on seeds {', '.join(map(str, seeds))}" if seeds else "none",

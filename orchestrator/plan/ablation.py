@@ -13,11 +13,12 @@ from orchestrator.plan.grid import Cell, Grid
 from orchestrator.plan.plan import Direction, Plan, direction_of, study_of
 from orchestrator.plan.race import Race
 from orchestrator.plan.studies import Study
+from orchestrator.plan.texts import SECTION, TEXT
 from search_spaces import ablation, checks, overlay
 from search_spaces.dotted import within
 from search_spaces.faults import ExperimentError, Fault, Places, listed
 from search_spaces.parts import Search
-from search_spaces.schema import Experiment
+from search_spaces.schema import Experiment, Overlay
 
 
 def plan_ablation(experiment: Experiment, corpora: Sequence[CorpusInfo], places: Places | None = None) -> Plan:
@@ -89,7 +90,7 @@ def _on(
         if name == FULL:
             continue
         try:
-            study = _study(name, change, common, corpus, direction)
+            study = _study(name, change, _readable(common, change, full), corpus, direction)
         except ExperimentError as error:
             faults += [_where_asked(fault, name, found.origins[name]) for fault in error.faults]
             continue
@@ -107,6 +108,13 @@ def _on(
     if faults:
         raise ExperimentError(faults)
     return cells, comparisons
+
+
+def _readable(common: Experiment, change: Change, full: Study) -> Experiment:
+    """What a cell without text has in common with the others: not their text encoder."""
+    if not full.encoders or change.modalities is None or TEXT in change.modalities:
+        return common
+    return overlay.overlaid(common, Overlay(config={SECTION: None}))
 
 
 def _study(name: str, change: Change, common: Experiment, corpus: CorpusInfo, direction: Direction) -> Study:

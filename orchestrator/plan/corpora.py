@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from msa_models import metrics
 from msa_models.data import Corpus
+from msa_models.text.encoder import TextEncoder
 from search_spaces.faults import ExperimentError, Fault, Places
+
+
+def unknown_encoder(name: str) -> str:
+    """Where no pretrained encoder can be had."""
+    raise ValueError(f"text encoder {name} arrived, but nothing says where pretrained encoders are")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusInfo:
-    """The facts of a corpus; `metrics` are names without a split, `scale` that of regression labels."""
+    """The facts of a corpus; `metrics` are names without a split, `scale` that of regression labels.
+
+    `texts` is the fingerprint of what was said, empty without raw texts; `encoder` gives that of a pretrained encoder
+    by its name, and raises ValueError for one that cannot be had.
+    """
 
     name: str
     fingerprint: str
@@ -20,9 +32,11 @@ class CorpusInfo:
     task: str
     metrics: tuple[str, ...]
     scale: str = ""
+    texts: str = ""
+    encoder: Callable[[str], str] = unknown_encoder
 
     @classmethod
-    def of(cls, corpus: Corpus) -> CorpusInfo:
+    def of(cls, corpus: Corpus, encoder: Callable[[str], str] = unknown_encoder) -> CorpusInfo:
         """The facts of a loaded corpus."""
         return cls(
             name=corpus.name,
@@ -31,7 +45,15 @@ class CorpusInfo:
             task=corpus.task,
             metrics=metrics.names(corpus.task, corpus.scale, corpus.classes),
             scale=corpus.scale,
+            texts=corpus.texts_fingerprint,
+            encoder=encoder,
         )
+
+
+def inputs_key(data_fingerprint: str, config: Mapping[str, Any]) -> str:
+    """What a trial reads, by the data fingerprint of its study and its whole configuration as plain data."""
+    asked = config.get("text_encoder")
+    return data_fingerprint if asked is None else f"{data_fingerprint} {json.dumps(TextEncoder(**asked).reads)}"
 
 
 def apart(corpora: Sequence[CorpusInfo], places: Places | None = None) -> list[CorpusInfo]:

@@ -13,6 +13,7 @@ from orchestrator.plan.grid import Grid
 from orchestrator.plan.space import search_space
 from orchestrator.plan.studies import Study
 from orchestrator.plan.swap import swap_faults
+from orchestrator.plan.texts import data_fingerprint, encoders_read
 from orchestrator.plan.variant import Variant
 from search_spaces import overlay
 from search_spaces.faults import ExperimentError, Fault, Places, did_you_mean, listed, show
@@ -73,6 +74,8 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
     possible = {old: new for old, new in asked.swap.items() if f"swap.{old}" not in {fault.path for fault in wrong}}
     variant = Variant(name=name, swapped=tuple(possible.items()), modalities=modalities or ())
     space = method and checked(search_space, method.Config, variant.applied(asked.config), asked.space)
+    found = checked(encoders_read, space, corpus, modalities, asked.config) if space and modalities else None
+    encoders = found or {}
     if wrong:  # then it is no wonder that the whole does not fit together
         faults = [*wrong, *(fault for fault in faults if fault.path != "config")]
     if faults:
@@ -81,7 +84,7 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
     return Study(
         method=asked.method,
         dataset=corpus.name,
-        data_fingerprint=corpus.fingerprint,
+        data_fingerprint=data_fingerprint(corpus, encoders),
         variant=variant,
         metric=asked.objective.metric,
         direction=direction,
@@ -91,6 +94,7 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
         confirm_seeds=asked.confirm.seeds,
         keep=asked.confirm.keep == "best",
         left=space.left,
+        encoders=encoders,
     )
 
 

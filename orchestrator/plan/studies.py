@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -23,7 +23,8 @@ class Study:
     """Everything a search and its confirmation need, except the arrays.
 
     `fixed` is the whole configuration as plain nested data, in which suggestions replace the searched values.
-    `left` are the entries of the space that went with their component.
+    `left` are the entries of the space that went with their component. `data_fingerprint` is of all that its trials can
+    read: the corpus, and with a text encoder what was said in it and the pretrained weights.
     """
 
     method: str
@@ -41,6 +42,7 @@ class Study:
     reference: str | None = None  # the study of the full method, in an ablation
     race: Race | None = None  # for how many of the confirm seeds are enough
     keep: bool = False  # the model of the best epoch of each confirm trial
+    encoders: Mapping[str, str] = field(default_factory=dict)  # fingerprints of the text encoders that it can come to
 
     @cached_property
     def study_id(self) -> str:

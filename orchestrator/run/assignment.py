@@ -16,7 +16,7 @@ class Assignment:
     seed: int
     method: str
     modalities: tuple[str, ...]
-    data_fingerprint: str  # of the corpus
+    data_fingerprint: str  # of all that trials of its study can read
     params: dict[str, Any]
     config: dict[str, Any]
     metric: str  # valid/...

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from optuna.distributions import distribution_to_json
 
 from msa_models import data
 from msa_models.data import Corpus
+from msa_models.text.find import absolute
 from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import CorpusInfo, apart
 from orchestrator.plan.plan import Plan, plan
 from orchestrator.plan.studies import Study
+from orchestrator.run.campaign import Campaign
 from orchestrator.run.cluster import Demand
 from orchestrator.run.driver import Finished, run
 from orchestrator.run.provenance import provenance
+from orchestrator.run.texts import Encoders, inputs
 from orchestrator.store import Files, Lease, StorageError, Store
 from orchestrator.store.record import check_record
 from search_spaces.faults import Places, did_you_mean, listed
@@ -29,17 +32,22 @@ from search_spaces.loading import validate
 from search_spaces.parts import Data
 from search_spaces.schema import Experiment
 
+NAME = "text_encoder.name"  # the path of a text encoder's name, in a configuration, a space or an ablation
 MANY_PARTS = 1_000  # files of a folder, which are folded into few at the end of a run
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """An experiment, its standardised corpora by fingerprint, and its plan: nothing can be wrong with them any more."""
+    """An experiment, its standardised corpora by fingerprint, and its plan: nothing can be wrong with them any more.
+
+    `encoders` knows the files of the text encoders that the plan can come to.
+    """
 
     experiment: Experiment
     corpora: Mapping[str, Corpus]
     infos: tuple[CorpusInfo, ...]
     plan: Plan
+    encoders: Encoders = field(default_factory=Encoders)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -54,15 +62,17 @@ class Prepared:
 
 def prepare(experiment: Experiment, places: Places | None = None, *, ablation: bool = False) -> Prepared:
     """Read the corpora and plan the sweep, or the ablation. Raises CorpusError, or ExperimentError with every fault."""
+    experiment, encoders = _from_anywhere(experiment), Encoders()
     asked = [experiment.data, *(experiment.ablation.corpora if ablation else ())]
     corpora = [_load(each) for each in asked]
-    infos = apart([CorpusInfo.of(corpus) for corpus in corpora], places)
+    infos = apart([CorpusInfo.of(corpus, encoders.fingerprint) for corpus in corpora], places)
     planned = plan_ablation(experiment, infos, places) if ablation else plan(experiment, infos[0], places)
     return Prepared(
         experiment=experiment,
         corpora={info.fingerprint: corpus.standardised() for info, corpus in zip(infos, corpora, strict=True)},
         infos=tuple(infos),
         plan=planned,
+        encoders=encoders,
     )
 
 
@@ -84,12 +94,13 @@ def launch(
     check_record(files, record, allow_changed=allow_changed)
     with Lease(files) as lease:
         store = Store.create(storage, record, allow_changed=allow_changed)
+        again = retry(store) if retry else ()
         wanted = prepared.experiment.resources
         finished = run(
             store,
             lease,
             prepared.plan.studies,
-            prepared.corpora,
+            _inputs(prepared, store, again),
             demand=Demand(
                 cpu=wanted.cpu,
                 gpu=wanted.gpu,
@@ -98,7 +109,7 @@ def launch(
                 grow=wanted.on_oom == "grow",
             ),
             address=address,
-            retry=retry(store) if retry else (),
+            retry=again,
         )
         if not finished.interrupted:
             with contextlib.suppress(StorageError):  # all is trained; `msa compact` tells what is in the way
@@ -135,6 +146,7 @@ def record_of(prepared: Prepared) -> dict[str, Any]:
     for corpus in (experiment["data"], *experiment["ablation"]["corpora"]):
         if corpus["source"] != data.SYNTHETIC:
             corpus["source"] = str(Path(corpus["source"]).expanduser().absolute())
+    read = {study.dataset for study in studies if study.encoders}
     origin = provenance()
     described = {study.study_id: _study(study) for study in studies}
     planned: Counter[str] = Counter()
@@ -148,6 +160,8 @@ def record_of(prepared: Prepared) -> dict[str, Any]:
             info.name: {"fingerprint": info.fingerprint, "task": info.task, "scale": info.scale}
             for info in prepared.infos
         },
+        "texts": {info.name: info.texts for info in prepared.infos if info.name in read},
+        "encoders": {name: known for study in studies for name, known in study.encoders.items()},
         "studies": described,
         "ablation": prepared.plan.grid and prepared.plan.grid.to_json(),
         "metrics": list(prepared.metrics),
@@ -156,6 +170,29 @@ def record_of(prepared: Prepared) -> dict[str, Any]:
         "argv": sys.argv[1:],
         "created_at": datetime.now(UTC).isoformat(),
     }
+
+
+def _from_anywhere(experiment: Experiment) -> Experiment:
+    """The same with local encoders by their whole path: it is part of what a study is, wherever it is resumed."""
+
+    def located(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: located(each, name if key != NAME else key) for name, each in value.items()}
+        if isinstance(value, list):
+            return [located(each, key) for each in value]
+        return absolute(value) if key == NAME and isinstance(value, str) else value
+
+    written = experiment.model_dump(mode="json")
+    return experiment if (changed := located(written)) == written else validate(changed)
+
+
+def _inputs(prepared: Prepared, store: Store, retry: Collection[str]) -> Mapping[str, Corpus]:
+    """What the trials read; texts are encoded only where something is left to train."""
+    studies = prepared.plan.studies
+    if not any(study.encoders for study in studies) or Campaign(store, studies, provenance(), retry=retry).done:
+        return prepared.corpora
+    corpora = {info.name: prepared.corpora[info.fingerprint] for info in prepared.infos}
+    return inputs(studies, corpora, prepared.encoders, store.files)
 
 
 def _load(asked: Data) -> Corpus:

@@ -5,12 +5,15 @@ Ray sees an error only when a process or a node is lost; what a trial raises is 
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import platform
 from typing import Any
 
+import ray
 from ray import tune
 
+from orchestrator.plan.corpora import inputs_key
 from orchestrator.run.assignment import Assignment
 from orchestrator.run.trainee import Trainee, out_of_reach
 from orchestrator.store import StorageError, Store
@@ -20,7 +23,9 @@ class Worker(tune.Trainable):
     """Ray Tune's class API around a `Trainee`; `config` holds one assignment as JSON."""
 
     def setup(self, config: dict[str, Any], corpora: Any = None, storage: str = "", workload: str = "") -> None:
-        """`corpora`, by fingerprint, are read from this machine's object store, not copied; `workload` names one."""
+        """`corpora`, by what a trial reads, are in this machine's object store, not copied; `workload` names one."""
+        if not ray.get_gpu_ids():  # asked for none: without this it would see, and use, all of the node
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self.corpora, self.workload, self.fault = corpora, pkgutil.resolve_name(workload), ""
         try:
             self.store = Store.open(storage)
@@ -32,7 +37,8 @@ class Worker(tune.Trainable):
         """Take the next assignment; the process, torch and the corpora stay warm."""
         if not self.fault:
             assignment = Assignment.from_json(new_config["assignment"])
-            self.trainee = Trainee(assignment, self.corpora[assignment.data_fingerprint], self.store, self.workload)
+            corpus = self.corpora[inputs_key(assignment.data_fingerprint, assignment.config)]
+            self.trainee = Trainee(assignment, corpus, self.store, self.workload)
         return True
 
     def step(self) -> dict[str, Any]:

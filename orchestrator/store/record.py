@@ -14,7 +14,7 @@ from orchestrator.store.shape import fault_of
 PATH = "experiment.json"
 LEASE_PATH = "lease.json"
 _VOLATILE = ("schema_version", "identity", "created_at", "updated_at", "argv")
-_ORIGINS = ("provenance", "corpora")  # what results come from: of changed ones nobody should hear too late
+_ORIGINS = ("provenance", "corpora", "texts", "encoders")  # what results come from: nobody hears of changes too late
 _NUM_SHOWN = 3
 _DERIVED = ("studies", "ablation", "planned")  # what the experiment comes to
 _ABSENT = object()

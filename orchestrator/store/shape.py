@@ -78,6 +78,8 @@ class _Record(BaseModel):
     direction: Literal["minimize", "maximize"]
     studies: dict[str, _Study] = Field(default_factory=dict)
     corpora: dict[str, _Corpus] = Field(default_factory=dict)
+    texts: dict[str, str] = Field(default_factory=dict)  # of corpora that a text encoder reads, by name
+    encoders: dict[str, str] = Field(default_factory=dict)
     planned: dict[str, int] = Field(default_factory=dict)
     ablation: _Ablation | None = None
 

@@ -202,6 +202,15 @@ def test_an_unknown_field_is_answered_with_the_known_ones_and_the_nearest(
     assert message.endswith(f"Did you mean {meant!r}?")
 
 
+@pytest.mark.parametrize("path", ["text_encoder", "studies.a.training"])
+def test_a_part_of_the_method_at_the_top_is_answered_with_where_it_belongs(path: str) -> None:
+    *outer, name = path.split(".")
+    changes: dict[str, Any] = {"studies": {"a": {name: {}}}} if outer else {name: {}}
+    message = faults_of(**changes)[path]
+    assert message.startswith("no such field; known are ")
+    assert message.endswith(f"What is a part of the method ({name}?) goes under config")
+
+
 def test_a_misspelt_word_is_answered_with_the_nearest() -> None:
     assert faults_of(search={"sampler": "tpes"}) == {
         "search.sampler": "'tpes' arrived, expected 'tpe' or 'random'. Did you mean 'tpe'?"

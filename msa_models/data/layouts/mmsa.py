@@ -1,7 +1,7 @@
 """The MMSA layout: text, audio, vision, id, regression_labels, classification_labels, annotations, optional *_lengths.
 
-CH-SIMS files add labels for each modality (`regression_labels_T`, ...), by which its label scale is known. `raw_text`
-and `text_bert` are not read. Source: thuiar/MMSA.
+CH-SIMS files add labels for each modality (`regression_labels_T`, ...), by which its label scale is known. What text
+encoders read is `raw_text`; `text_bert` is not read. Source: thuiar/MMSA.
 """
 
 import numpy as np
@@ -46,6 +46,7 @@ def _splits(raw: RawCorpus, targets: dict[str, np.ndarray]) -> dict[str, RawSpli
             },
             targets=targets[split],
             ids=content.get("id"),
+            texts=content.get("raw_text"),
         )
         for split, content in raw.items()
     }

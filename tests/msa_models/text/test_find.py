@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,53 @@ def test_what_is_not_here_is_named_with_how_to_get_it_and_where_to_put_it(hub: P
     assert f"not in this machine's cache ({hub}), and HF_HUB_OFFLINE is set" in line
     assert "`hf download microsoft/deberta-v3-base --local-dir deberta-v3-base`" in line
     assert line.endswith("text_encoder.name=./deberta-v3-base")
+
+
+def test_what_is_not_here_is_downloaded_where_that_is_allowed_and_no_pickle_with_it(
+    hub: Path, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    wanted: list[str] = []
+
+    def download(name: str, allow_patterns: list[str]) -> str:
+        wanted.extend(allow_patterns)
+        cached(hub, name, built / "deberta")
+        return str(hub / "models--some--encoder" / "snapshots" / ("0" * 40))
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert find("some/encoder").fingerprint == find(str(built / "deberta")).fingerprint
+    assert {"config.json", "model.safetensors", "spm.model"} < set(wanted)
+    assert not any(fnmatch(name, pattern) for name in ("pytorch_model.bin", "modeling.py") for pattern in wanted)
+    wanted.clear()
+    find("some/encoder")
+    assert wanted == []  # it is in the cache now
+
+
+def test_a_hub_that_cannot_be_reached_or_has_no_such_model_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    missing = RepositoryNotFoundError.__new__(RepositoryNotFoundError)
+    for error, line in (
+        (
+            LocalEntryNotFoundError("Name or service not known\nCheck your connection"),
+            "the hub cannot be reached (Name",
+        ),
+        (
+            ConnectionError("refused"),
+            "the hub cannot be reached (refused); on a machine with internet run `hf download",
+        ),
+        (missing, "the hub has none of this name that may be read from here; check the name, or log in"),
+    ):
+
+        def fail(*_: object, error: Exception = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+        assert line in line_of("some/encoder")
 
 
 def test_the_command_that_it_names_is_one_of_the_installed_client() -> None:

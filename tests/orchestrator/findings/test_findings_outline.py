@@ -1,5 +1,7 @@
 """What an experiment would do: common things once, particular ones by study."""
 
+from dataclasses import replace
+
 import pytest
 
 from msa_models import metrics
@@ -54,6 +56,19 @@ def test_several_studies_are_some_lines_each_and_what_they_share_is_said_once() 
     assert words(text, "concat ")[:4] == ["concat", "concat", "-", "-"]
     assert words(text, "in all")[2] == str(20 * len(studies))
     assert max(map(len, text.splitlines())) <= 120
+
+
+def test_text_encoders_are_named_with_the_fingerprints_of_their_weights() -> None:
+    knowing = replace(CORPUS, texts="7e47", encoder=lambda name: f"print of {name}")
+    experiment = load("cpsl", ["space.text_encoder.name={choices: [a, b]}"]).experiment
+    text = render(experiment, plan(experiment, knowing).studies)
+    assert "text encoder  a (print of a), b (print of b)\n" in text
+    assert "text encoder" not in outline("cpsl")
+    studies = {"own": {}, "bert": {"config": {"text_encoder.name": "a"}}}
+    compared = validate({"method": "cpsl", "data": "x", "objective": {"metric": "valid/mae"}, "studies": studies})
+    text = render(compared, plan(compared, knowing).studies)
+    assert "text encoder  a (print of a)\n" in text
+    assert words(text, "bert ")[:5] == ["bert", "cpsl", "conflict_penalty", "text_encoder.name", "="]
 
 
 @pytest.mark.parametrize(

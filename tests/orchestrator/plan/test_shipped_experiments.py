@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import optuna
 import pytest
@@ -10,8 +10,15 @@ from orchestrator.plan.configure import configure, to_dict
 from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.parameters import paths
 from orchestrator.plan.plan import plan
+from orchestrator.plan.texts import text_encoders
 from search_spaces import overlay
 from search_spaces.loading import load, names
+
+
+@pytest.fixture
+def corpus(corpus: CorpusInfo) -> CorpusInfo:
+    """One whose texts any encoder can read."""
+    return replace(corpus, texts="7e47", encoder=lambda name: f"weights of {name}")
 
 
 @pytest.mark.parametrize("name", names())
@@ -43,8 +50,18 @@ def test_every_suggestion_of_a_shipped_experiment_is_a_configuration_of_its_meth
 def test_a_shipped_experiment_fits_the_corpus_it_names(name: str) -> None:
     experiment = load(name).experiment
     assert experiment.data.source == "synthetic"
-    corpus = data.load(**experiment.data.model_dump())
-    assert plan(experiment, CorpusInfo.of(corpus)).studies
+    corpus = CorpusInfo.of(data.load(**experiment.data.model_dump()), encoder=lambda name: f"weights of {name}")
+    assert plan(experiment, corpus).studies
+
+
+@pytest.mark.parametrize("name", ["cpsl_finetune", "pase_finetune"])
+def test_the_shipped_fine_tuning_reads_tokens_and_needs_a_gpu(name: str, corpus: CorpusInfo) -> None:
+    experiment = load(name).experiment
+    (study,) = plan(experiment, corpus).studies
+    (encoder,) = text_encoders(study.fixed, study.distributions)
+    assert encoder.finetuned
+    assert study.encoders == {encoder.name: f"weights of {encoder.name}"}
+    assert experiment.resources.gpu == 1
 
 
 def test_the_shipped_comparison_has_every_balancing_rule_alone_on_concatenation(corpus: CorpusInfo) -> None:

@@ -68,13 +68,16 @@ def test_another_experiment_is_refused_with_what_differs(tmp_path: Path, record:
         ({"provenance": {"code": "bb", "versions": {"torch": "2"}}}, 'provenance.code is "aa" there and "bb" here'),
         ({"provenance": {"code": "aa", "versions": {"torch": "3"}}}, 'provenance.versions.torch is "2" there and "3"'),
         ({"corpora": {"mosi": {"fingerprint": "dd"}}}, 'corpora.mosi.fingerprint is "cc" there and "dd" here'),
+        ({"texts": {"mosi": "11"}}, 'texts.mosi is "00" there and "11" here'),
+        ({"encoders": {"bert-base": "11"}}, 'encoders.bert-base is "00" there and "11" here'),
     ],
-    ids=["code", "versions", "data"],
+    ids=["code", "versions", "data", "texts", "weights"],
 )
 def test_changed_code_versions_or_data_are_refused_unless_allowed(
     tmp_path: Path, record: dict[str, Any], changed: dict[str, Any], line: str
 ) -> None:
     origin = {"provenance": {"code": "aa", "versions": {"torch": "2"}}, "corpora": {"mosi": {"fingerprint": "cc"}}}
+    origin |= {"texts": {"mosi": "00"}, "encoders": {"bert-base": "00"}}
     Store.create(tmp_path, record | origin)
     with pytest.raises(StorageError) as caught:
         Store.create(tmp_path, record | origin | changed)

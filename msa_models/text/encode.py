@@ -1,0 +1,65 @@
+"""Texts through a frozen encoder: batches of about equal lengths, as many tokens in each.
+
+B batch, T tokens, d width of the hidden states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+
+from msa_models.text.encoder import TextEncoder
+from msa_models.text.find import Found
+from msa_models.text.load import model_of, quiet
+from msa_models.text.tokens import Tokens, tokenise
+
+TOKENS_PER_BATCH = 2048  # padding included: fills the cores, and keeps what passes between layers in the caches
+
+
+def encode(
+    found: Found, encoder: TextEncoder, texts: Sequence[str], wanted: Collection[int]
+) -> Iterator[tuple[list[int], list[np.ndarray]]]:
+    """The features of the wanted ones of some texts, batch by batch: (t, d) of t tokens, or (d,) where they are pooled.
+
+    What is interrupted between two batches goes on with the same batches, and so with the same bits.
+    """
+    import torch
+
+    from msa_models.text.pooling import pooled
+
+    tokens = tokenise(found, texts, encoder.max_length)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    half = torch.autocast(device, torch.bfloat16, enabled=encoder.dtype == "bfloat16")
+    model = model_of(found).to(device)
+    try:
+        for batch in batches(tokens, wanted):
+            ids, mask = (torch.from_numpy(array).to(device) for array in tokens.padded(batch))
+            with quiet(), torch.inference_mode(), half:
+                hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
+                features = pooled(hidden.float(), mask, encoder.pooling).cpu().numpy()
+            if encoder.pooling == "tokens":
+                yield batch, [each[: len(tokens.ids[index])] for index, each in zip(batch, features, strict=True)]
+            else:
+                yield batch, list(features)
+    finally:
+        del model
+        if device == "cuda":
+            torch.cuda.empty_cache()  # for the workers, who may share this GPU
+
+
+def batches(tokens: Tokens, wanted: Collection[int]) -> Iterator[list[int]]:
+    """The wanted texts, longest first, as many in a batch as its longest lets in.
+
+    Where a batch ends depends on nothing that comes after it: without some whole batches the others stay as they are.
+    """
+    batch: list[int] = []
+    longest = 0
+    for index in sorted(wanted, key=lambda index: (-len(tokens.ids[index]), index)):
+        if batch and (len(batch) + 1) * longest > TOKENS_PER_BATCH:
+            yield batch
+            batch = []
+        longest = longest if batch else len(tokens.ids[index])
+        batch.append(index)
+    if batch:
+        yield batch

@@ -1,0 +1,184 @@
+"""A pretrained encoder by name: a local folder, or a model of the hub, whose cache of this machine is looked at first.
+
+Nothing in it is run or unpickled: weights are safetensors, and code that comes with a model is never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+ENCODERS = frozenset(  # the types of model (config.json) that are encoders of text, and nothing else
+    [
+        *(
+            "albert",
+            "bert",
+            "big_bird",
+            "camembert",
+            "convbert",
+            "data2vec-text",
+            "deberta",
+            "deberta-v2",
+            "distilbert",
+        ),
+        *("electra", "ernie", "eurobert", "flaubert", "ibert", "longformer", "luke", "megatron-bert", "mobilebert"),
+        *("modernbert", "mpnet", "mra", "nomic_bert", "nystromformer", "rembert", "roberta", "roberta-prelayernorm"),
+        *("roc_bert", "roformer", "squeezebert", "xlm", "xlm-roberta", "xlm-roberta-xl", "xmod", "yoso"),
+    ]
+)
+_WEIGHTS, _INDEX, _CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+_VOCABULARIES = (  # any of these is a tokenizer
+    *("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "spiece.model", "sentencepiece.bpe.model"),
+    *("tokenizer.model", "bpe.codes"),
+)
+_TOKENIZER = (
+    *_VOCABULARIES,
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "entity_vocab.json"),
+)
+_ROOM_AT_THE_FRONT = ("camembert", "data2vec-text", "luke", "roberta", "roberta-prelayernorm", "xlm-roberta", "xmod")
+
+
+class EncoderError(ValueError):
+    """A pretrained encoder that cannot be used: one line that says what arrived, what was expected and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The files of an encoder on this machine, all of them there; `config` is its config.json."""
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    files: tuple[str, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash (16 hexadecimal digits) of configuration, weights and tokenizer, wherever they lie."""
+        digest = hashlib.sha256()
+        for name in self.files:
+            with (self.folder / name).open("rb") as file:
+                digest.update(name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()[:16]
+
+    @property
+    def most_tokens(self) -> int | None:
+        """What its table of positions holds, special tokens included; None where positions are relative only."""
+        positions = self.config.get("max_position_embeddings")
+        if not isinstance(positions, int) or self.config.get("position_biased_input") is False:
+            return None
+        room = self.config.get("pad_token_id", 1) + 1 if self.config["model_type"] in _ROOM_AT_THE_FRONT else 0
+        return positions - room
+
+
+def find(name: str) -> Found:
+    """The encoder of this name, downloaded if it is not here and the hub may be asked. Raises EncoderError."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _checked(name, folder)
+    if _is_path(name):
+        raise EncoderError(f"text encoder {name}: there is no such folder; expected one with config.json and weights")
+    cached = _cached(name)
+    if cached is not None and not _fault(name, cached):
+        return _checked(name, cached)
+    return _checked(name, _downloaded(name))
+
+
+def absolute(name: str) -> str:
+    """The same encoder from wherever it is asked for: a local folder by its whole path."""
+    folder = Path(name).expanduser()
+    return os.path.abspath(folder) if folder.is_dir() or _is_path(name) else name
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~"))
+
+
+def _checked(name: str, folder: Path) -> Found:
+    if fault := _fault(name, folder):
+        raise EncoderError(f"text encoder {name}: {fault}")
+    config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    kind = config.get("model_type")
+    if kind not in ENCODERS or config.get("is_encoder_decoder") or config.get("is_decoder"):
+        what = "it has a decoder" if kind in ENCODERS else f"it is a {kind}, not an encoder of text alone"
+        raise EncoderError(f"text encoder {name}: {what}; expected a model such as BERT, RoBERTa or DeBERTa")
+    there = (_CONFIG, *_weights(folder), *(each for each in _TOKENIZER if (folder / each).is_file()))
+    return Found(name=name, folder=folder, config=config, files=tuple(sorted(there)))
+
+
+def _fault(name: str, folder: Path) -> str:
+    """What is missing or wrong in a folder, and what to do; or nothing."""
+    if not (folder / _CONFIG).is_file():
+        return f"there is no {_CONFIG} in {folder}; expected the files that `hf download` puts into a folder"
+    try:
+        if not isinstance(json.loads((folder / _CONFIG).read_text(encoding="utf-8")), dict):
+            raise ValueError("no JSON object")
+        missing = [each for each in _weights(folder) if not (folder / each).is_file()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"a JSON file in {folder} cannot be read ({error}); copy or download it again"
+    if missing:
+        return (
+            f"there is no {', '.join(missing)} in {folder}; copy or download it again, or, where there is only a "
+            "pickle (pytorch_model.bin), which is not opened here, convert it if you trust it: "
+            f"python -c \"from transformers import AutoModel as M, AutoTokenizer as T; n = '{name}'; "
+            "M.from_pretrained(n).save_pretrained('converted'); T.from_pretrained(n).save_pretrained('converted')\" "
+            "and text_encoder.name=./converted"
+        )
+    if not any((folder / each).is_file() for each in _VOCABULARIES):
+        return f"there is no tokenizer in {folder} (one of {', '.join(_VOCABULARIES)}); copy or download it again"
+    return ""
+
+
+def _weights(folder: Path) -> list[str]:
+    """The files of its weights, whether they are there or not."""
+    if (folder / _WEIGHTS).is_file() or not (folder / _INDEX).is_file():
+        return [_WEIGHTS]
+    index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    return [_INDEX, *sorted(set(index["weight_map"].values()))]
+
+
+def _cached(name: str) -> Path | None:
+    """Its folder in the hub's cache of this machine."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config = try_to_load_from_cache(name, _CONFIG)
+    except HFValidationError as error:
+        raise EncoderError(
+            f"text encoder {name}: no such folder, and no name of the hub; expected bert-base-uncased, "
+            "microsoft/deberta-v3-base, ./my-encoder or the like"
+        ) from error
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def _downloaded(name: str) -> Path:
+    """Its folder in the hub's cache, filled from the hub if that may be asked."""
+    from huggingface_hub import constants, errors, snapshot_download
+
+    wanted = [_CONFIG, _WEIGHTS, _INDEX, "model-*-of-*.safetensors", *_TOKENIZER]
+    try:
+        if constants.HF_HUB_OFFLINE:
+            raise errors.OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except (errors.RepositoryNotFoundError, errors.GatedRepoError) as error:
+        raise EncoderError(
+            f"text encoder {name}: the hub has none of this name that may be read from here; check the name, or log in "
+            "with `hf auth login`"
+        ) from error
+    except (OSError, errors.HfHubHTTPError) as error:
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the hub cannot be reached ({_first(error)})"
+        local = name.rpartition("/")[2]
+        raise EncoderError(
+            f"text encoder {name}: it is not in this machine's cache ({constants.HF_HUB_CACHE}), and {why}; on a "
+            f"machine with internet run `hf download {name} --local-dir {local}`, copy that folder here and name it: "
+            f"text_encoder.name=./{local}"
+        ) from error
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,94 @@
+"""An encoder's weights and tokenizer read by `transformers`, which says nothing and downloads nothing meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from msa_models.text.find import EncoderError, Found
+from msa_models.text.pretrained import Pretrained
+
+
+def load(found: Found) -> Pretrained:
+    """The weights as plain arrays of float32. Raises EncoderError where some are missing or fit no model.
+
+    A pooler that the model has and its weights have not is 0: nothing here reads it, and no draw may decide it.
+    """
+    model, missing = _model(found)
+    weights = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+    for name in missing:
+        weights[name][...] = 0.0
+    return Pretrained(
+        name=found.name,
+        fingerprint=found.fingerprint,
+        config=found.config,
+        weights=weights,
+        width=model.config.hidden_size,
+    )
+
+
+def model_of(found: Found) -> Any:
+    """The model itself, in float32 and ready to evaluate. Raises EncoderError."""
+    return _model(found)[0]
+
+
+def tokenizer_of(found: Found) -> Any:
+    """Its tokenizer. Raises EncoderError, such as for a package that it needs."""
+    with quiet():
+        from transformers import AutoTokenizer
+
+        try:
+            return AutoTokenizer.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # whatever is in the files
+            raise EncoderError(
+                f"text encoder {found.name}: its tokenizer in {found.folder} cannot be read ({_line(error)})"
+            ) from error
+
+
+def _model(found: Found) -> tuple[Any, list[str]]:
+    """With the names of the weights that are missing and not needed."""
+    with quiet():
+        import torch
+        from transformers import AutoModel
+
+        try:
+            model, told = AutoModel.from_pretrained(
+                found.folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except Exception as error:  # whatever is in the files
+            raise EncoderError(
+                f"text encoder {found.name}: its weights in {found.folder} cannot be read ({_line(error)})"
+            ) from error
+    missing = sorted(told["missing_keys"])
+    if needed := [name for name in missing if not name.startswith("pooler.")]:
+        raise EncoderError(
+            f"text encoder {found.name}: {len(needed)} of its weights are missing in {found.folder}, such as "
+            f"{needed[0]}; expected those of a pretrained model"
+        )
+    return model.eval(), missing
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the bars, reports and advice of `transformers`."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _line(error: Exception) -> str:
+    return " ".join((str(error).strip() or type(error).__name__).split())[:300]

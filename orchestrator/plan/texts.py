@@ -1,0 +1,103 @@
+"""The text encoders that a study can come to: what each makes of a corpus is ready before any of its trials starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+
+from msa_models.text.encoder import TextEncoder
+from orchestrator.plan.corpora import CorpusInfo
+from orchestrator.plan.space import SearchSpace
+from search_spaces.dotted import within
+from search_spaces.faults import ExperimentError, Fault, listed
+
+TEXT, SECTION = "text", "text_encoder"
+MOST_READINGS = 16  # of one corpus in one study: each is an encoding of all its texts, or a tokenisation
+_READING = ("name", "mode", "pooling", "max_length", "dtype")  # what decides what a trial reads
+
+
+def text_encoders(fixed: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> list[TextEncoder]:
+    """The text encoders of a study's trials, one for each different reading of the corpus; none without any."""
+    if fixed.get(SECTION) is None:
+        return []
+    values = _values(fixed, distributions)
+    found: dict[tuple[Any, ...], TextEncoder] = {}
+    for chosen in product(*values.values()):
+        encoder = TextEncoder(**{**fixed[SECTION], **dict(zip(values, chosen, strict=True))})
+        found.setdefault(encoder.reads, encoder)
+    return list(found.values())
+
+
+def encoders_read(
+    space: SearchSpace, corpus: CorpusInfo, modalities: Sequence[str], written: Mapping[str, Any]
+) -> dict[str, str]:
+    """Name to fingerprint of every encoder that a study can come to. Raises ExperimentError where it can read nothing.
+
+    `written`: the fixed values of the experiment by path.
+    """
+    if space.config.get(SECTION) is None:
+        return {}
+    inside = [f"config.{path}" for path in written if within(path, SECTION)]
+    inside += [f"space.{path}" for path in space.distributions if within(path, SECTION)]
+    where = inside[0] if inside else "config"
+    if TEXT not in modalities:
+        message = f"a text encoder arrived, but text is not among the modalities ({listed(modalities)})"
+        raise _fault(where, f"{message}; remove it (text_encoder: null), or use text")
+    if not corpus.texts:
+        message = f"{corpus.name} has no raw texts (raw_text of the MMSA layout), so no text encoder can read it"
+        raise _fault(where, f"{message}; use its own text features (text_encoder: null), or a corpus with raw texts")
+    values = _values(space.config, space.distributions)
+    if longest := _too_many(values):
+        message = f"{len(values[longest])} values arrived, each of which is another encoding of the corpus"
+        raise _fault(
+            f"space.{SECTION}.{longest}", f"{message}; expected {MOST_READINGS} encodings at most: use choices"
+        )
+    found, faults = {}, []
+    searched = f"{SECTION}.name" in space.distributions
+    for index, name in enumerate(values["name"]):
+        try:
+            found[name] = corpus.encoder(name)
+        except ValueError as error:
+            path = f"space.{SECTION}.name.choices.{index}" if searched else f"config.{SECTION}.name"
+            faults.append(Fault(path=path, message=str(error)))
+    if faults:
+        raise ExperimentError(faults)
+    return found
+
+
+def data_fingerprint(corpus: CorpusInfo, encoders: Mapping[str, str]) -> str:
+    """16 hexadecimal digits over all that trials can read: of a corpus, of what was said in it, and of its encoders."""
+    if not encoders:
+        return corpus.fingerprint
+    what = json.dumps([corpus.fingerprint, corpus.texts, sorted(encoders.items())])
+    return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+
+def _values(fixed: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> dict[str, list[Any]]:
+    """Every value that each field may have, of those that decide what is read."""
+    return {name: _all_of(distributions.get(f"{SECTION}.{name}"), fixed[SECTION][name]) for name in _READING}
+
+
+def _all_of(distribution: BaseDistribution | None, fixed: Any) -> list[Any]:
+    if distribution is None:
+        return [fixed]
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    assert isinstance(distribution, IntDistribution), distribution
+    return list(range(distribution.low, distribution.high + 1, distribution.step))
+
+
+def _too_many(values: Mapping[str, list[Any]]) -> str:
+    """The field with the most values, where all combinations are too many."""
+    num = math.prod(len(each) for each in values.values())
+    return max(values, key=lambda name: len(values[name])) if num > MOST_READINGS else ""
+
+
+def _fault(path: str, message: str) -> ExperimentError:
+    return ExperimentError([Fault(path=path, message=message)])

@@ -1,0 +1,199 @@
+"""What trials with a text encoder read: token ids, or features from the cache; missing ones are encoded here.
+
+Only the driver does this. Workers get the finished corpora, and the weights to fine-tune, from Ray's object store: they
+need neither the hub, nor an encoder's files, nor the cache.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from msa_models.data import SPLITS, Corpus
+from msa_models.data.moments import moments
+from msa_models.text.encoder import TextEncoder
+from msa_models.text.find import EncoderError, Found, find
+from msa_models.text.pretrained import Pretrained
+from orchestrator.plan.corpora import inputs_key
+from orchestrator.plan.studies import Study
+from orchestrator.plan.texts import TEXT, text_encoders
+from orchestrator.run.progress import PLAIN_EVERY_S
+from orchestrator.store import Files, StorageError
+from orchestrator.store.encodings import Encodings, text_hash
+
+
+@dataclass
+class Encoders:
+    """Pretrained encoders by name, each looked for once, whether it is found or not."""
+
+    _found: dict[str, Found | EncoderError] = field(default_factory=dict)
+
+    def __call__(self, name: str) -> Found:
+        """The files of an encoder. Raises EncoderError."""
+        if name not in self._found:
+            try:
+                self._found[name] = find(name)
+            except EncoderError as error:
+                self._found[name] = error
+        found = self._found[name]
+        if isinstance(found, EncoderError):
+            raise found
+        return found
+
+    def fingerprint(self, name: str) -> str:
+        """Of its weights and its tokenizer. Raises EncoderError."""
+        return self(name).fingerprint
+
+
+def inputs(
+    studies: Sequence[Study], corpora: Mapping[str, Corpus], encoders: Encoders, storage: Files
+) -> dict[str, Corpus]:
+    """What the trials of these studies read, by `inputs_key`; `corpora` are standardised, by the name of the dataset.
+
+    Raises StorageError where the cache, beside the storage, cannot be used, and EncoderError for files that cannot.
+    """
+    made: dict[tuple[str, tuple[str | int, ...]], Corpus] = {}
+    weights: dict[str, Pretrained] = {}
+    found: dict[str, Corpus] = {}
+    for study in studies:
+        corpus = corpora[study.dataset]
+        readings = text_encoders(study.fixed, study.distributions)
+        if not readings:
+            found[study.data_fingerprint] = corpus
+        for encoder in readings:
+            what = (study.dataset, encoder.reads)
+            if what not in made:
+                files = encoders(encoder.name)
+                if encoder.finetuned and encoder.name not in weights:
+                    weights[encoder.name] = _weights(files)
+                made[what] = (
+                    with_tokens(corpus, encoder, files, weights[encoder.name])
+                    if encoder.finetuned
+                    else with_features(corpus, encoder, files, storage)
+                )
+            found[inputs_key(study.data_fingerprint, {"text_encoder": asdict(encoder)})] = made[what]
+    return found
+
+
+def with_tokens(corpus: Corpus, encoder: TextEncoder, files: Found, weights: Pretrained) -> Corpus:
+    """A corpus whose text is token ids (N, T) for the encoder to fine-tune; T is the longest text's of all splits."""
+    from msa_models.text.tokens import tokenise  # imports transformers, as what follows it does
+
+    tokens = tokenise(files, _texts(corpus), encoder.max_length)
+    ids, mask = tokens.padded(range(len(tokens.ids)))
+    rows = _rows(corpus)
+    inputs, masks = ({split: array[at] for split, at in rows.items()} for array in (ids, mask))
+    return _with_text(corpus, inputs, masks, weights)
+
+
+def with_features(corpus: Corpus, encoder: TextEncoder, files: Found, storage: Files) -> Corpus:
+    """A corpus whose text is what the frozen encoder makes of it, standardised: (N, T, d), or (N, d) where pooled."""
+    use = {"encoder": files.fingerprint, "pooling": encoder.pooling, "max_length": encoder.max_length}
+    cache = Encodings.beside(storage, use | {"dtype": encoder.dtype})
+    texts = {text_hash(text): text for text in _texts(corpus)}  # each once
+    kept = cache.load(texts)
+    if len(kept) < len(texts):
+        _encode(encoder, files, texts, kept.keys(), cache)
+        kept = cache.load(texts)
+        if len(kept) < len(texts):
+            raise StorageError(f"{cache.files.uri} does not hold what has just been written there; try again")
+    features = [kept[text_hash(text)] for text in _texts(corpus)]
+    longest, width = max(len(each) for each in features), features[0].shape[-1]
+    inputs, masks = {}, {}
+    for split, at in _rows(corpus).items():
+        if features[0].ndim == 1:
+            inputs[split] = np.stack(features[at])
+            continue
+        lengths = np.array([len(each) for each in features[at]])
+        masks[split] = np.arange(longest) < lengths[:, None]
+        inputs[split] = np.zeros((len(lengths), longest, width), np.float32)
+        for out, each in zip(inputs[split], features[at], strict=True):
+            out[: len(each)] = each
+    scale = moments(inputs["train"], masks.get("train"))
+    if not np.isfinite(scale.mean).all():
+        raise EncoderError(f"text encoder {encoder.name}: its features are not finite in {encoder.dtype}")
+    for split, values in inputs.items():
+        scale.standardise(values, masks.get(split), values)  # in place: these are the largest arrays there are
+    return _with_text(corpus, inputs, masks)
+
+
+def _encode(
+    encoder: TextEncoder, files: Found, texts: Mapping[bytes, str], kept: Collection[bytes], cache: Encodings
+) -> None:
+    """Encode what is not kept yet, and keep it."""
+    from msa_models.text.encode import encode  # imports torch and transformers
+
+    hashes = list(texts)
+    missing = [index for index, each in enumerate(hashes) if each not in kept]
+    encoded = encode(files, encoder, list(texts.values()), missing)
+    known = (([hashes[index] for index in batch], features) for batch, features in encoded)
+    title = f"encoding {len(missing)} texts with {encoder.name} ({encoder.pooling}, {encoder.max_length})"
+    with _counted(title, len(missing)) as advance, closing(cache.keep(known)) as kept_so_far:
+        for number in kept_so_far:
+            advance(number)
+
+
+def _weights(files: Found) -> Pretrained:
+    from msa_models.text.load import load  # imports torch and transformers
+
+    return load(files)
+
+
+def _texts(corpus: Corpus) -> list[str]:
+    """Of all splits, one after the other."""
+    found: list[str] = []
+    for split in SPLITS:
+        texts = corpus.splits[split].texts
+        assert texts is not None, "a plan has no text encoder on a corpus without texts"
+        found += texts.tolist()
+    return found
+
+
+def _rows(corpus: Corpus) -> dict[str, slice]:
+    """Where each split lies in them."""
+    ends = np.cumsum([0, *(len(corpus.splits[split]) for split in SPLITS)]).tolist()
+    return {split: slice(start, end) for split, start, end in zip(SPLITS, ends, ends[1:], strict=False)}
+
+
+def _with_text(
+    corpus: Corpus,
+    inputs: Mapping[str, np.ndarray],
+    masks: Mapping[str, np.ndarray],
+    weights: Pretrained | None = None,
+) -> Corpus:
+    """The corpus with these inputs and masks of its text, by split; what was said stays with the driver."""
+    splits = {}
+    for name, split in corpus.splits.items():
+        others = {modality: mask for modality, mask in split.masks.items() if modality != TEXT}
+        own = {TEXT: masks[name]} if name in masks else {}
+        splits[name] = replace(split, inputs={**split.inputs, TEXT: inputs[name]}, masks={**others, **own}, texts=None)
+    return replace(corpus, splits=splits, pretrained=weights)
+
+
+@contextmanager
+def _counted(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar that moves by what it is told; a line now and then where there is no terminal."""
+    console = Console(highlight=False)
+    if console.is_terminal:
+        columns = TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()
+        with Progress(*columns, TimeRemainingColumn(), console=console, expand=True) as progress:
+            task = progress.add_task(title, total=total)
+            yield lambda number: progress.advance(task, number)
+        return
+    console.print(title, soft_wrap=True)
+    said, done = time.monotonic(), 0
+
+    def advance(number: int) -> None:
+        nonlocal said, done
+        done += number
+        if time.monotonic() - said > PLAIN_EVERY_S:
+            said = time.monotonic()
+            console.print(f"{done}/{total} texts encoded", soft_wrap=True)
+
+    yield advance
