@@ -12,7 +12,8 @@ demo: $(READY)
 		--components text,vision,statistical_loss,conflict_penalty
 
 test: $(READY)
-	$(BIN)/pytest -n 2
+	.ci/packages
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 test-quick: $(READY)
 	$(BIN)/pytest -n 2 -m "not slow"

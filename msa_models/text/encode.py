@@ -30,7 +30,7 @@ def encode(
 
     tokens = tokenise(found, texts, encoder.max_length)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    half = torch.autocast(device, torch.bfloat16, enabled=encoder.dtype == "bfloat16")
+    half = torch.autocast(device, torch.bfloat16, enabled=encoder.autocasts(device))
     model = model_of(found).to(device)
     try:
         for batch in batches(tokens, wanted):

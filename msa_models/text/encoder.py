@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
+from msa_models.lazy import torch
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoder:
@@ -40,3 +42,9 @@ class TextEncoder:
         if self.finetuned:
             return "tokens", self.name, self.max_length
         return "features", self.name, self.pooling, self.max_length, self.dtype
+
+    def autocasts(self, device: str) -> bool:
+        """Whether it computes in bfloat16 there: where that is asked for, and the device has it."""
+        if self.dtype != "bfloat16":
+            return False
+        return device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)

@@ -15,20 +15,10 @@ from typing import Any
 
 ENCODERS = frozenset(  # the types of model (config.json) that are encoders of text, and nothing else
     [
-        *(
-            "albert",
-            "bert",
-            "big_bird",
-            "camembert",
-            "convbert",
-            "data2vec-text",
-            "deberta",
-            "deberta-v2",
-            "distilbert",
-        ),
+        *("albert", "bert", "big_bird", "camembert", "data2vec-text", "deberta", "deberta-v2", "distilbert"),
         *("electra", "ernie", "eurobert", "flaubert", "ibert", "longformer", "luke", "megatron-bert", "mobilebert"),
-        *("modernbert", "mpnet", "mra", "nomic_bert", "nystromformer", "rembert", "roberta", "roberta-prelayernorm"),
-        *("roc_bert", "roformer", "squeezebert", "xlm", "xlm-roberta", "xlm-roberta-xl", "xmod", "yoso"),
+        *("modernbert", "mpnet", "mra", "nomic_bert", "rembert", "roberta", "roberta-prelayernorm"),
+        *("roc_bert", "roformer", "xlm", "xlm-roberta", "xlm-roberta-xl"),
     ]
 )
 _WEIGHTS, _INDEX, _CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
@@ -40,7 +30,7 @@ _TOKENIZER = (
     *_VOCABULARIES,
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "entity_vocab.json"),
 )
-_ROOM_AT_THE_FRONT = ("camembert", "data2vec-text", "luke", "roberta", "roberta-prelayernorm", "xlm-roberta", "xmod")
+_ROOM_AT_THE_FRONT = ("camembert", "data2vec-text", "luke", "roberta", "roberta-prelayernorm", "xlm-roberta")
 
 
 class EncoderError(ValueError):

@@ -72,10 +72,8 @@ class FinetunedText(nn.Module):
         return self.config.pooling == "tokens"
 
     def autocasts(self, device: str | torch.device) -> bool:
-        """Whether it computes in bfloat16 there: where that is asked for, and the device has it."""
-        if self.config.dtype != "bfloat16":
-            return False
-        return torch.device(device).type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+        """See `TextEncoder.autocasts`."""
+        return self.config.autocasts(torch.device(device).type)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         autocast = self.autocasts(ids.device)

@@ -125,6 +125,7 @@ def list_() -> int:
         "Methods": registry.methods(),
         "Components": registry.components(),
         "Corpora": corpora,
+        "Text encoders": {"config.text_encoder": "any encoder of transformers, of the hub or in a folder"},
     }
     for heading, entries in groups.items():
         click.echo(f"{heading}:")

@@ -26,6 +26,8 @@ from orchestrator.run.driver import Finished, run
 from orchestrator.run.provenance import provenance
 from orchestrator.run.texts import Encoders, inputs
 from orchestrator.store import Files, Lease, StorageError, Store
+from orchestrator.store.files import refuse_credentials_in
+from orchestrator.store.process import in_ray_job
 from orchestrator.store.record import check_record
 from search_spaces.faults import Places, did_you_mean, listed
 from search_spaces.loading import validate
@@ -62,7 +64,7 @@ class Prepared:
 
 def prepare(experiment: Experiment, places: Places | None = None, *, ablation: bool = False) -> Prepared:
     """Read the corpora and plan the sweep, or the ablation. Raises CorpusError, or ExperimentError with every fault."""
-    experiment, encoders = _from_anywhere(experiment), Encoders()
+    experiment, encoders = (experiment if in_ray_job() else _from_anywhere(experiment)), Encoders()
     asked = [experiment.data, *(experiment.ablation.corpora if ablation else ())]
     corpora = [_load(each) for each in asked]
     infos = apart([CorpusInfo.of(corpus, encoders.fingerprint) for corpus in corpora], places)
@@ -90,6 +92,7 @@ def launch(
     experiment, was made by other code, of other data or with other versions (unless `allow_changed`), or if another
     driver works on it; all before anything is written.
     """
+    refuse_credentials_in(sys.argv[1:])
     files, record = Files.at(storage), record_of(prepared)
     check_record(files, record, allow_changed=allow_changed)
     with Lease(files) as lease:
@@ -141,10 +144,14 @@ def stored(storage: str) -> Prepared:
 
 
 def record_of(prepared: Prepared) -> dict[str, Any]:
-    """What experiment.json holds of it."""
+    """What experiment.json holds of it.
+
+    Of a corpus the whole path, so that a resume finds it from anywhere; not so in a Ray job, whose working folder is
+    another each time, with the same files in it.
+    """
     experiment, studies = prepared.experiment.model_dump(mode="json"), prepared.plan.studies
     for corpus in (experiment["data"], *experiment["ablation"]["corpora"]):
-        if corpus["source"] != data.SYNTHETIC:
+        if corpus["source"] != data.SYNTHETIC and not in_ray_job():
             corpus["source"] = str(Path(corpus["source"]).expanduser().absolute())
     read = {study.dataset for study in studies if study.encoders}
     origin = provenance()

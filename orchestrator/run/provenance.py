@@ -11,7 +11,7 @@ from pathlib import Path
 import msa_models
 
 GIT_COMMIT = "MSA_GIT_COMMIT"  # goes with a submitted working tree, which travels without its repository
-PACKAGES = ("msa-sweeps", "torch", "ray", "optuna", "numpy", "pyarrow")
+PACKAGES = ("msa-sweeps", "torch", "transformers", "tokenizers", "ray", "optuna", "numpy", "pyarrow")
 
 
 @dataclass(frozen=True, kw_only=True)

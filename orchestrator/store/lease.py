@@ -28,13 +28,12 @@ from typing import Any
 
 from orchestrator.store.faults import AbsentFile, StorageError
 from orchestrator.store.files import Files
-from orchestrator.store.process import gone, place, process_started
+from orchestrator.store.process import gone, in_ray_job, place, process_started
 from orchestrator.store.record import LEASE_PATH
 
 _KINDS = {"host": str, "pid": int, "since": str, "beat_s": float, "ttl_s": float, "token": str}
 _SETTLE_S = 1.0
 _WATCH_BEATS = 1.5
-_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the process of a job, however it was submitted
 
 
 class LeaseHeld(StorageError):
@@ -56,7 +55,7 @@ class Lease:
 
     def __enter__(self) -> Lease:
         self._since = _now().isoformat()
-        patience_s = self.ttl_s + _WATCH_BEATS * self.beat_s if _RAY_JOB in os.environ else 0.0
+        patience_s = self.ttl_s + _WATCH_BEATS * self.beat_s if in_ray_job() else 0.0
         self._take(patient_until=time.monotonic() + patience_s)
         self._thread.start()
         return self

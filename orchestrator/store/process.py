@@ -1,4 +1,4 @@
-"""Whether a process is still there, as far as this machine can tell."""
+"""What a process is, and whether it is still there, as far as this machine can tell."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+
+def in_ray_job() -> bool:
+    """Whether this process is the entrypoint of a Ray job, however that was submitted."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def gone(held: Mapping[str, Any]) -> bool:

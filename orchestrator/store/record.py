@@ -93,9 +93,10 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> Iterator[str]:
-    """What differs of that which both say something of."""
+    """What differs of that which both say something of: an older program may not have known of all."""
     for key in [key for key in old if key in new]:
-        yield from differences(old[key], new[key], f"{name}.{key}")
+        inner = _changes if isinstance(old[key], dict) and isinstance(new[key], dict) else differences
+        yield from inner(old[key], new[key], f"{name}.{key}")
 
 
 def _shown(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -30,8 +30,6 @@ TRIAL_S = 0.5  # of all its epochs
 STRETCH_S = 0.2  # in the place of the product's five seconds, so that there are several in a trial
 DONE, INTERRUPTED = 0, 3
 
-trainee.STRETCH_S = STRETCH_S  # in each worker too, which imports this module for its workload
-
 
 class SlowRun(fakes.PlantedRun):
     """A toy that takes its time and leaves a trace."""
@@ -48,6 +46,7 @@ class SlowRun(fakes.PlantedRun):
 
 def slow(assignment: Assignment, corpus: Corpus) -> SlowRun:
     """The workload."""
+    trainee.STRETCH_S = STRETCH_S  # of the worker's process, and of no test that imports this module
     return SlowRun(assignment)
 
 
