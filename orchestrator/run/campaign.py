@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,11 +28,18 @@ from orchestrator.store.causes import Cause, cause_of
 class Campaign:
     """Planned minus finished, over all studies; the same for a first start and for any continuation.
 
-    `retry`: ids of failed trials that are taken as not finished; a success replaces the failure.
+    `retry`: ids of failed trials that are taken as not finished; a success replaces the failure. `restarts`: how often
+    a trial starts anew whose worker was lost.
     """
 
     def __init__(
-        self, store: Store, studies: Sequence[Study], provenance: Provenance, *, retry: Collection[str] = ()
+        self,
+        store: Store,
+        studies: Sequence[Study],
+        provenance: Provenance,
+        *,
+        retry: Collection[str] = (),
+        restarts: int = 0,
     ) -> None:
         self._store, self._provenance = store, provenance
         every = store.trials().to_pylist()
@@ -62,9 +69,11 @@ class Campaign:
             )
         self.studies = list(live.values())
         self._races = races(self.studies, self._cells)
+        self._open = deque(study for study in self.studies if not study.done)
         self.states = Counter(row["state"] for row in rows)
         self._num_before = len(rows)
         self._running: dict[str, _Started] = {}
+        self._restarts, self._losses = restarts, Counter[str]()
         self._growths = 0  # how often a trial that is out of memory may start anew with twice the room
         self._fits: Callable[[int], bool] = lambda scale: False
 
@@ -75,7 +84,21 @@ class Campaign:
     @property
     def done(self) -> bool:
         """Whether every planned trial of every study is finished."""
-        return all(study.done for study in self.studies)
+        while self._open and self._open[0].done:  # by a trial that another study trained, or because its leader failed
+            self._open.popleft()
+        return not self._open
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no further trial will be handed out, unless one that runs is lost."""
+        if self._races or self._growths:
+            return self.done
+        return all(study.exhausted for study in self._open)
+
+    @property
+    def num_waiting(self) -> int:
+        """How many trials could be handed out now, were there slots."""
+        return sum(study.num_waiting(self._running) for study in self._open)
 
     @property
     def num_planned(self) -> int:
@@ -111,7 +134,7 @@ class Campaign:
 
     def next(self) -> Assignment | None:
         """The next trial of the study that has come least far and has one; it is on file before it is handed out."""
-        for study in sorted(self.studies, key=lambda study: study.num_started):
+        for study in sorted(self._open, key=lambda study: study.num_started):
             assignment = study.next(running=self._running)
             if assignment is not None:
                 attempts = self._attempts.get(assignment.trial_id, 0) + 1
@@ -143,8 +166,13 @@ class Campaign:
         return True
 
     def lose(self, trial_id: str, failure: Failure) -> None:
-        """Its worker died, and was not to be replaced again."""
-        self._finish(self._running[trial_id], FAIL, failure=failure)
+        """Its worker was lost: it starts anew, unless that has happened too often."""
+        started = self._running[trial_id]
+        self._losses[trial_id] += 1
+        if self._losses[trial_id] > self._restarts:
+            self._finish(started, FAIL, failure=failure)
+        else:
+            self._start_anew(started, started.assignment)
 
     def _started_anew(self, started: _Started, failure: Failure) -> bool:
         """Whether a trial out of memory gets another start, with twice the room."""
@@ -153,10 +181,13 @@ class Campaign:
             return False
         if larger.scale > 2**self._growths or not self._fits(larger.scale):
             return False
-        self._attempts[larger.trial_id] = started.attempts
-        del self._running[larger.trial_id]
-        started.study.give_back(larger)
+        self._start_anew(started, larger)
         return True
+
+    def _start_anew(self, started: _Started, assignment: Assignment) -> None:
+        self._attempts[assignment.trial_id] = started.attempts
+        del self._running[assignment.trial_id]
+        started.study.give_back(assignment)
 
     def _finish(
         self, started: _Started, state: str, *, outcome: Outcome | None = None, failure: Failure | None = None
@@ -168,6 +199,10 @@ class Campaign:
         if started.assignment.phase == CONFIRM:
             for race in self._races:
                 race.advance()
+        if self._races:  # which may have opened any of them again
+            self._open = deque(study for study in self.studies if not study.done)
+        elif started.study.done:
+            self._open.remove(started.study)
         del self._running[started.assignment.trial_id]
         self.states[state] += 1
 

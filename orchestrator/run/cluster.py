@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from orchestrator.run.access import AccessError, check_cluster, loopback_only
 
 _ENVIRONMENT = {  # must be set before ray is imported
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -20,6 +23,8 @@ _ENVIRONMENT = {  # must be set before ray is imported
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # Ray's own experiment state is disposable
     "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # without it a custom searcher gets one worker; ours knows the slots
 }
+
+LOOK_EVERY_S = 1.0  # for nodes that joined or were lost
 
 
 class ClusterError(ValueError):
@@ -40,13 +45,14 @@ class Demand:
     grow: bool = False
 
     def bundle(self, scale: int = 1) -> dict[str, float]:
-        """What Ray reserves for a trial of this scale."""
-        return {"CPU": self.cpu * scale, "GPU": self.gpu * scale}
+        """What Ray reserves for a trial of this scale; beyond one, it hands out whole GPUs only."""
+        gpu = self.gpu * scale
+        return {"CPU": self.cpu * scale, "GPU": gpu if gpu <= 1 else math.ceil(gpu)}
 
 
 @contextmanager
 def cluster(address: str | None) -> Iterator[None]:
-    """Connected to Ray; None starts it here for as long as the block runs. Raises ClusterError."""
+    """Connected to Ray; None starts it here for as long as the block runs. Raises ClusterError, AccessError."""
     os.environ.update(_ENVIRONMENT)
     import ray
 
@@ -55,9 +61,13 @@ def cluster(address: str | None) -> Iterator[None]:
         return
     try:
         if address:
+            check_cluster(address)
             ray.init(address=address, log_to_driver=False)
         else:
-            ray.init(address="local", log_to_driver=False, include_dashboard=False)
+            with loopback_only():
+                ray.init(address="local", log_to_driver=False, include_dashboard=False, _node_ip_address="127.0.0.1")
+    except AccessError:
+        raise
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = f"reach the Ray cluster at {address}" if address else "start Ray on this machine"
         raise ClusterError(f"cannot {where}: {' '.join(str(error).split())}") from error
@@ -82,33 +92,53 @@ def _signals_ignored() -> Iterator[None]:
 
 
 class Slots:
-    """How many trials there is room for, looked up anew every second, so that the cluster may grow."""
+    """How many trials there is room for, looked up anew now and then, so that the cluster may grow.
 
-    def __init__(self, demand: Demand) -> None:
-        self._demand, self._slots, self._looked_at = demand, 0, 0.0
-        if self() < 1:
-            raise ClusterError(
-                f"no room for a single trial: it asks for {demand.cpu:g} CPU and {demand.gpu:g} GPU, the cluster has "
-                f"{_total('CPU'):g} CPU and {_total('GPU'):g} GPU; change `resources:` of the experiment"
-            )
+    Counted node by node, because a trial lies within one, and GPU by GPU where trials share them. Raises ClusterError
+    where there is none, unless the cluster may grow.
+    """
+
+    def __init__(self, demand: Demand, *, grows: bool = False) -> None:
+        self._demand, self._slots, self._looked_at = demand, 0, -math.inf
+        if self() < 1 and not grows:
+            raise no_room(demand)
 
     def __call__(self) -> int:
-        if not self._slots or time.monotonic() - self._looked_at > 1.0:
-            fits = min(int(_total(kind) / amount) for kind, amount in self._demand.bundle().items() if amount)
+        if time.monotonic() - self._looked_at > LOOK_EVERY_S:
+            bundle = self._demand.bundle()
+            fits = sum(_room_on(node, bundle) for node in _nodes())
             self._slots = min(fits, self._demand.max_concurrent or fits)
             self._looked_at = time.monotonic()
         return self._slots
 
     def fits(self, scale: int) -> bool:
         """Whether some node has room for a trial of this scale."""
-        import ray
-
-        wanted = self._demand.bundle(scale)
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        return any(all(node.get(kind, 0.0) >= amount for kind, amount in wanted.items()) for node in nodes)
+        return any(_room_on(node, self._demand.bundle(scale)) for node in _nodes())
 
 
-def _total(kind: str) -> float:
+def no_room(demand: Demand) -> ClusterError:
+    """What to raise where no node, however empty, holds a trial."""
+    nodes = sorted({f"{node.get('CPU', 0.0):g} CPU and {node.get('GPU', 0.0):g} GPU" for node in _nodes()})
+    return ClusterError(
+        f"no room for a single trial: it asks for {demand.cpu:g} CPU and {demand.gpu:g} GPU on one node, the nodes of "
+        f"the cluster have {', '.join(nodes) or 'gone'}; change `resources:` of the experiment"
+    )
+
+
+def _nodes() -> list[dict[str, float]]:
+    """What each node has, in use or not."""
     import ray
 
-    return ray.cluster_resources().get(kind, 0.0)
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _room_on(node: Mapping[str, float], bundle: Mapping[str, float]) -> int:
+    """How many such bundles a node holds; in the ten-thousandths that Ray counts in, so that 0.3 is three of 0.1."""
+    counts = []
+    for kind, amount in bundle.items():
+        has, needs = round(node.get(kind, 0.0) * 10_000), round(amount * 10_000)
+        if kind == "GPU" and 0 < needs < 10_000:  # a share lies within one GPU
+            counts.append(has // 10_000 * (10_000 // needs))
+        elif needs:
+            counts.append(has // needs)
+    return min(counts, default=0)

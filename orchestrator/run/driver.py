@@ -14,6 +14,7 @@ from msa_models.data import Corpus
 from orchestrator.plan.studies import Study
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.cluster import Demand, Slots, cluster
+from orchestrator.run.headroom import Headroom
 from orchestrator.run.logs import captured
 from orchestrator.run.progress import Display
 from orchestrator.run.provenance import provenance
@@ -55,12 +56,13 @@ def run(
     second raises KeyboardInterrupt. Raises ClusterError before anything is started, RunStopped after.
     `retry`: ids of failed trials that are trained again.
     """
-    campaign = Campaign(store, studies, provenance(), retry=retry)
+    demand = demand or Demand()
+    campaign = Campaign(store, studies, provenance(), retry=retry, restarts=demand.retries)
     if not campaign.done:
         with captured(store.files) as terminal:
             display = Display(campaign, terminal)
             with display.shown(), cluster(address):
-                _tune(campaign, store, lease, corpora, demand or Demand(), workload, display)
+                _tune(campaign, store, lease, corpora, demand, workload, display, grows=address is not None)
     return Finished(
         num_new=campaign.num_new,
         num_planned=campaign.num_planned,
@@ -77,13 +79,19 @@ def _tune(
     demand: Demand,
     workload: str,
     display: Display,
+    *,
+    grows: bool,
 ) -> None:
+    """`grows`: whether more nodes may join the cluster, as none joins one that is started here."""
     from ray import tune
 
     from orchestrator.run import tuning
     from orchestrator.run.worker import Worker
 
-    slots = Slots(demand)
+    slots = Slots(demand, grows=grows)
+    headroom = Headroom(demand) if grows else None
+    if headroom is not None:
+        headroom.wait(slots, display.say)
     if demand.grow:
         campaign.grow(demand.retries, slots.fits)
     record = RunRecord(store, slots())
@@ -94,11 +102,32 @@ def _tune(
         record.take(report, campaign.num_new)
         display.update()
 
-    conduct = tuning.Conduct(campaign, slots, heard)
+    conduct = tuning.Conduct(campaign, slots, heard, headroom)
     worker = tune.with_parameters(Worker, corpora=dict(corpora), storage=store.files.uri, workload=workload)
-    with TemporaryDirectory(prefix="msa-ray-") as scratch, _stopped_by_signals(conduct, display):
-        tuner = tune.Tuner(
-            tune.with_resources(worker, tuning.room(demand)),
+    with _stopped_by_signals(conduct, display):
+        try:
+            while not (campaign.done or conduct.stopping):  # again if a trial was lost when no worker was kept for it
+                _fit(tune.with_resources(worker, tuning.room(demand)), conduct)
+        except Exception as error:
+            if conduct.error is None:
+                raise RunStopped(f"Ray ended the run ({_last_line(error)}); {store.files.uri}/logs has more") from error
+        finally:
+            if headroom is not None:
+                headroom.ask(0)
+        if conduct.error is not None:
+            raise RunStopped(str(conduct.error)) from conduct.error
+        record.write(campaign.num_new)
+
+
+def _fit(worker: Any, conduct: Any) -> None:
+    """One Tuner, until the campaign hands out nothing more and what runs has ended, or until a stop."""
+    from ray import tune
+
+    from orchestrator.run import tuning
+
+    with TemporaryDirectory(prefix="msa-ray-") as scratch:
+        tune.Tuner(
+            worker,
             tune_config=tune.TuneConfig(
                 search_alg=tuning.CampaignSearcher(conduct),
                 scheduler=tuning.CampaignScheduler(conduct),
@@ -110,20 +139,12 @@ def _tune(
                 name="run",
                 storage_path=scratch,
                 stop=tuning.CampaignStopper(conduct),
-                callbacks=[tuning.ForgetReports()],
+                callbacks=[tuning.CampaignCallback(conduct)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=demand.retries),
+                failure_config=tune.FailureConfig(max_failures=0),  # the campaign lets a lost trial start anew
                 verbose=0,
             ),
-        )
-        try:
-            tuner.fit()
-        except Exception as error:
-            if conduct.error is None:
-                raise RunStopped(f"Ray ended the run ({_last_line(error)}); {store.files.uri}/logs has more") from error
-        if conduct.error is not None:
-            raise RunStopped(str(conduct.error)) from conduct.error
-        record.write(campaign.num_new)
+        ).fit()
 
 
 def _last_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ that was never interrupted. Every suggestion is drawn by a fresh sampler seeded 
 from __future__ import annotations
 
 import json
+from bisect import insort
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from msa_models.seeding import derive
 from orchestrator.plan.studies import Study, confirm_trial_id, search_trial_id
 from orchestrator.run.assignment import Assignment
 from orchestrator.run.pruning import Rungs, rung_epochs
+from orchestrator.run.sampling import NUM_BEST, BoundedTPE
 
 SEARCH, CONFIRM = "search", "confirm"
 COMPLETE, PRUNED, FAIL = "COMPLETE", "PRUNED", "FAIL"
@@ -60,10 +62,12 @@ class LiveStudy:
         self._rungs = Rungs(study.search.pruner.reduction, study.direction)
         self._optuna = optuna.create_study(direction=study.direction)
         self._asked: dict[int, optuna.Trial] = {}  # search trials that are not finished
+        self._num_asked = 0
         self._waiting: deque[Assignment] = deque()
         self._running: set[str] = set()
         self._cells = cells
-        self._best: tuple[float, int, dict[str, Any]] | None = None  # value, number, params
+        self._sign = 1 if study.direction == "minimize" else -1
+        self._best: list[tuple[float, int, dict[str, Any]]] = []  # sign * value, number, params of the best, in order
         self._confirm_ids: list[str] | None = None  # once they are known
         finished = list(history)
         self.num_started = len(finished)
@@ -72,12 +76,19 @@ class LiveStudy:
     @property
     def done(self) -> bool:
         """Whether nothing is left to hand out or to wait for."""
-        return self._search_is_over and not self._running and self._next_confirm() is None
+        return self._search_is_over and not self._running and not self._confirms_left()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left to hand out, and nothing will be when the running trials have ended."""
+        if self.num_seeds == 0:
+            return not self._waiting and self._num_asked >= self.study.search.trials
+        return self._search_is_over and not self._confirms_left()
 
     @property
     def best_value(self) -> float | None:
         """The best value of a complete search trial."""
-        return self._best[0] if self._best else None
+        return self._sign * self._best[0][0] if self._best else None
 
     @property
     def num_planned(self) -> int:
@@ -87,7 +98,7 @@ class LiveStudy:
     @property
     def num_searched(self) -> int:
         """Number of finished search trials."""
-        return len(self._optuna.get_trials(deepcopy=False)) - len(self._asked)
+        return self._num_asked - len(self._asked)
 
     @property
     def chosen(self) -> dict[str, Any] | None:
@@ -99,7 +110,7 @@ class LiveStudy:
             return None if best is None else {path: best[path] for path in self.study.distributions}
         if self.study.search.trials == 0:
             return {}
-        return self._best[2] if self._best else None
+        return self._best[0][2] if self._best else None
 
     @property
     def confirm_ids(self) -> list[str]:
@@ -119,6 +130,11 @@ class LiveStudy:
             self._running.add(assignment.trial_id)
             self.num_started += 1
         return assignment
+
+    def num_waiting(self, running: Collection[str] = ()) -> int:
+        """How many trials could be handed out now; `running`: as above."""
+        searches = len(self._waiting) + max(0, self.study.search.trials - self._num_asked)
+        return searches + sum(trial_id not in running for _, trial_id in self._confirms_left())
 
     def give_back(self, assignment: Assignment) -> None:
         """A trial that was handed out and could not be trained is to be the next one."""
@@ -153,10 +169,10 @@ class LiveStudy:
     def _search_is_over(self) -> bool:
         if self._leader is not None:
             return self._leader._search_is_over
-        return len(self._optuna.get_trials(deepcopy=False)) >= self.study.search.trials and not self._asked
+        return self._num_asked >= self.study.search.trials and not self._asked
 
     def _next_search(self) -> Assignment | None:
-        number = len(self._optuna.get_trials(deepcopy=False))
+        number = self._num_asked
         if number >= self.study.search.trials:
             return None
         self._asked[number] = trial = self._ask(number)
@@ -164,12 +180,20 @@ class LiveStudy:
         seed = derive(self.study.search.seed, "search trial", number) % 2**32
         return self._assignment(SEARCH, number, seed, trial.params, search_trial_id(self.study.study_id, number))
 
-    def _next_confirm(self, running: Collection[str] = ()) -> Assignment | None:
-        for (number, seed), trial_id in zip(enumerate(self.study.confirm_seeds), self.confirm_ids, strict=False):
-            if not (trial_id in self._cells or trial_id in self._running or trial_id in running):
+    def _next_confirm(self, running: Collection[str]) -> Assignment | None:
+        for number, trial_id in self._confirms_left():
+            if trial_id not in running:
                 assert self.chosen is not None
-                return self._assignment(CONFIRM, number, seed, self.chosen, trial_id)
+                return self._assignment(CONFIRM, number, self.study.confirm_seeds[number], self.chosen, trial_id)
         return None
+
+    def _confirms_left(self) -> list[tuple[int, str]]:
+        """Number and id of those that are neither finished nor running here."""
+        return [
+            (number, trial_id)
+            for number, trial_id in enumerate(self.confirm_ids)
+            if trial_id not in self._cells and trial_id not in self._running
+        ]
 
     def _assignment(self, phase: str, number: int, seed: int, params: Mapping[str, Any], trial_id: str) -> Assignment:
         config = self.study.config(params)
@@ -200,7 +224,8 @@ class LiveStudy:
     def _ask(self, number: int) -> optuna.Trial:
         self._optuna.sampler = self._sampler(number)
         trial = self._optuna.ask(dict(self.study.distributions))
-        assert trial.number == number, (trial.number, number)
+        assert trial.number == number == self._num_asked, (trial.number, number, self._num_asked)
+        self._num_asked += 1
         return trial
 
     def _sampler(self, number: int) -> BaseSampler:
@@ -208,7 +233,9 @@ class LiveStudy:
         seed = derive(search.seed, "suggestion", number) % 2**32
         if search.sampler == "random":
             return RandomSampler(seed=seed)
-        return TPESampler(seed=seed, n_startup_trials=search.startup)
+        tpe = TPESampler(seed=seed, n_startup_trials=search.startup)
+        best = [number for _, number, _ in self._best]
+        return BoundedTPE(tpe, self.study.distributions, best=best, running=self._asked)
 
     def _replay(self, history: Iterable[Mapping[str, Any]], interrupted: Iterable[Assignment]) -> None:
         finished = {row["number"]: row for row in history if row["phase"] == SEARCH}
@@ -231,6 +258,7 @@ class LiveStudy:
         for epoch, value in rungs.items():
             self._rungs.record(row["number"], epoch, value)
         value = row["value"] if row["state"] == COMPLETE else None
+        self._num_asked += 1
         self._optuna.add_trial(
             optuna.trial.create_trial(
                 state=TrialState[row["state"]],
@@ -245,6 +273,5 @@ class LiveStudy:
     def _note_best(self, state: str, value: float | None, number: int, params: dict[str, Any]) -> None:
         if state != COMPLETE or value is None:
             return
-        sign = 1 if self.study.direction == "minimize" else -1
-        if self._best is None or (sign * value, number) < (sign * self._best[0], self._best[1]):
-            self._best = (value, number, params)
+        insort(self._best, (self._sign * value, number, params))
+        del self._best[NUM_BEST:]

@@ -6,6 +6,7 @@ An error in here would be swallowed or dressed up by Tune; it is kept, the run i
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.cluster import Demand
+from orchestrator.run.headroom import Headroom
 from orchestrator.run.report import Failure, Report
 from orchestrator.store.causes import WORKER_DIED
 
@@ -25,10 +27,19 @@ DRAIN_S = 9.0  # after the first Ctrl-C, how long running steps get to come to t
 class Conduct:
     """What the three share: the campaign, which Ray trial is which of ours, and whether to stop."""
 
-    def __init__(self, campaign: Campaign, slots: Callable[[], int], on_report: Callable[[Report], None]) -> None:
-        self.campaign, self.slots, self.on_report = campaign, slots, on_report
+    def __init__(
+        self,
+        campaign: Campaign,
+        slots: Callable[[], int],
+        on_report: Callable[[Report], None],
+        headroom: Headroom | None = None,
+    ) -> None:
+        self.campaign, self.slots, self.on_report, self.headroom = campaign, slots, on_report, headroom
         self.error: BaseException | None = None
         self._ours: dict[str, str] = {}  # Ray's trial id -> ours, while it runs
+        self._without_worker: dict[str, float] = {}  # Ray's ids of those that wait for a worker, since when
+        self._making_way = False
+        self._num_slots, self._asked_at = 0, -math.inf
         self._stop_since: float | None = None
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
@@ -51,15 +62,23 @@ class Conduct:
         return not self._ours or self.error is not None or time.monotonic() - self._stop_since > DRAIN_S
 
     def suggest(self, ray_id: str) -> dict[str, Any] | str | None:
-        if self.stopping or self.campaign.done:
+        over, slots = self.stopping or self.campaign.exhausted, self.slots()
+        if self.headroom is not None:
+            self._ask_for_room(self.headroom, slots, over)
+        if over:
             return Searcher.FINISHED
-        if len(self._ours) >= self.slots():
+        if len(self._ours) >= slots:
             return None
         assignment = self.campaign.next()
         if assignment is None:
             return None
         self._ours[ray_id] = assignment.trial_id
+        self._without_worker[ray_id] = time.monotonic()
         return {"assignment": assignment.to_json(), "scale": assignment.scale}
+
+    def start(self, ray_id: str) -> None:
+        """A Ray trial has a worker."""
+        self._without_worker.pop(ray_id, None)
 
     def report(self, ray_id: str, report: Report) -> bool:
         """True when the Ray trial is to end."""
@@ -70,9 +89,27 @@ class Conduct:
         return over or self.stopping
 
     def lose(self, ray_id: str, failure: Failure) -> None:
+        self.start(ray_id)
         trial_id = self._ours.pop(ray_id, None)
         if trial_id is not None and not self.stopping:
             self.campaign.lose(trial_id, failure)
+
+    def _ask_for_room(self, headroom: Headroom, slots: int, over: bool) -> None:
+        """Every second, unless there is room for trials now, which what is asked for might take: a node has joined, or
+        a trial waits longer for a worker than the moment between two trials of a worker.
+        """
+        now = time.monotonic()
+        waiting_s = now - next(iter(self._without_worker.values()), now)
+        if waiting_s > 1.0 or slots > self._num_slots:
+            self._making_way = True
+        elif len(self._ours) >= slots and not self._without_worker:
+            self._making_way = False
+        self._num_slots = slots
+        if over or self._making_way:
+            headroom.ask(0)
+        elif now - self._asked_at > 1.0:
+            self._asked_at = now
+            headroom.ask(self.campaign.num_waiting - (slots - len(self._ours)), slots)
 
     def guarded(self, call: Callable[[], Any], otherwise: Any) -> Any:
         """The call's result, or `otherwise` once anything has gone wrong."""
@@ -100,7 +137,7 @@ class CampaignSearcher(Searcher):
         return self._conduct.guarded(lambda: self._conduct.suggest(trial_id), Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        if error:  # the worker's process or node, beyond Ray's retries: what a trial raises arrives as a report
+        if error:  # of the worker's process or node: what a trial raises arrives as a report
             failure = Failure(
                 error_type=WORKER_DIED,
                 message="the worker process or its node was lost, again after every retry",
@@ -122,6 +159,10 @@ class CampaignScheduler(FIFOScheduler):
         super().__init__()
         self._conduct = conduct
 
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """None: trials start in their order anyway, and FIFO's way to say so looks at every trial there ever was."""
+        return None
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         over = self._conduct.guarded(lambda: self._conduct.report(trial.trial_id, result["report"]), True)
         return TrialScheduler.STOP if over else TrialScheduler.CONTINUE
@@ -140,8 +181,14 @@ class CampaignStopper(Stopper):
         return self._conduct.drained
 
 
-class ForgetReports(Callback):
-    """Keeps reports out of Ray's own experiment state."""
+class CampaignCallback(Callback):
+    """Tells which trials have a worker, and keeps reports out of Ray's own experiment state."""
+
+    def __init__(self, conduct: Conduct) -> None:
+        self._conduct = conduct
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._conduct.start(trial.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

@@ -1,0 +1,118 @@
+"""What the run asks of an autoscaler while trials come and go; the rest of tuning needs Ray (tests/end_to_end)."""
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from orchestrator.run.assignment import Assignment
+from orchestrator.run.report import Failure
+
+pytestmark = pytest.mark.slow  # imports ray.tune
+
+
+@dataclass
+class EndlessCampaign:
+    """Always has a trial more."""
+
+    num_waiting: int = 100
+    exhausted: bool = False
+    num_lost: int = 0
+
+    def lose(self, trial_id: str, failure: Failure) -> None:
+        self.num_lost += 1
+
+    def next(self) -> Assignment:
+        return Assignment(
+            trial_id="trial",
+            study_id="study",
+            phase="search",
+            number=0,
+            seed=0,
+            method="cpsl",
+            modalities=("text",),
+            data_fingerprint="",
+            params={},
+            config={},
+            metric="valid/mae",
+            direction="minimize",
+            rungs=(),
+        )
+
+
+@dataclass
+class NotedHeadroom:
+    """Remembers what was asked for last."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def ask(self, num_trials: int, slots: int = 0) -> None:
+        self.asked.append(num_trials)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """A run on a cluster of two slots; the test turns the clock and says what Ray does."""
+    from orchestrator.run import tuning
+
+    class Run:
+        def __init__(self):
+            self.slots, self.clock, self.campaign, self.headroom = 2, 100.0, EndlessCampaign(), NotedHeadroom()
+            self.conduct = tuning.Conduct(cast(Any, self.campaign), lambda: self.slots, print, cast(Any, self.headroom))
+
+        def suggest(self, ray_id, after_s=0.0):
+            self.clock += after_s
+            return self.conduct.suggest(ray_id)
+
+        def fill(self):
+            for ray_id in ("a", "b"):
+                assert isinstance(self.suggest(ray_id), dict)
+                self.conduct.start(ray_id)
+
+    running = Run()
+    monkeypatch.setattr(tuning.time, "monotonic", lambda: running.clock)
+    return running
+
+
+def test_a_run_asks_for_room_once_every_slot_has_a_trial_with_a_worker(run):
+    run.suggest("a")
+    run.suggest("b")
+    run.suggest("c")
+    assert set(run.headroom.asked) == {0}
+    run.conduct.start("a")
+    run.conduct.start("b")
+    run.suggest("c")
+    assert run.headroom.asked[-1] == 100
+
+
+def test_a_node_that_joins_is_left_to_the_trials_until_they_have_workers_there(run):
+    run.fill()
+    run.suggest("c")
+    assert run.headroom.asked[-1] == 100
+    run.slots = 3
+    assert isinstance(run.suggest("c", after_s=2), dict)
+    assert run.suggest("d", after_s=2) is None
+    assert run.headroom.asked[-1] == 0
+    run.conduct.start("c")
+    run.suggest("d", after_s=2)
+    assert run.headroom.asked[-1] == 100
+
+
+def test_the_moment_between_two_trials_changes_nothing_but_a_trial_that_waits_for_a_worker_does(run):
+    run.fill()
+    run.suggest("c")
+    before = len(run.headroom.asked)
+    run.conduct.lose("a", Failure(error_type="WorkerDied", message="", traceback=""))
+    assert isinstance(run.suggest("c", after_s=0.1), dict)
+    run.suggest("d", after_s=0.1)
+    assert len(run.headroom.asked) == before
+    run.suggest("d", after_s=1.1)
+    assert run.headroom.asked[before:] == [0]
+
+
+def test_a_run_with_nothing_left_to_hand_out_asks_for_nothing(run):
+    run.fill()
+    run.suggest("c")
+    run.campaign.exhausted = True
+    assert run.suggest("c", after_s=0.1) == "FINISHED"
+    assert run.headroom.asked[-1] == 0
