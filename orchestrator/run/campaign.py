@@ -235,7 +235,7 @@ class Campaign:
             "git_commit": provenance.git_commit,
             "code_fingerprint": provenance.code_fingerprint,
             "data_fingerprint": study.data_fingerprint,
-            "versions": json.dumps(provenance.versions),
+            "versions": json.dumps(provenance.versions | ({"torch": started.torch} if started.torch else {})),
             "error_type": failure.error_type if failure else None,
             "error_message": failure.message if failure else None,
             "traceback": failure.traceback if failure else None,
@@ -265,6 +265,7 @@ class _Started:
     measurements: list[dict[str, float]] = field(default_factory=list)
     busy_s: float = 0.0
     host: str = ""
+    torch: str = ""
 
     @property
     def curve(self) -> list[float]:
@@ -279,4 +280,4 @@ class _Started:
             first = int(report.measurements[0]["epoch"])
             self.measurements = self.measurements[: first - 1] + report.measurements
         self.busy_s += report.busy_s
-        self.host = report.host
+        self.host, self.torch = report.host, report.torch

@@ -99,7 +99,7 @@ def _tune(
     def heard(report: Report) -> None:
         if lease.lost:
             raise StorageError(f"{lease.lost}; stopped, so that no trial is trained twice")
-        record.take(report, campaign.num_new)
+        record.take(report, campaign.num_new, slots())
         display.update()
 
     conduct = tuning.Conduct(campaign, slots, heard, headroom)

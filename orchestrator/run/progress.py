@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.live_study import COMPLETE, FAIL, PRUNED
 
-PLAIN_EVERY_S = 30.0
+PLAIN_EVERY_S, DRAW_EVERY_S = 30.0, 0.2
 
 
 class Display:
@@ -22,7 +22,7 @@ class Display:
     def __init__(self, campaign: Campaign, terminal: TextIO) -> None:
         self._campaign, self._started = campaign, time.monotonic()
         self._console = Console(file=terminal, highlight=False)
-        self._plain_at = self._started
+        self._plain_at = self._drawn_at = self._started
         self._progress: Progress | None = None
         self._task = TaskID(0)
 
@@ -37,16 +37,21 @@ class Display:
         with Progress(*columns, console=self._console, expand=True) as self._progress:
             self._task = self._progress.add_task("starting workers…", total=self._campaign.num_planned)
             yield
-            self.update()
+            self._draw(self._progress)
         self._progress = None
 
     def update(self) -> None:
-        """Take a look at the campaign."""
+        """Take a look at the campaign, unless one was just taken: with thousands of cells it costs milliseconds."""
         if self._progress is not None:
-            self._progress.update(self._task, completed=self._num_finished, description=self._line(counted=False))
+            if time.monotonic() - self._drawn_at > DRAW_EVERY_S:
+                self._drawn_at = time.monotonic()
+                self._draw(self._progress)
         elif time.monotonic() - self._plain_at > PLAIN_EVERY_S:
             self._plain_at = time.monotonic()
             self._console.print(self._line(), soft_wrap=True)
+
+    def _draw(self, progress: Progress) -> None:
+        progress.update(self._task, completed=self._num_finished, description=self._line(counted=False))
 
     def say(self, line: str) -> None:
         """One line above the bar."""

@@ -36,10 +36,12 @@ class Rungs:
 
     def prune(self, number: int, epoch: int, value: float) -> bool:
         """Record, and say whether the trial is to be stopped here. The first at a rung always goes on."""
-        others = [other for trial, other in self._values[epoch].items() if trial != number]
+        values = self._values[epoch]
+        values.pop(number, None)
+        others = np.fromiter(values.values(), float, len(values))
         self.record(number, epoch, value)
-        if not others:
+        if not len(others):
             return False
         sign = -1.0 if self.direction == "minimize" else 1.0
-        cutoff = np.percentile(np.multiply(others, sign), 100 * (1 - 1 / self.reduction))
+        cutoff = np.percentile(others * sign, 100 * (1 - 1 / self.reduction))
         return bool(sign * value < cutoff)

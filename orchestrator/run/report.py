@@ -36,6 +36,7 @@ class Report:
     started: float  # of this stretch, seconds since the epoch
     busy_s: float  # spent inside training and evaluation
     end: Outcome | Failure | None = None
+    torch: str = ""  # the build that trained, which on a node with GPUs is another than the driver's
     storage_fault: str = ""  # the storage could not be written or read: no fault of the trial, which stays unfinished
 
 

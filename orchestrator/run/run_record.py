@@ -26,8 +26,9 @@ class RunRecord:
         self._workers: dict[tuple[str, int], float] = {}  # first stretch of each
         self._busy_s, self._last = 0.0, 0.0
 
-    def take(self, report: Report, num_finished: int) -> None:
-        """Count a report that has just arrived."""
+    def take(self, report: Report, num_finished: int, slots: int) -> None:
+        """Count a report that has just arrived; of a cluster that grows and shrinks the most slots count."""
+        self._slots = max(self._slots, slots)
         self._busy_s += report.busy_s
         self._last = time.time()
         worker = (report.host, report.pid)

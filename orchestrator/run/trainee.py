@@ -11,6 +11,7 @@ import platform
 import time
 import traceback
 from collections.abc import Callable
+from importlib.metadata import version
 
 import numpy as np
 
@@ -73,6 +74,7 @@ class Trainee:
             started=started,
             busy_s=busy_s,
             end=end,
+            torch=version("torch"),
             storage_fault=storage_fault,
         )
 

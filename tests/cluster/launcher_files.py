@@ -106,8 +106,11 @@ def _of_the_access(config: Mapping[str, Any]) -> Iterator[str]:
     except (ValueError, click.ClickException) as error:
         yield f"ray start is wrong: {error}"
         return
-    if on_head != {"RAY_AUTH_MODE": "token"} or on_worker != {"RAY_AUTH_MODE": "token"}:
+    if on_head.get("RAY_AUTH_MODE") != "token" or on_worker.get("RAY_AUTH_MODE") != "token":
         yield "Ray is started without asking for the token"
+    own = {"RAY_enable_autoscaler_v2": "0"} if config.get("provider", {}).get("type") == "local" else {}
+    if on_head != {"RAY_AUTH_MODE": "token"} | own or on_worker != {"RAY_AUTH_MODE": "token"}:
+        yield f"Ray is started with other settings than expected: {on_head}, {on_worker}"
     if head["dashboard_host"] != "127.0.0.1":
         yield f"the dashboard answers on {head['dashboard_host']}"
     if (head["head"], head["num_cpus"], head["autoscaling_config"]) != (True, 0, "~/ray_bootstrap_config.yaml"):

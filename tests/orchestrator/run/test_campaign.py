@@ -45,6 +45,13 @@ def test_pruned_trials_stop_at_a_rung_and_never_see_the_test_split(uninterrupted
         assert row["valid/mae"] == row["value"]
 
 
+def test_a_row_names_the_torch_that_trained_and_not_the_driver_s(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainee, "version", lambda package: {"torch": "9.9+cu999"}[package])
+    fakes.play(str(tmp_path), fakes.studies(search={"trials": 1}, confirm={"seeds": 0}))
+    (row,) = fakes.table(str(tmp_path))
+    assert json.loads(row["versions"]) == {"python": "3", "torch": "9.9+cu999"}
+
+
 def test_two_runs_with_one_slot_give_equal_tables(tmp_path, uninterrupted):
     fakes.play(str(tmp_path), fakes.studies())
     assert fakes.table(str(tmp_path)) == uninterrupted
