@@ -56,6 +56,12 @@ class Found:
         return digest.hexdigest()[:16]
 
     @property
+    def num_layers(self) -> int | None:
+        """How many layers it has; None where its configuration does not say."""
+        found = self.config.get("num_hidden_layers", self.config.get("n_layers"))
+        return found if isinstance(found, int) else None
+
+    @property
     def most_tokens(self) -> int | None:
         """What its table of positions holds, special tokens included; None where positions are relative only."""
         positions = self.config.get("max_position_embeddings")

@@ -13,7 +13,16 @@ from msa_models.text.encoder import TextEncoder
 from search_spaces.faults import ExperimentError, Fault, Places
 
 
-def unknown_encoder(name: str) -> str:
+@dataclass(frozen=True, kw_only=True)
+class EncoderInfo:
+    """The facts of a pretrained encoder; None where nothing limits the tokens it reads, or its layers are not known."""
+
+    fingerprint: str
+    most_tokens: int | None = None
+    num_layers: int | None = None
+
+
+def unknown_encoder(name: str) -> EncoderInfo:
     """Where no pretrained encoder can be had."""
     raise ValueError(f"text encoder {name} arrived, but nothing says where pretrained encoders are")
 
@@ -22,8 +31,8 @@ def unknown_encoder(name: str) -> str:
 class CorpusInfo:
     """The facts of a corpus; `metrics` are names without a split, `scale` that of regression labels.
 
-    `texts` is the fingerprint of what was said, empty without raw texts; `encoder` gives that of a pretrained encoder
-    by its name, and raises ValueError for one that cannot be had.
+    `texts` is the fingerprint of what was said, empty without raw texts; `encoder` gives the facts of a pretrained
+    encoder by its name, and raises ValueError for one that cannot be had.
     """
 
     name: str
@@ -33,10 +42,10 @@ class CorpusInfo:
     metrics: tuple[str, ...]
     scale: str = ""
     texts: str = ""
-    encoder: Callable[[str], str] = unknown_encoder
+    encoder: Callable[[str], EncoderInfo] = unknown_encoder
 
     @classmethod
-    def of(cls, corpus: Corpus, encoder: Callable[[str], str] = unknown_encoder) -> CorpusInfo:
+    def of(cls, corpus: Corpus, encoder: Callable[[str], EncoderInfo] = unknown_encoder) -> CorpusInfo:
         """The facts of a loaded corpus."""
         return cls(
             name=corpus.name,

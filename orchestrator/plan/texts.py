@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from msa_models.text.encoder import TextEncoder
-from orchestrator.plan.corpora import CorpusInfo
+from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
 from orchestrator.plan.space import SearchSpace
 from search_spaces.dotted import within
 from search_spaces.faults import ExperimentError, Fault, listed
@@ -58,17 +58,37 @@ def encoders_read(
         raise _fault(
             f"space.{SECTION}.{longest}", f"{message}; expected {MOST_READINGS} encodings at most: use choices"
         )
-    found, faults = {}, []
-    searched = f"{SECTION}.name" in space.distributions
+    found: dict[str, EncoderInfo] = {}
+    faults = []
     for index, name in enumerate(values["name"]):
         try:
             found[name] = corpus.encoder(name)
         except ValueError as error:
-            path = f"space.{SECTION}.name.choices.{index}" if searched else f"config.{SECTION}.name"
+            path = _place(space, "name")
+            path += f".choices.{index}" if path.startswith("space.") else ""
             faults.append(Fault(path=path, message=str(error)))
+    faults += [fault for name, info in found.items() for fault in _beyond(name, info, space, values)]
     if faults:
         raise ExperimentError(faults)
-    return found
+    return {name: info.fingerprint for name, info in found.items()}
+
+
+def _beyond(name: str, info: EncoderInfo, space: SearchSpace, values: Mapping[str, Sequence[Any]]) -> Iterator[Fault]:
+    """What the experiment may ask of an encoder that it does not have."""
+    tokens = max(values["max_length"])
+    if info.most_tokens is not None and tokens > info.most_tokens:
+        message = f"{tokens} arrived, but {name} reads at most {info.most_tokens} tokens"
+        yield Fault(path=_place(space, "max_length"), message=message)
+    trained = _all_of(space.distributions.get(f"{SECTION}.trainable_layers"), space.config[SECTION]["trainable_layers"])
+    layers = max((each for each in trained if each is not None), default=0)
+    if "finetune" in values["mode"] and info.num_layers is not None and layers > info.num_layers:
+        message = f"{layers} arrived, but {name} has {info.num_layers} layers; leave it out (null) to train everything"
+        yield Fault(path=_place(space, "trainable_layers"), message=message)
+
+
+def _place(space: SearchSpace, field: str) -> str:
+    path = f"{SECTION}.{field}"
+    return f"space.{path}" if path in space.distributions else f"config.{path}"
 
 
 def data_fingerprint(corpus: CorpusInfo, encoders: Mapping[str, str]) -> str:

@@ -67,7 +67,7 @@ def prepare(experiment: Experiment, places: Places | None = None, *, ablation: b
     experiment, encoders = (experiment if in_ray_job() else _from_anywhere(experiment)), Encoders()
     asked = [experiment.data, *(experiment.ablation.corpora if ablation else ())]
     corpora = [_load(each) for each in asked]
-    infos = apart([CorpusInfo.of(corpus, encoders.fingerprint) for corpus in corpora], places)
+    infos = apart([CorpusInfo.of(corpus, encoders.info) for corpus in corpora], places)
     planned = plan_ablation(experiment, infos, places) if ablation else plan(experiment, infos[0], places)
     return Prepared(
         experiment=experiment,

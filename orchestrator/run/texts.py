@@ -20,7 +20,7 @@ from msa_models.data.moments import moments
 from msa_models.text.encoder import TextEncoder
 from msa_models.text.find import EncoderError, Found, find
 from msa_models.text.pretrained import Pretrained
-from orchestrator.plan.corpora import inputs_key
+from orchestrator.plan.corpora import EncoderInfo, inputs_key
 from orchestrator.plan.studies import Study
 from orchestrator.plan.texts import TEXT, text_encoders
 from orchestrator.run.progress import PLAIN_EVERY_S
@@ -46,9 +46,10 @@ class Encoders:
             raise found
         return found
 
-    def fingerprint(self, name: str) -> str:
-        """Of its weights and its tokenizer. Raises EncoderError."""
-        return self(name).fingerprint
+    def info(self, name: str) -> EncoderInfo:
+        """What planning needs to know of it. Raises EncoderError."""
+        found = self(name)
+        return EncoderInfo(fingerprint=found.fingerprint, most_tokens=found.most_tokens, num_layers=found.num_layers)
 
 
 def inputs(

@@ -6,7 +6,7 @@ import pytest
 
 from msa_models import metrics
 from orchestrator.findings.outline import render
-from orchestrator.plan.corpora import CorpusInfo
+from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
 from orchestrator.plan.plan import plan
 from search_spaces.loading import load, validate
 from search_spaces.overlay import asked
@@ -59,7 +59,7 @@ def test_several_studies_are_some_lines_each_and_what_they_share_is_said_once() 
 
 
 def test_text_encoders_are_named_with_the_fingerprints_of_their_weights() -> None:
-    knowing = replace(CORPUS, texts="7e47", encoder=lambda name: f"print of {name}")
+    knowing = replace(CORPUS, texts="7e47", encoder=lambda name: EncoderInfo(fingerprint=f"print of {name}"))
     experiment = load("cpsl", ["space.text_encoder.name={choices: [a, b]}"]).experiment
     text = render(experiment, plan(experiment, knowing).studies)
     assert "text encoder  a (print of a), b (print of b)\n" in text

@@ -8,7 +8,7 @@ import pytest
 from msa_models.text.encoder import TextEncoder
 from orchestrator.plan import texts
 from orchestrator.plan.ablation import plan_ablation
-from orchestrator.plan.corpora import CorpusInfo, inputs_key
+from orchestrator.plan.corpora import CorpusInfo, EncoderInfo, inputs_key
 from orchestrator.plan.plan import Plan, plan
 from orchestrator.plan.studies import Study
 from orchestrator.plan.texts import text_encoders
@@ -19,10 +19,10 @@ KNOWN = {"bert-base-uncased": "bbbb", "roberta-base": "rrrr", "/models/own": "oo
 MINIMAL: dict[str, Any] = {"method": "cpsl", "data": "synthetic", "objective": {"metric": "valid/mae"}}
 
 
-def encoder(name: str) -> str:
+def encoder(name: str) -> EncoderInfo:
     if name not in KNOWN:
         raise ValueError(f"text encoder {name}: it is nowhere")
-    return KNOWN[name]
+    return EncoderInfo(fingerprint=KNOWN[name], most_tokens=512, num_layers=12)
 
 
 @pytest.fixture
@@ -64,17 +64,20 @@ def test_texts_and_pretrained_weights_are_part_of_the_identity(corpus: CorpusInf
     others = [
         replace(corpus, fingerprint="another"),
         replace(corpus, texts="other words"),
-        replace(corpus, encoder=lambda name: "other weights"),
+        replace(corpus, encoder=lambda name: EncoderInfo(fingerprint="other weights")),
     ]
     fingerprints = {found.data_fingerprint, *(study(each, config=config).data_fingerprint for each in others)}
     assert len(fingerprints) == 4
     assert corpus.fingerprint not in fingerprints
-    assert study(replace(corpus, encoder=lambda name: KNOWN[name]), config=config).study_id == found.study_id
+    assert (
+        study(replace(corpus, encoder=lambda name: EncoderInfo(fingerprint=KNOWN[name])), config=config).study_id
+        == found.study_id
+    )
 
 
 def test_an_encoder_that_a_study_cannot_come_to_is_never_looked_for(corpus: CorpusInfo) -> None:
     asked = []
-    known = replace(corpus, encoder=lambda name: asked.append(name) or "ffff")
+    known = replace(corpus, encoder=lambda name: asked.append(name) or EncoderInfo(fingerprint="ffff"))
     space = {"text_encoder.name": {"choices": ["a", "b"]}}
     assert study(known, space=space, config={"text_encoder.mode": "frozen"}).encoders == {"a": "ffff", "b": "ffff"}
     assert asked == ["a", "b"]  # and not the default
@@ -228,3 +231,18 @@ def test_fields_that_decide_what_is_read_are_those_of_the_encoder_itself() -> No
     for name, value in (same | {"gradient_checkpointing": True}).items():
         for mode in ("frozen", "finetune"):
             assert TextEncoder(**{"mode": mode, name: value}).reads == TextEncoder(mode=mode).reads  # pyright: ignore
+
+
+def test_more_tokens_or_layers_than_an_encoder_has_are_a_fault_of_the_plan(corpus: CorpusInfo) -> None:
+    found = faults(
+        corpus,
+        config={"text_encoder": {"mode": "finetune", "max_length": 513}},
+        space={"text_encoder.trainable_layers": {"choices": [None, 4, 13]}},
+    )
+    assert found == {
+        "config.text_encoder.max_length": "513 arrived, but bert-base-uncased reads at most 512 tokens",
+        "space.text_encoder.trainable_layers": "13 arrived, but bert-base-uncased has 12 layers; "
+        "leave it out (null) to train everything",
+    }
+    frozen = {"max_length": 512, "trainable_layers": 13}  # of which nothing is trained
+    assert study(corpus, config={"text_encoder": frozen}).encoders == {"bert-base-uncased": "bbbb"}

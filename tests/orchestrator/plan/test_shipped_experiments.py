@@ -7,7 +7,7 @@ from msa_models import data
 from msa_models.balancing import Balancing
 from orchestrator.plan import registry
 from orchestrator.plan.configure import configure, to_dict
-from orchestrator.plan.corpora import CorpusInfo
+from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
 from orchestrator.plan.parameters import paths
 from orchestrator.plan.plan import plan
 from orchestrator.plan.texts import text_encoders
@@ -18,7 +18,7 @@ from search_spaces.loading import load, names
 @pytest.fixture
 def corpus(corpus: CorpusInfo) -> CorpusInfo:
     """One whose texts any encoder can read."""
-    return replace(corpus, texts="7e47", encoder=lambda name: f"weights of {name}")
+    return replace(corpus, texts="7e47", encoder=lambda name: EncoderInfo(fingerprint=f"weights of {name}"))
 
 
 @pytest.mark.parametrize("name", names())
@@ -50,7 +50,9 @@ def test_every_suggestion_of_a_shipped_experiment_is_a_configuration_of_its_meth
 def test_a_shipped_experiment_fits_the_corpus_it_names(name: str) -> None:
     experiment = load(name).experiment
     assert experiment.data.source == "synthetic"
-    corpus = CorpusInfo.of(data.load(**experiment.data.model_dump()), encoder=lambda name: f"weights of {name}")
+    corpus = CorpusInfo.of(
+        data.load(**experiment.data.model_dump()), encoder=lambda name: EncoderInfo(fingerprint=f"weights of {name}")
+    )
     assert plan(experiment, corpus).studies
 
 

@@ -164,7 +164,7 @@ def test_fine_tuning_reads_token_ids_that_are_not_standardised_and_gets_the_weig
             assert row[mask].tolist() == ids
             assert mask.tolist() == [True] * len(ids) + [False] * (16 - len(ids))
     assert corpus.pretrained is not None
-    assert corpus.pretrained.fingerprint == found.encoders.fingerprint(encoders["deberta"])
+    assert corpus.pretrained.fingerprint == found.encoders.info(encoders["deberta"]).fingerprint
     assert not (tmp_path / "runs" / "encodings").exists()
 
 
@@ -279,7 +279,7 @@ def test_a_model_that_is_not_found_is_looked_for_once(monkeypatch: pytest.Monkey
     known = Encoders()
     for _ in range(3):
         with pytest.raises(EncoderError, match="nowhere"):
-            known.fingerprint("x")
+            known.info("x")
     assert asked == ["x"]
 
 
