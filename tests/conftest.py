@@ -1,8 +1,13 @@
 """What every test is given."""
 
+import signal
 import sys
 
 import pytest
+
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

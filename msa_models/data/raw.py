@@ -52,7 +52,14 @@ def sentiment(labels: object, split: str) -> np.ndarray:
     values = numbers(labels, f"regression labels of {split}")
     if values.ndim == 0 or values.size != len(values):
         raise CorpusError(f"regression labels of {split} have shape {values.shape}; expected one number per sample")
-    return values.reshape(-1).astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        labels = values.reshape(-1).astype(np.float32)
+    if not np.isfinite(labels).all():
+        raise CorpusError(
+            f"regression labels of {split} reach {np.abs(values.astype(np.float64)).max():g}, more than float32 holds; "
+            "expected sentiment, such as -3 to 3"
+        )
+    return labels
 
 
 def numbers(values: object, what: str) -> np.ndarray:

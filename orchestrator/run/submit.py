@@ -135,7 +135,8 @@ class _Follower:
         stream, num_seen = self._client.tail_job_logs(self._job), 0
         while True:
             try:
-                text = await asyncio.wait_for(anext(stream), SILENT_S)
+                async with asyncio.timeout(SILENT_S):  # `wait_for` of Python 3.11 may swallow a Ctrl-C
+                    text = await anext(stream)
             except (StopAsyncIteration, TimeoutError):
                 return
             self._found()

@@ -91,6 +91,11 @@ class TestNonFinite:
         with pytest.raises(CorpusError, match=f"2 of 6 {task} labels of valid are not finite"):
             load(save(mmsa), task=task, nonfinite="zero")
 
+    def test_labels_beyond_float32_are_refused(self, mmsa: Raw, save: Save) -> None:
+        mmsa["valid"]["regression_labels"] = [10**40] * 6
+        with pytest.raises(CorpusError, match=r"regression labels of valid reach 1e\+40, more than float32 holds"):
+            load(save(mmsa))
+
 
 class TestDisagreements:
     def test_unequal_sample_counts_are_all_listed(self, mmsa: Raw, save: Save) -> None:

@@ -69,7 +69,6 @@ def seeing(assignment, corpus):
 def ray_with_a_gpu(monkeypatch):
     """Ray on a machine that is said to have two GPUs, and leaves the variable of trials without one as it is."""
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     import ray
 
