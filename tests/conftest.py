@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
