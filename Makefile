@@ -13,7 +13,7 @@ demo: $(READY)
 
 test: $(READY)
 	.ci/packages
-	$(BIN)/pytest -n 3 --dist loadgroup
+	$(BIN)/pytest -n 3
 
 test-quick: $(READY)
 	$(BIN)/pytest -n 2 -m "not slow"
