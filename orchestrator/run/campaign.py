@@ -172,7 +172,7 @@ class Campaign:
         if self._losses[trial_id] > self._restarts:
             self._finish(started, FAIL, failure=failure)
         else:
-            self._start_anew(started, started.assignment)
+            self._hand_back(started, started.assignment)
 
     def _started_anew(self, started: _Started, failure: Failure) -> bool:
         """Whether a trial out of memory gets another start, with twice the room."""
@@ -181,10 +181,10 @@ class Campaign:
             return False
         if larger.scale > 2**self._growths or not self._fits(larger.scale):
             return False
-        self._start_anew(started, larger)
+        self._hand_back(started, larger)
         return True
 
-    def _start_anew(self, started: _Started, assignment: Assignment) -> None:
+    def _hand_back(self, started: _Started, assignment: Assignment) -> None:
         self._attempts[assignment.trial_id] = started.attempts
         del self._running[assignment.trial_id]
         started.study.give_back(assignment)

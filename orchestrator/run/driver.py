@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
@@ -43,14 +43,16 @@ def run(
     store: Store,
     lease: Lease,
     studies: Sequence[Study],
-    corpora: Mapping[str, Corpus],
+    corpora: Callable[[], Mapping[str, Corpus]],
     *,
     demand: Demand | None = None,
     address: str | None = None,
     workload: str = TRAIN,
     retry: Collection[str] = (),
 ) -> Finished:
-    """Train what is planned and not finished, on corpora by fingerprint; where that is nothing, nothing is started.
+    """Train what is planned and not finished; where that is nothing, nothing is read or started.
+
+    `corpora` reads, or makes, what the trials train on, by `inputs_key`.
 
     The first Ctrl-C (or SIGTERM) lets running steps end, their checkpoints are on file, and returns `interrupted`; the
     second raises KeyboardInterrupt. Raises ClusterError before anything is started, RunStopped after.
@@ -59,10 +61,11 @@ def run(
     demand = demand or Demand()
     campaign = Campaign(store, studies, provenance(), retry=retry, restarts=demand.retries)
     if not campaign.done:
+        read = corpora()
         with captured(store.files) as terminal:
             display = Display(campaign, terminal)
             with display.shown(), cluster(address):
-                _tune(campaign, store, lease, corpora, demand, workload, display, grows=address is not None)
+                _tune(campaign, store, lease, read, demand, workload, display, grows=address is not None)
     return Finished(
         num_new=campaign.num_new,
         num_planned=campaign.num_planned,

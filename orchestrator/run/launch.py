@@ -20,7 +20,6 @@ from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import CorpusInfo, apart
 from orchestrator.plan.plan import Plan, plan
 from orchestrator.plan.studies import Study
-from orchestrator.run.campaign import Campaign
 from orchestrator.run.cluster import Demand
 from orchestrator.run.driver import Finished, run
 from orchestrator.run.provenance import provenance
@@ -97,13 +96,12 @@ def launch(
     check_record(files, record, allow_changed=allow_changed)
     with Lease(files) as lease:
         store = Store.create(storage, record, allow_changed=allow_changed)
-        again = retry(store) if retry else ()
         wanted = prepared.experiment.resources
         finished = run(
             store,
             lease,
             prepared.plan.studies,
-            _inputs(prepared, store, again),
+            lambda: _inputs(prepared, store),
             demand=Demand(
                 cpu=wanted.cpu,
                 gpu=wanted.gpu,
@@ -112,7 +110,7 @@ def launch(
                 grow=wanted.on_oom == "grow",
             ),
             address=address,
-            retry=again,
+            retry=retry(store) if retry else (),
         )
         if not finished.interrupted:
             with contextlib.suppress(StorageError):  # all is trained; `msa compact` tells what is in the way
@@ -193,11 +191,9 @@ def _from_anywhere(experiment: Experiment) -> Experiment:
     return experiment if (changed := located(written)) == written else validate(changed)
 
 
-def _inputs(prepared: Prepared, store: Store, retry: Collection[str]) -> Mapping[str, Corpus]:
-    """What the trials read; texts are encoded only where something is left to train."""
+def _inputs(prepared: Prepared, store: Store) -> Mapping[str, Corpus]:
+    """What the trials read; texts are encoded here."""
     studies = prepared.plan.studies
-    if not any(study.encoders for study in studies) or Campaign(store, studies, provenance(), retry=retry).done:
-        return prepared.corpora
     corpora = {info.name: prepared.corpora[info.fingerprint] for info in prepared.infos}
     return inputs(studies, corpora, prepared.encoders, store.files)
 

@@ -180,7 +180,7 @@ def drive(kind: str, uri: str, num_before: int) -> dict[str, float]:
     ray.init(address="local", num_cpus=SLOTS, log_to_driver=False, include_dashboard=False)
     with Lease(Files.at(uri)) as lease:
         demand = Demand(max_concurrent=SLOTS)
-        run(Store.open(uri), lease, planned, fakes.corpora(), demand=demand, workload=f"{__spec__.name}:sleeping")
+        run(Store.open(uri), lease, planned, fakes.corpora, demand=demand, workload=f"{__spec__.name}:sleeping")
     ray.shutdown()
     first, last = readings[WARM_UP], readings[WARM_UP + WINDOW]
     cost = {name: (last[name] - first[name]) / WINDOW for name in last}

@@ -32,7 +32,7 @@ def ours(sampler: str) -> float:
     with tempfile.TemporaryDirectory() as uri, Lease(Files.at(uri)) as lease:
         store = Store.create(uri, fakes.record(planned))
         demand = Demand(max_concurrent=SLOTS)
-        run(store, lease, planned, fakes.corpora(), demand=demand, workload="tests.benchmarks.throughput:instant")
+        run(store, lease, planned, fakes.corpora, demand=demand, workload="tests.benchmarks.throughput:instant")
         record = store.runs()[-1]
         assert record["num_finished"] == NUM_TRIALS
         return NUM_TRIALS / record["wall_s"]

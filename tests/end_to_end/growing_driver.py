@@ -65,7 +65,7 @@ def drive(uri: str, address: str) -> Finished:
     with Lease(Files.at(uri)) as lease:
         store = Store.create(uri, fakes.record(planned))
         workload = "tests.end_to_end.growing_driver:traced"
-        return run(store, lease, planned, fakes.corpora(), demand=Demand(), address=address, workload=workload)
+        return run(store, lease, planned, fakes.corpora, demand=Demand(), address=address, workload=workload)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def test_a_trial_out_of_memory_is_trained_with_twice_the_slots_where_the_experim
     with Lease(Files.at(tmp_path)) as lease:
         store = Store.create(tmp_path, fakes.record(planned))
         demand = Demand(cpu=0.5, max_concurrent=2, grow=grow)
-        run(store, lease, planned, fakes.corpora(), demand=demand, workload="tests.end_to_end.test_growing:hungry")
+        run(store, lease, planned, fakes.corpora, demand=demand, workload="tests.end_to_end.test_growing:hungry")
     rows = {row["number"]: row for row in store.trials().to_pylist()}
     assert {row["state"] for number, row in rows.items() if number != 1} == {"COMPLETE"}
     assert (rows[1]["state"], rows[1]["attempts"]) == (state, attempts)

@@ -31,7 +31,7 @@ def test_the_last_trial_of_a_run_starts_anew_when_its_worker_dies(tmp_path, monk
     with Lease(Files.at(storage)) as lease:
         store = Store.create(storage, fakes.record(planned))
         demand = Demand(max_concurrent=1, retries=retries)
-        finished = run(store, lease, planned, fakes.corpora(), demand=demand, workload=f"{__name__}:deadly")
+        finished = run(store, lease, planned, fakes.corpora, demand=demand, workload=f"{__name__}:deadly")
     rows = {row["number"]: row for row in store.trials().to_pylist()}
     assert not finished.interrupted
     assert [rows[number]["state"] for number in range(LAST)] == ["COMPLETE"] * LAST

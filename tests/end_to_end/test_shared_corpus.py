@@ -49,7 +49,7 @@ def test_workers_read_the_corpus_in_shared_memory_and_copy_nothing(tmp_path):
             store,
             lease,
             planned,
-            {planned[0].data_fingerprint: small},
+            lambda: {planned[0].data_fingerprint: small},
             demand=Demand(max_concurrent=2),
             workload="tests.end_to_end.test_shared_corpus:look",
         )

@@ -24,7 +24,7 @@ def test_workers_that_cannot_open_the_storage_stop_the_run_in_one_line_and_fail_
                 store,
                 lease,
                 planned,
-                fakes.corpora(),
+                fakes.corpora,
                 demand=Demand(max_concurrent=1),
                 workload="tests.orchestrator.run.fakes:toy",
             )

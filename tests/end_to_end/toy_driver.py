@@ -77,7 +77,7 @@ def drive(kind: str, uri: str, slots: int) -> int:
         _say(lease_s=time.monotonic() - began)
         store = Store.create(uri, record)
         demand = Demand(max_concurrent=slots)
-        finished = run(store, lease, planned, fakes.corpora(), demand=demand, workload=f"{__spec__.name}:slow")
+        finished = run(store, lease, planned, fakes.corpora, demand=demand, workload=f"{__spec__.name}:slow")
         if kind == "ablation" and not finished.interrupted:
             grid.write(store)
     _say(num_new=finished.num_new, interrupted=finished.interrupted)

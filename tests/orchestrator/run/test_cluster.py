@@ -88,7 +88,7 @@ def test_a_trial_sees_the_gpus_it_was_given_and_no_others(tmp_path, monkeypatch,
     storage = tmp_path / "storage"
     with Lease(Files.at(storage)) as lease:
         store = Store.create(storage, fakes.record(planned))
-        run(store, lease, planned, fakes.corpora(), demand=Demand(gpu=gpu), workload=f"{__name__}:seeing")
+        run(store, lease, planned, fakes.corpora, demand=Demand(gpu=gpu), workload=f"{__name__}:seeing")
     seen = {json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()}
     assert seen
     assert seen <= visible
