@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msa_models.text.find import EncoderError, Found
+from msa_models.text.find import Found
 from msa_models.text.load import quiet, tokenizer_of
 
 
@@ -28,12 +28,8 @@ class Tokens:
 
 
 def tokenise(found: Found, texts: Sequence[str], max_length: int) -> Tokens:
-    """Token ids by the tokenizer of an encoder. Raises EncoderError where it cannot read texts of that length."""
-    most = found.most_tokens
-    if most is not None and max_length > most:
-        raise EncoderError(
-            f"text_encoder.max_length: {max_length} arrived, but {found.name} reads at most {most} tokens"
-        )
+    """Token ids by the tokenizer of an encoder, which is asked for no more of them than `Found.most_tokens`."""
+    assert found.most_tokens is None or max_length <= found.most_tokens, "the plan refuses more"
     tokenizer = tokenizer_of(found)
     padding = 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
     with quiet():

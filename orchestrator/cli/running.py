@@ -39,20 +39,13 @@ if TYPE_CHECKING:
 @ADDRESS
 @ALLOW_CHANGED
 @DRY_RUN
-def sweep(
-    experiment: str, storage: str | None, address: str | None, allow_changed: bool, dry_run: bool, **options: Any
-) -> int:
+def sweep(experiment: str, **options: Any) -> int:
     """Search EXPERIMENT's space, then retrain the best configuration on several seeds; so for each of its studies.
 
     EXPERIMENT is a shipped name (see `msa list`) or a YAML file. On a storage that holds the same experiment it goes on
     with what is missing; more --trials extend it.
     """
-    from pathlib import Path
-
-    prepared = _prepare(experiment, **options)
-    if dry_run:
-        return _describe(prepared)
-    return _run(prepared, storage or f"runs/{Path(experiment).stem}", address, allow_changed=allow_changed)
+    return _start(experiment, **options)
 
 
 @msa.command(
@@ -71,20 +64,13 @@ def sweep(
 @ADDRESS
 @ALLOW_CHANGED
 @DRY_RUN
-def ablate(
-    experiment: str, storage: str | None, address: str | None, allow_changed: bool, dry_run: bool, **options: Any
-) -> int:
+def ablate(experiment: str, **options: Any) -> int:
     """Train EXPERIMENT's method with parts removed or changed, and say which of them help, with error bars.
 
     Its `ablation:` section says what is compared. Every cell is trained on the same seeds, and compared with the full
     method seed by seed. On a storage that holds some of it already, only what is new is trained.
     """
-    from pathlib import Path
-
-    prepared = _prepare(experiment, ablation=True, **options)
-    if dry_run:
-        return _describe(prepared)
-    return _run(prepared, storage or f"runs/{Path(experiment).stem}-ablation", address, allow_changed=allow_changed)
+    return _start(experiment, ablation=True, **options)
 
 
 @msa.command(
@@ -129,6 +115,25 @@ def resume(storage: str, retry_failed: bool, only: tuple[str, ...], allow_change
         refuse("only with --retry-failed", only=only or None)
     retry = retried(words(*only) if only else None) if retry_failed else None
     return _run(stored(storage), storage, address, retry=retry, allow_changed=allow_changed)
+
+
+def _start(
+    experiment: str,
+    *,
+    storage: str | None,
+    address: str | None,
+    allow_changed: bool,
+    dry_run: bool,
+    ablation: bool = False,
+    **options: Any,
+) -> int:
+    from pathlib import Path
+
+    prepared = _prepare(experiment, ablation=ablation, **options)
+    if dry_run:
+        return _describe(prepared)
+    default = f"runs/{Path(experiment).stem}{'-ablation' * ablation}"
+    return _run(prepared, storage or default, address, allow_changed=allow_changed)
 
 
 def _prepare(experiment: str, *, ablation: bool = False, **options: Any) -> Prepared:

@@ -9,7 +9,7 @@ import pytest
 from msa_models.text import encode as module
 from msa_models.text.encode import batches, encode
 from msa_models.text.encoder import TextEncoder
-from msa_models.text.find import EncoderError, Found, find
+from msa_models.text.find import Found, find
 from msa_models.text.tokens import Tokens, tokenise
 from tests import tiny_encoders
 
@@ -106,14 +106,22 @@ def test_tokens_are_padded_at_the_end_and_masked(found: dict[str, Found]) -> Non
         assert (ids[row, len(each) :] == tokens.padding).all()
 
 
-def test_texts_longer_than_the_encoder_s_table_of_positions_are_refused_before_anything_is_computed(
+def test_an_encoder_reads_as_many_tokens_as_its_table_of_positions_holds(
     found: dict[str, Found], tmp_path: Path
 ) -> None:
-    with pytest.raises(EncoderError, match=r"text_encoder.max_length: 129 arrived, but .* reads at most 128 tokens"):
-        tokenise(found["bert"], TEXTS, 129)
-    assert tokenise(found["deberta"], TEXTS, 1000).ids  # its positions are relative
+    assert found["bert"].most_tokens == 128
+    assert found["deberta"].most_tokens is None  # its positions are relative
+    assert tokenise(found["deberta"], TEXTS, 1000).ids
     config = {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
     assert Found(name="x", folder=tmp_path, config=config, files=()).most_tokens == 512
+
+
+def test_the_number_of_layers_is_what_the_configuration_says_under_either_name(
+    found: dict[str, Found], tmp_path: Path
+) -> None:
+    assert found["bert"].num_layers == found["bert"].config["num_hidden_layers"] > 0
+    for config, layers in (({"n_layers": 6}, 6), ({}, None)):
+        assert Found(name="x", folder=tmp_path, config=config, files=()).num_layers == layers
 
 
 def test_encoding_says_nothing(found: dict[str, Found], capfd: pytest.CaptureFixture[str]) -> None:
