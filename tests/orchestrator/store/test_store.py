@@ -98,6 +98,12 @@ def test_a_further_corpus_is_no_change(tmp_path: Path, record: dict[str, Any]) -
     assert Store.create(tmp_path, record | more).record["corpora"] == corpora
 
 
+def test_what_an_older_program_did_not_know_of_is_no_change(tmp_path: Path, record: dict[str, Any]) -> None:
+    Store.create(tmp_path, record | {"provenance": {"code": "aa", "versions": {"torch": "2"}}})
+    newer = {"provenance": {"code": "aa", "versions": {"torch": "2", "tokenizers": "1"}}}
+    assert Store.create(tmp_path, record | newer).record["provenance"] == newer["provenance"]
+
+
 def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Path, record: dict[str, Any]) -> None:
     (tmp_path / "thesis").mkdir()
     with pytest.raises(StorageError, match="not empty and no storage"):
