@@ -1,9 +1,12 @@
 """Text encoders in a plan: which ones a study can come to, what it is then identified by, and what cannot be read."""
 
+import re
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from msa_models.text.encoder import TextEncoder
 from orchestrator.plan import texts
@@ -246,3 +249,10 @@ def test_more_tokens_or_layers_than_an_encoder_has_are_a_fault_of_the_plan(corpu
     }
     frozen = {"max_length": 512, "trainable_layers": 13}  # of which nothing is trained
     assert study(corpus, config={"text_encoder": frozen}).encoders == {"bert-base-uncased": "bbbb"}
+
+
+def test_the_example_of_the_readme_is_a_plan(corpus: CorpusInfo) -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    [example] = re.findall(r"```yaml\n(.*?text_encoder.*?)```", readme, flags=re.DOTALL)
+    found = study(corpus, **yaml.safe_load(example))
+    assert [encoder.mode for encoder in text_encoders(found.fixed, found.distributions)] == ["frozen", "finetune"]
