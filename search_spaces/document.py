@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from search_spaces.faults import ExperimentError, Fault
+from search_spaces.faults import ExperimentError, Fault, fault
 
 MAX_DEPTH = 40
 MAX_VALUES = 50_000
@@ -172,7 +172,7 @@ def _place(source: str, line: int | None) -> str:
 
 
 def _unreadable(source: str, line: int | None, message: str) -> ExperimentError:
-    return ExperimentError([Fault(place=_place(source, line), message=message)])
+    return fault("", message, place=_place(source, line))
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> str:

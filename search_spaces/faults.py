@@ -34,6 +34,11 @@ class ExperimentError(ValueError):
         return "\n".join(str(fault) for fault in self.faults)
 
 
+def fault(path: str, message: str, *, place: str = "") -> ExperimentError:
+    """The error of a single fault, to be raised."""
+    return ExperimentError([Fault(path=path, message=message, place=place)])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Places:
     """Where each dotted path of an experiment was written: a line of its file, or an override."""

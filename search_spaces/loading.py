@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from search_spaces import checks, overlay
 from search_spaces.document import parse
 from search_spaces.dotted import flatten
-from search_spaces.faults import ExperimentError, Fault, Places, did_you_mean, listed, show
+from search_spaces.faults import ExperimentError, Fault, Places, did_you_mean, fault, listed, show
 from search_spaces.overrides import override
 from search_spaces.schema import Experiment
 from search_spaces.wording import faults_of
@@ -49,15 +49,15 @@ def find(name_or_path: str | Path) -> Path:
     try:
         kind = "file" if path.is_file() else "folder" if text and path.is_dir() else "nothing"
     except (OSError, ValueError) as error:
-        raise _fault(text, f"cannot be read: {error}") from None
+        raise fault("", f"cannot be read: {error}", place=text) from None
     if kind == "file":
         return path
     if kind == "folder":
         inside = listed(sorted(entry.name for entry in path.glob("*.y*ml")))
-        raise _fault(text, f"a folder arrived, expected one YAML file; in it are {inside}")
+        raise fault("", f"a folder arrived, expected one YAML file; in it are {inside}", place=text)
     what = "file" if path.suffix in (".yaml", ".yml") or len(path.parts) > 1 else "experiment"
     hint = f"expected the path of a YAML file or a shipped name, which are {listed(names())}"
-    raise _fault(text, f"no such {what}, {hint}{did_you_mean(path.stem, names())}")
+    raise fault("", f"no such {what}, {hint}{did_you_mean(path.stem, names())}", place=text)
 
 
 def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
@@ -98,9 +98,9 @@ def _read(path: Path, source: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _fault(source, f"is not UTF-8 text: {error.reason} at byte {error.start}") from None
+        raise fault("", f"is not UTF-8 text: {error.reason} at byte {error.start}", place=source) from None
     except OSError as error:
-        raise _fault(source, f"cannot be read: {error.strerror or error}") from None
+        raise fault("", f"cannot be read: {error.strerror or error}", place=source) from None
 
 
 def _flatten_config(data: dict[str, Any]) -> list[Fault]:
@@ -121,7 +121,3 @@ def _title(path: Path) -> str:
         if line.startswith("#") and comment and not comment.startswith(_MODELINE):
             return comment
     return ""
-
-
-def _fault(place: str, message: str) -> ExperimentError:
-    return ExperimentError([Fault(place=place, message=message)])

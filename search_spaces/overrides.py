@@ -12,7 +12,7 @@ from typing import Any
 
 from search_spaces.document import parse
 from search_spaces.dotted import flatten, within
-from search_spaces.faults import ExperimentError, Fault, did_you_mean, listed
+from search_spaces.faults import ExperimentError, Fault, did_you_mean, fault, listed
 
 ENTRY_FIELDS = ("low", "high", "log", "step", "choices")
 
@@ -90,7 +90,7 @@ def _study(data: dict[str, Any], path: str, value: Any) -> None:
     studies = _section(data, "studies")
     name, _, inside = path.partition(".")
     if name not in studies and (inside or value is None):
-        raise _fault(f"no study {name!r}, only {listed(studies)}{did_you_mean(name, studies)}")
+        raise fault("", f"no study {name!r}, only {listed(studies)}{did_you_mean(name, studies)}")
     if not inside:
         if isinstance(value, dict) and isinstance(value.get("config"), dict):
             value["config"] = _flat(value["config"])
@@ -120,7 +120,9 @@ def _swap(data: dict[str, Any], component: str, value: Any, common: Any = None) 
     swaps = _section(data, "swap")
     known = [*swaps, *(common if isinstance(common, dict) else ())]
     if value is None and component not in known:
-        raise _fault(f"nothing is swapped for {component!r}, only for {listed(known)}{did_you_mean(component, known)}")
+        raise fault(
+            "", f"nothing is swapped for {component!r}, only for {listed(known)}{did_you_mean(component, known)}"
+        )
     swaps[component] = value
     if value is None and (not isinstance(common, dict) or component not in common):
         del swaps[component]
@@ -135,7 +137,7 @@ def _put(data: dict[str, Any], words: list[str], value: Any) -> None:
             inner[word] = {}
         inner = inner[word]
         if not isinstance(inner, dict):
-            raise _fault(f"{'.'.join(words[: index + 1])} is not a mapping, so nothing can be set in it")
+            raise fault("", f"{'.'.join(words[: index + 1])} is not a mapping, so nothing can be set in it")
     inner[words[-1]] = value
 
 
@@ -163,7 +165,7 @@ def _fix_not_search(study: dict[str, Any], path: str, value: Any) -> None:
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
     flat, twice = flatten(values)
     if twice:
-        raise _fault(f"{listed(twice)} given twice, nested and dotted; delete one of them")
+        raise fault("", f"{listed(twice)} given twice, nested and dotted; delete one of them")
     return flat
 
 
@@ -185,7 +187,7 @@ def _search(data: dict[str, Any], path: str, value: Any, common: Any = None, els
     if path not in known and name != path and (name in known or not isinstance(value, dict | None)):
         begun = common.get(name)
         if not isinstance(space.setdefault(name, dict(begun) if isinstance(begun, dict) else {}), dict):
-            raise _fault(f"space.{name} is not a mapping, so nothing can be set in it")
+            raise fault("", f"space.{name} is not a mapping, so nothing can be set in it")
         space[name][path.rpartition(".")[2]] = value
         path = name
     elif value is not None or path in common:
@@ -194,7 +196,7 @@ def _search(data: dict[str, Any], path: str, value: Any, common: Any = None, els
         space.pop(path, None)
         return
     else:
-        raise _fault(f"the space has no {path!r}, only {listed(known)}{did_you_mean(path, known)}")
+        raise fault("", f"the space has no {path!r}, only {listed(known)}{did_you_mean(path, known)}")
     _drop(data.get("config"), path)
 
 
@@ -208,7 +210,7 @@ def _section(data: dict[str, Any], name: str) -> dict[str, Any]:
     if data.get(name) is None:
         data[name] = {}
     if not isinstance(data[name], dict):
-        raise _fault(f"{name} is not a mapping, so nothing can be set in it")
+        raise fault("", f"{name} is not a mapping, so nothing can be set in it")
     return data[name]
 
 
@@ -216,7 +218,3 @@ def _drop(values: Any, path: str) -> None:
     if isinstance(values, dict):
         for name in [name for name in values if within(name, path)]:
             del values[name]
-
-
-def _fault(message: str) -> ExperimentError:
-    return ExperimentError([Fault(message=message)])

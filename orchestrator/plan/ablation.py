@@ -16,7 +16,7 @@ from orchestrator.plan.studies import Study
 from orchestrator.plan.texts import SECTION, TEXT
 from search_spaces import ablation, checks, overlay
 from search_spaces.dotted import within
-from search_spaces.faults import ExperimentError, Fault, Places, listed
+from search_spaces.faults import ExperimentError, Fault, Places, fault, listed
 from search_spaces.parts import Search
 from search_spaces.schema import Experiment, Overlay
 
@@ -56,19 +56,19 @@ def _seeds(experiment: Experiment) -> tuple[tuple[int, ...], Race | None]:
     """All seeds that a cell may get, and the race for them if there is one."""
     if experiment.studies:
         names = listed(experiment.studies)
-        raise _fault("studies", f"{names} arrived, but an ablation is of one method; expected an experiment without")
+        raise fault("studies", f"{names} arrived, but an ablation is of one method; expected an experiment without")
     asked = experiment.ablation.seeds
     if isinstance(asked, ablation.Race):
         first = experiment.search.seed + 1
         if first + asked.max > checks.MAX_SEED:
-            raise _fault("search.seed", f"{first - 1} arrived, expected one with {asked.max} seeds above it")
+            raise fault("search.seed", f"{first - 1} arrived, expected one with {asked.max} seeds above it")
         race = Race(**asked.model_dump(), alpha=experiment.ablation.alpha)
         return tuple(range(first, first + race.max)), race
     seeds = asked or experiment.confirm.seeds
     try:
         checks.enough_seeds(seeds)
     except ValueError as error:
-        raise _fault("confirm.seeds", str(error)) from None
+        raise fault("confirm.seeds", str(error)) from None
     return seeds, None
 
 
@@ -160,7 +160,3 @@ def _where_asked(fault: Fault, name: str, origin: str) -> Fault:
     path = fault.path.partition(".")[2]
     parts = (fault.message,) if path and origin.endswith(f".{path}") else (name, path, fault.message)
     return replace(fault, path=origin, message=": ".join(part for part in parts if part))
-
-
-def _fault(path: str, message: str) -> ExperimentError:
-    return ExperimentError([Fault(path=path, message=message)])

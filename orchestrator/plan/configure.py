@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.plan.parameters import paths, sections, to_dict
 from search_spaces.dotted import flatten, within
-from search_spaces.faults import ExperimentError, Fault, did_you_mean, listed, show
+from search_spaces.faults import ExperimentError, Fault, did_you_mean, fault, listed, show
 
 __all__ = ["configure", "paths", "place", "removed", "sections", "take", "to_dict", "unknown"]
 
@@ -58,15 +58,15 @@ def take(config_type: type, path: str, value: Any) -> Any:
             return value
         also = ", or null to remove it" if section.optional else ""
         inside = listed(_inside(config_type, path))
-        raise _fault(path, f"{show(value)} arrived, expected a mapping of {inside}{also}")
+        raise fault(path, f"{show(value)} arrived, expected a mapping of {inside}{also}")
     if parameter is None:
-        raise _fault(path, unknown(config_type, path))
+        raise fault(path, unknown(config_type, path))
     try:
         if not isinstance(value, float) or not math.isnan(value):
             return to_dict(_leaf_adapter(config_type, path).validate_json(json.dumps(to_dict(value)), strict=True))
     except (TypeError, ValueError, RecursionError):  # not JSON, or pydantic's ValidationError
         pass
-    raise _fault(path, f"{show(value)} arrived, expected {parameter.expects}{did_you_mean(value, parameter.words)}")
+    raise fault(path, f"{show(value)} arrived, expected {parameter.expects}{did_you_mean(value, parameter.words)}")
 
 
 def removed(config_type: type, values: Mapping[str, Any]) -> frozenset[str]:
@@ -112,14 +112,10 @@ def _leaf_adapter(config_type: type, path: str) -> TypeAdapter[Any]:
 def _refuse_below_removed(config_type: type, path: str, flat: Mapping[str, Any]) -> None:
     for component in removed(config_type, flat):
         if path != component and within(path, component):
-            raise _fault(path, f"set, but {component} is removed (null); delete one of them")
+            raise fault(path, f"set, but {component} is removed (null); delete one of them")
 
 
 def _inside(config_type: type, enclosing: str) -> list[str]:
     """The names one level below a section, or at the top."""
     everything = [*sections(config_type), *paths(config_type)]
     return [path.rpartition(".")[2] for path in everything if path.rpartition(".")[0] == enclosing]
-
-
-def _fault(path: str, message: str) -> ExperimentError:
-    return ExperimentError([Fault(path=path, message=message)])

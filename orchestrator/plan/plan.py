@@ -16,7 +16,7 @@ from orchestrator.plan.swap import swap_faults
 from orchestrator.plan.texts import data_fingerprint, encoders_read
 from orchestrator.plan.variant import Variant
 from search_spaces import overlay
-from search_spaces.faults import ExperimentError, Fault, Places, did_you_mean, listed, show
+from search_spaces.faults import ExperimentError, Fault, Places, did_you_mean, fault, listed, show
 from search_spaces.parts import Objective
 from search_spaces.schema import Experiment
 
@@ -102,7 +102,7 @@ def _refuse_twin(study: Study, others: Mapping[str, Study]) -> None:
     """Two studies that draw and train the same would be one, seen twice."""
     for name, other in others.items():
         if study.meaning == other.meaning:
-            raise _fault("config", f"the same search as that of {name}; delete one of them, or make them differ")
+            raise fault("config", f"the same search as that of {name}; delete one of them, or make them differ")
 
 
 def _of(names: list[str], fault: Fault) -> Fault:
@@ -117,12 +117,12 @@ def direction_of(objective: Objective, corpus: CorpusInfo) -> Direction:
     known = [f"valid/{name}" for name in corpus.metrics]
     if objective.metric not in known:
         message = f"{show(objective.metric)} arrived, expected a metric of {corpus.task}: {listed(known)}"
-        raise _fault("objective.metric", message + did_you_mean(objective.metric, known))
+        raise fault("objective.metric", message + did_you_mean(objective.metric, known))
     own = metrics.direction(objective.metric)
     if objective.direction not in (None, own):
         better = "lower" if own == "minimize" else "higher"
         message = f"{show(objective.direction)} arrived, expected {show(own)}: of {objective.metric} {better} is better"
-        raise _fault("objective.direction", message)
+        raise fault("objective.direction", message)
     return own
 
 
@@ -141,7 +141,3 @@ def _modalities(experiment: Experiment, corpus: CorpusInfo) -> tuple[str, ...]:
     if faults:
         raise ExperimentError(faults)
     return tuple(name for name in corpus.modalities if name in asked)
-
-
-def _fault(path: str, message: str) -> ExperimentError:
-    return ExperimentError([Fault(path=path, message=message)])

@@ -12,7 +12,7 @@ from types import ModuleType
 import msa_models.components
 import msa_models.data.layouts
 import msa_models.methods
-from search_spaces.faults import ExperimentError, Fault, did_you_mean, listed
+from search_spaces.faults import did_you_mean, fault, listed
 
 
 def methods() -> dict[str, str]:
@@ -44,7 +44,7 @@ def _module(package: ModuleType, name: str, noun: str) -> ModuleType:
     known = _names(package)
     if name not in known:
         message = f"no {noun} {name!r}; known are {listed(known)}{did_you_mean(name, known)}"
-        raise ExperimentError([Fault(path=noun, message=message)])
+        raise fault(noun, message)
     return importlib.import_module(f"{package.__name__}.{name}")
 
 

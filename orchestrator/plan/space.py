@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from orchestrator.plan.configure import paths, place, removed, sections, take, to_dict, unknown
 from orchestrator.plan.fit import faults_of_fixed, faults_together
 from search_spaces.dotted import within
-from search_spaces.faults import ExperimentError, Fault, show
+from search_spaces.faults import ExperimentError, Fault, fault, show
 from search_spaces.parts import Choices, Range
 
 LARGEST_INT = 2**53
@@ -40,7 +40,7 @@ def search_space(config_type: type, values: Mapping[str, Any], space: Mapping[st
     for path, entry in space.items():
         try:
             if path in values and path not in left:
-                raise _fault(path, "fixed under config and searched here; delete one of them")
+                raise fault(f"space.{path}", "fixed under config and searched here; delete one of them")
             if path not in left:
                 distributions[path] = _distribution(config_type, path, entry)
         except ExperimentError as error:
@@ -62,9 +62,9 @@ def _distribution(config_type: type, path: str, entry: Range | Choices) -> BaseD
     if path in sections(config_type):
         inside = [known for known in paths(config_type) if within(known, path)]
         also = f" such as {inside[0]}" if inside else ""
-        raise _fault(path, f"a component arrived, expected one of its values{also}")
+        raise fault(f"space.{path}", f"a component arrived, expected one of its values{also}")
     if path not in paths(config_type):
-        raise _fault(path, unknown(config_type, path))
+        raise fault(f"space.{path}", unknown(config_type, path))
     return _choices(config_type, path, entry) if isinstance(entry, Choices) else _range(config_type, path, entry)
 
 
@@ -76,15 +76,16 @@ def _choices(config_type: type, path: str, entry: Choices) -> CategoricalDistrib
 def _range(config_type: type, path: str, entry: Range) -> FloatDistribution | IntDistribution:
     parameter = paths(config_type)[path]
     if parameter.number is None:
-        raise _fault(path, f"a range arrived, expected choices of {parameter.expects}")
+        raise fault(f"space.{path}", f"a range arrived, expected choices of {parameter.expects}")
     if parameter.number == "float":
         low, high = _taken(config_type, path, {"low": entry.low, "high": entry.high})
         return FloatDistribution(low, high, log=entry.log, step=entry.step)
     low, high, step = entry.low, entry.high, entry.step if entry.step is not None else 1.0
     _taken(config_type, path, {"low": _whole(low), "high": _whole(high)})
     if not step.is_integer() or max(abs(low), abs(high)) > LARGEST_INT:
-        raise _fault(
-            path, f"{show(entry.low)} to {show(entry.high)} in steps of {show(step)} arrived, expected whole numbers"
+        raise fault(
+            f"space.{path}",
+            f"{show(entry.low)} to {show(entry.high)} in steps of {show(step)} arrived, expected whole numbers",
         )
     _taken(config_type, path, {"step": min(int(low + step), int(high))})
     return IntDistribution(int(low), int(high), log=entry.log, step=int(step))
@@ -113,7 +114,3 @@ def _candidates(distribution: BaseDistribution) -> dict[str, Any]:
         return {f"choices.{index}": choice for index, choice in enumerate(distribution.choices)}
     assert isinstance(distribution, FloatDistribution | IntDistribution), distribution
     return {"low": distribution.low, "high": distribution.high}
-
-
-def _fault(path: str, message: str) -> ExperimentError:
-    return ExperimentError([Fault(path=f"space.{path}", message=message)])

@@ -15,7 +15,7 @@ from msa_models.text.encoder import TextEncoder
 from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
 from orchestrator.plan.space import SearchSpace
 from search_spaces.dotted import within
-from search_spaces.faults import ExperimentError, Fault, listed
+from search_spaces.faults import ExperimentError, Fault, fault, listed
 
 TEXT, SECTION = "text", "text_encoder"
 MOST_READINGS = 16  # of one corpus in one study: each is an encoding of all its texts, or a tokenisation
@@ -48,16 +48,14 @@ def encoders_read(
     where = inside[0] if inside else "config"
     if TEXT not in modalities:
         message = f"a text encoder arrived, but text is not among the modalities ({listed(modalities)})"
-        raise _fault(where, f"{message}; remove it (text_encoder: null), or use text")
+        raise fault(where, f"{message}; remove it (text_encoder: null), or use text")
     if not corpus.texts:
         message = f"{corpus.name} has no raw texts (raw_text of the MMSA layout), so no text encoder can read it"
-        raise _fault(where, f"{message}; use its own text features (text_encoder: null), or a corpus with raw texts")
+        raise fault(where, f"{message}; use its own text features (text_encoder: null), or a corpus with raw texts")
     values = _values(space.config, space.distributions)
     if longest := _too_many(values):
         message = f"{len(values[longest])} values arrived, each of which is another encoding of the corpus"
-        raise _fault(
-            f"space.{SECTION}.{longest}", f"{message}; expected {MOST_READINGS} encodings at most: use choices"
-        )
+        raise fault(f"space.{SECTION}.{longest}", f"{message}; expected {MOST_READINGS} encodings at most: use choices")
     found: dict[str, EncoderInfo] = {}
     faults = []
     for index, name in enumerate(values["name"]):
@@ -117,7 +115,3 @@ def _too_many(values: Mapping[str, list[Any]]) -> str:
     """The field with the most values, where all combinations are too many."""
     num = math.prod(len(each) for each in values.values())
     return max(values, key=lambda name: len(values[name])) if num > MOST_READINGS else ""
-
-
-def _fault(path: str, message: str) -> ExperimentError:
-    return ExperimentError([Fault(path=path, message=message)])
