@@ -207,8 +207,8 @@ def _time_needed(prepared: Prepared) -> str:
 
 def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> int:
     from orchestrator.findings import failures, grid, screen
-    from orchestrator.run.driver import RunStopped
     from orchestrator.run.launch import launch
+    from orchestrator.run.ray_backend.driver import RunStopped
     from orchestrator.store import Store
 
     _warn(prepared)

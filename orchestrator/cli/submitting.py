@@ -10,7 +10,7 @@ from orchestrator.cli.base import INTERRUPTED, Examples, msa, say
 from orchestrator.cli.running import asked_for
 
 if TYPE_CHECKING:
-    from orchestrator.run.working_tree import WorkingTree
+    from orchestrator.run.ray_backend.working_tree import WorkingTree
 
 _COMMANDS = ("sweep", "ablate", "resume", "describe", "status", "table", "failures", "compact")
 _NOT_OF_THE_EXPERIMENT = ("storage", "address", "allow_changed", "dry_run", "ablation")
@@ -40,7 +40,7 @@ def submit(address: str | None, attach: str | None, stop: str | None, arguments:
     What .gitignore or .rayignore names stays here, and so do .git, .venv, runs and caches. What can be checked here is
     checked before anything is sent. Ctrl-C detaches, and the job goes on. The exit code is that of the job.
     """
-    from orchestrator.run import submit as jobs
+    from orchestrator.run.ray_backend import jobs
 
     if bool(arguments) + (attach is not None) + (stop is not None) != 1:
         raise click.UsageError("expected one of: a command after --, --attach JOB, --stop JOB")
@@ -71,7 +71,7 @@ def _checked(arguments: tuple[str, ...]) -> tuple[list[str], WorkingTree]:
     from pathlib import Path
 
     from msa_models.data import SYNTHETIC
-    from orchestrator.run.working_tree import WorkingTree
+    from orchestrator.run.ray_backend.working_tree import WorkingTree
     from orchestrator.store.files import refuse_credentials_in
     from search_spaces.loading import names
 

@@ -20,9 +20,9 @@ from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import CorpusInfo, apart
 from orchestrator.plan.plan import Plan, plan
 from orchestrator.plan.studies import Study
-from orchestrator.run.cluster import Demand
-from orchestrator.run.driver import Finished, run
 from orchestrator.run.provenance import provenance
+from orchestrator.run.ray_backend.cluster import Demand
+from orchestrator.run.ray_backend.driver import Finished, run
 from orchestrator.run.texts import Encoders, inputs
 from orchestrator.store import Files, Lease, StorageError, Store
 from orchestrator.store.files import refuse_credentials_in

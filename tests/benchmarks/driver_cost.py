@@ -35,8 +35,8 @@ from orchestrator.plan.plan import plan
 from orchestrator.plan.studies import Study, search_trial_id
 from orchestrator.run.assignment import Assignment
 from orchestrator.run.campaign import Campaign
-from orchestrator.run.cluster import _ENVIRONMENT, Demand
-from orchestrator.run.driver import run
+from orchestrator.run.ray_backend.cluster import _ENVIRONMENT, Demand
+from orchestrator.run.ray_backend.driver import run
 from orchestrator.store import Files, Lease, Store
 from orchestrator.store.schema import trial_schema, trial_table
 from search_spaces.loading import load

@@ -10,9 +10,9 @@ import time
 
 from msa_models.data import Corpus
 from orchestrator.run.assignment import Assignment
-from orchestrator.run.cluster import Demand, cluster
-from orchestrator.run.driver import run
 from orchestrator.run.logs import captured
+from orchestrator.run.ray_backend.cluster import Demand, cluster
+from orchestrator.run.ray_backend.driver import run
 from orchestrator.store import Files, Lease, Store
 from tests.orchestrator.run import fakes
 

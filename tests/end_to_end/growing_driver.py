@@ -16,8 +16,8 @@ import ray
 
 from msa_models.data import Corpus
 from orchestrator.run.assignment import Assignment
-from orchestrator.run.cluster import Demand
-from orchestrator.run.driver import Finished, run
+from orchestrator.run.ray_backend.cluster import Demand
+from orchestrator.run.ray_backend.driver import Finished, run
 from orchestrator.store import Files, Lease, Store
 from tests.orchestrator.run import fakes
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestrator.run.cluster import Demand
-from orchestrator.run.driver import run
+from orchestrator.run.ray_backend.cluster import Demand
+from orchestrator.run.ray_backend.driver import run
 from orchestrator.store import Files, Lease, Store
 from tests.orchestrator.run import fakes
 

@@ -4,9 +4,9 @@ import platform
 
 import pytest
 
-from orchestrator.run.cluster import Demand
-from orchestrator.run.driver import RunStopped, run
 from orchestrator.run.logs import captured
+from orchestrator.run.ray_backend.cluster import Demand
+from orchestrator.run.ray_backend.driver import RunStopped, run
 from orchestrator.store import Files, Lease, StorageError, Store
 from tests.orchestrator.run import fakes
 

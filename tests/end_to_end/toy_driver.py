@@ -19,9 +19,9 @@ from orchestrator.findings import grid
 from orchestrator.plan.studies import Study
 from orchestrator.run import trainee
 from orchestrator.run.assignment import Assignment
-from orchestrator.run.cluster import Demand
-from orchestrator.run.driver import run
 from orchestrator.run.launch import record_of
+from orchestrator.run.ray_backend.cluster import Demand
+from orchestrator.run.ray_backend.driver import run
 from orchestrator.store import Files, Lease, Store
 from tests.orchestrator.run import fakes
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from orchestrator.run.access import AccessError, check_dashboard
 from orchestrator.run.provenance import GIT_COMMIT, git_commit
-from orchestrator.run.working_tree import LEFT_OUT, WorkingTree
+from orchestrator.run.ray_backend.auth import AccessError, check_dashboard
+from orchestrator.run.ray_backend.working_tree import LEFT_OUT, WorkingTree
 from orchestrator.store.files import refuse_credentials
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"

@@ -1,8 +1,8 @@
 import pytest
 
-from orchestrator.run import cluster, headroom
-from orchestrator.run.cluster import ClusterError, Demand, Slots
-from orchestrator.run.headroom import AT_LEAST, Headroom
+from orchestrator.run.ray_backend import autoscaling, cluster
+from orchestrator.run.ray_backend.autoscaling import AT_LEAST, Autoscaling
+from orchestrator.run.ray_backend.cluster import ClusterError, Demand, Slots
 
 
 @pytest.fixture
@@ -30,12 +30,12 @@ def groups(monkeypatch):
 def test_a_run_asks_for_what_it_could_use_and_at_most_for_as_much_again_as_there_is(
     groups, demand, num_trials, slots, num_groups
 ):
-    Headroom(Demand(**demand)).ask(num_trials, slots)
+    Autoscaling(Demand(**demand)).ask(num_trials, slots)
     assert len(groups) == num_groups
 
 
 def test_what_is_asked_for_follows_what_is_left_to_do_and_has_the_room_of_a_trial(groups):
-    room = Headroom(Demand(cpu=2, gpu=0.5))
+    room = Autoscaling(Demand(cpu=2, gpu=0.5))
     numbers = []
     for num_trials in (3, 5, 1, 0):
         room.ask(num_trials, 8)
@@ -47,16 +47,16 @@ def test_what_is_asked_for_follows_what_is_left_to_do_and_has_the_room_of_a_tria
 def test_a_run_without_room_asks_for_one_slot_waits_and_says_so(groups, monkeypatch):
     joined = [{"CPU": 0.0}]
     monkeypatch.setattr(cluster, "_nodes", lambda: joined)
-    monkeypatch.setattr(headroom.time, "sleep", lambda seconds: joined.append({"CPU": 1.0}))
+    monkeypatch.setattr(autoscaling.time, "sleep", lambda seconds: joined.append({"CPU": 1.0}))
     monkeypatch.setattr(cluster, "LOOK_EVERY_S", 0.0)
     said: list[str] = []
-    Headroom(Demand()).wait(Slots(Demand(), grows=True), said.append)
+    Autoscaling(Demand()).wait(Slots(Demand(), grows=True), said.append)
     assert len(groups) == 1
     assert said == ["no node has room for a trial: waiting up to 15 minutes for one"]
 
 
 def test_a_run_to_which_no_room_ever_comes_is_refused(groups, monkeypatch):
     monkeypatch.setattr(cluster, "_nodes", lambda: [{"CPU": 0.0}])
-    monkeypatch.setattr(headroom, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(autoscaling, "PATIENCE_S", 0.0)
     with pytest.raises(ClusterError, match="no room for a single trial: it asks for 1 CPU"):
-        Headroom(Demand()).wait(Slots(Demand(), grows=True), print)
+        Autoscaling(Demand()).wait(Slots(Demand(), grows=True), print)

@@ -17,9 +17,9 @@ from typing import Any
 import grpc
 import pytest
 
-from orchestrator.run import access
-from orchestrator.run.access import AccessError
-from orchestrator.run.cluster import ClusterError, cluster
+from orchestrator.run.ray_backend import auth
+from orchestrator.run.ray_backend.auth import AccessError
+from orchestrator.run.ray_backend.cluster import ClusterError, cluster
 
 TOKEN = "0123456789abcdef" * 4
 
@@ -103,9 +103,9 @@ def dashboard_of(head: Head) -> type[BaseHTTPRequestHandler]:
 def check(request: pytest.FixtureRequest, head: Head) -> Any:
     """The check of a driver, and that of who submits a job: they come to the same."""
     return (
-        (lambda: access.check_cluster(head.address))
+        (lambda: auth.check_cluster(head.address))
         if request.param == "control store"
-        else (lambda: access.check_dashboard(head.url))
+        else (lambda: auth.check_dashboard(head.url))
     )
 
 
@@ -171,8 +171,8 @@ def test_a_token_is_found_in_the_home_and_used_from_then_on(
     (here / ".ray" / "auth_token").write_text(TOKEN)
     import_module("ray._raylet").Config.initialize("")
     assert not is_token_auth_enabled()
-    assert access.check_dashboard(head.url) == {"Authorization": f"Bearer {TOKEN}"}
-    access.check_cluster(head.address)
+    assert auth.check_dashboard(head.url) == {"Authorization": f"Bearer {TOKEN}"}
+    auth.check_cluster(head.address)
     assert is_token_auth_enabled()
 
 
@@ -192,7 +192,7 @@ def test_nobody_at_the_address_is_one_line(here: Path) -> None:
 
 LISTENING = """
 import json, os, psutil
-from orchestrator.run.cluster import cluster
+from orchestrator.run.ray_backend.cluster import cluster
 
 with cluster(None):
     import ray

@@ -34,6 +34,7 @@ class WorkingTree:
     @classmethod
     def of(cls, folder: Path) -> WorkingTree:
         """Look at the folder. Raises TreeError where Ray would refuse it, with the largest files."""
+        # ray 2.60.0: how a job's folder is packed, and what a head takes; nothing public tells either beforehand
         from ray._private.ray_constants import DASHBOARD_CLIENT_MAX_SIZE
         from ray._private.runtime_env import packaging
 
@@ -43,7 +44,8 @@ class WorkingTree:
             if path.is_file():
                 sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
 
-        left_out = packaging._get_excludes(folder, LEFT_OUT)
+        left_out = packaging._get_excludes(folder, LEFT_OUT)  # ray 2.60.0
+        # ray 2.60.0: with the ignore files of every folder below
         packaging._dir_travel(folder, [left_out], take, include_gitignore=True, logger=_QUIET)
         tree = cls(folder=folder, sizes=sizes)
         if tree.size > DASHBOARD_CLIENT_MAX_SIZE:

@@ -16,15 +16,15 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.run.campaign import Campaign
-from orchestrator.run.cluster import Demand
-from orchestrator.run.headroom import Headroom
+from orchestrator.run.ray_backend.autoscaling import Autoscaling
+from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.report import Failure, Report
 from orchestrator.store.causes import WORKER_DIED
 
 DRAIN_S = 9.0  # after the first Ctrl-C, how long running steps get to come to their end
 
 
-class Conduct:
+class TuneState:
     """What the three share: the campaign, which Ray trial is which of ours, and whether to stop."""
 
     def __init__(
@@ -32,9 +32,9 @@ class Conduct:
         campaign: Campaign,
         slots: Callable[[], int],
         on_report: Callable[[Report], None],
-        headroom: Headroom | None = None,
+        autoscaling: Autoscaling | None = None,
     ) -> None:
-        self.campaign, self.slots, self.on_report, self.headroom = campaign, slots, on_report, headroom
+        self.campaign, self.slots, self.on_report, self.autoscaling = campaign, slots, on_report, autoscaling
         self.error: BaseException | None = None
         self._ours: dict[str, str] = {}  # Ray's trial id -> ours, while it runs
         self._without_worker: dict[str, float] = {}  # Ray's ids of those that wait for a worker, since when
@@ -63,8 +63,8 @@ class Conduct:
 
     def suggest(self, ray_id: str) -> dict[str, Any] | str | None:
         over, slots = self.stopping or self.campaign.exhausted, self.slots()
-        if self.headroom is not None:
-            self._ask_for_room(self.headroom, slots, over)
+        if self.autoscaling is not None:
+            self._ask_for_room(self.autoscaling, slots, over)
         if over:
             return Searcher.FINISHED
         if len(self._ours) >= slots:
@@ -94,7 +94,7 @@ class Conduct:
         if trial_id is not None and not self.stopping:
             self.campaign.lose(trial_id, failure)
 
-    def _ask_for_room(self, headroom: Headroom, slots: int, over: bool) -> None:
+    def _ask_for_room(self, autoscaling: Autoscaling, slots: int, over: bool) -> None:
         """Every second, unless there is room for trials now, which what is asked for might take: a node has joined, or
         a trial waits longer for a worker than the moment between two trials of a worker.
         """
@@ -106,10 +106,10 @@ class Conduct:
             self._making_way = False
         self._num_slots = slots
         if over or self._making_way:
-            headroom.ask(0)
+            autoscaling.ask(0)
         elif now - self._asked_at > 1.0:
             self._asked_at = now
-            headroom.ask(self.campaign.num_waiting - (slots - len(self._ours)), slots)
+            autoscaling.ask(self.campaign.num_waiting - (slots - len(self._ours)), slots)
 
     def guarded(self, call: Callable[[], Any], otherwise: Any) -> Any:
         """The call's result, or `otherwise` once anything has gone wrong."""
@@ -129,12 +129,12 @@ def room(demand: Demand) -> Callable[[dict[str, Any]], PlacementGroupFactory]:
 class CampaignSearcher(Searcher):
     """Asks the campaign for the next trial while a slot is free."""
 
-    def __init__(self, conduct: Conduct) -> None:
+    def __init__(self, state: TuneState) -> None:
         super().__init__()
-        self._conduct = conduct
+        self._state = state
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self._conduct.guarded(lambda: self._conduct.suggest(trial_id), Searcher.FINISHED)
+        return self._state.guarded(lambda: self._state.suggest(trial_id), Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error:  # of the worker's process or node: what a trial raises arrives as a report
@@ -143,7 +143,7 @@ class CampaignSearcher(Searcher):
                 message="the worker process or its node was lost, again after every retry",
                 traceback="",
             )
-            self._conduct.guarded(lambda: self._conduct.lose(trial_id, failure), None)
+            self._state.guarded(lambda: self._state.lose(trial_id, failure), None)
 
     def save(self, checkpoint_path: str) -> None:
         """Ray's own experiment state is disposable; ours is in the storage."""
@@ -155,40 +155,40 @@ class CampaignSearcher(Searcher):
 class CampaignScheduler(FIFOScheduler):
     """Lets the campaign decide at every report."""
 
-    def __init__(self, conduct: Conduct) -> None:
+    def __init__(self, state: TuneState) -> None:
         super().__init__()
-        self._conduct = conduct
+        self._state = state
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """None: trials start in their order anyway, and FIFO's way to say so looks at every trial there ever was."""
         return None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        over = self._conduct.guarded(lambda: self._conduct.report(trial.trial_id, result["report"]), True)
+        over = self._state.guarded(lambda: self._state.report(trial.trial_id, result["report"]), True)
         return TrialScheduler.STOP if over else TrialScheduler.CONTINUE
 
 
 class CampaignStopper(Stopper):
     """Ends the run after a stop request, once running steps have come to their end."""
 
-    def __init__(self, conduct: Conduct) -> None:
-        self._conduct = conduct
+    def __init__(self, state: TuneState) -> None:
+        self._state = state
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._conduct.drained
+        return self._state.drained
 
 
 class CampaignCallback(Callback):
     """Tells which trials have a worker, and keeps reports out of Ray's own experiment state."""
 
-    def __init__(self, conduct: Conduct) -> None:
-        self._conduct = conduct
+    def __init__(self, state: TuneState) -> None:
+        self._state = state
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._conduct.start(trial.trial_id)
+        self._state.start(trial.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

@@ -31,7 +31,7 @@ def check_cluster(address: str) -> None:
 
     Raises AccessError; ConnectionError where nobody answers.
     """
-    from ray._private import services
+    from ray._private import services  # ray 2.60.0: what `ray.init` makes of an address, before it connects
 
     if "://" in address:
         raise AccessError(
@@ -76,7 +76,7 @@ def loopback_only() -> Iterator[None]:
 
     Elsewhere Ray replaces 127.0.0.1 by an address that others reach, whatever it is given.
     """
-    from ray._private import ray_constants
+    from ray._private import ray_constants  # ray 2.60.0: read from the environment only when ray is imported
 
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
@@ -101,6 +101,7 @@ def _token_for(cluster: str) -> str:
 
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         raise AccessError(f"{cluster} requires a token, and RAY_AUTH_MODE here is not `token`; unset it")
+    # ray 2.60.0: the token that Ray itself would use, as `ray get-auth-token` reads it
     loader = import_module("ray._raylet").AuthenticationTokenLoader.instance()
     loader.reset_cache()
     try:
@@ -119,13 +120,15 @@ def _wrong_token(cluster: str) -> AccessError:
 def _use_token() -> None:
     """Ray looks for a token by itself only where it found the cluster by itself."""
     os.environ["RAY_AUTH_MODE"] = "token"
-    import_module("ray._raylet").Config.initialize("")  # which was read when ray was imported
+    # ray 2.60.0: the mode was read when ray was imported
+    import_module("ray._raylet").Config.initialize("")
 
 
 def _nodes(address: str, token: str = "") -> list[str] | None:
     """The addresses of the living nodes, as the control store tells them; None if it does not let the asker in."""
     import grpc
 
+    # ray 2.60.0: `ray.nodes()` tells the same, but only to who has connected, and has sent a token, already
     messages, services = (import_module(f"ray.core.generated.gcs_service_pb2{end}") for end in ("", "_grpc"))
     metadata = [("authorization", f"Bearer {token}")] if token else []
     with grpc.insecure_channel(address) as channel:
@@ -137,5 +140,5 @@ def _nodes(address: str, token: str = "") -> list[str] | None:
             if code == grpc.StatusCode.UNAUTHENTICATED:
                 return None
             raise ConnectionError(f"no head answers there ({code.name.lower().replace('_', ' ')})") from error
-    alive = import_module("ray.core.generated.gcs_pb2").GcsNodeInfo.ALIVE
+    alive = import_module("ray.core.generated.gcs_pb2").GcsNodeInfo.ALIVE  # ray 2.60.0
     return [node.node_manager_address for node in answer.node_info_list if node.state == alive]

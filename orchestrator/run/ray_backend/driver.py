@@ -13,11 +13,11 @@ from typing import Any
 from msa_models.data import Corpus
 from orchestrator.plan.studies import Study
 from orchestrator.run.campaign import Campaign
-from orchestrator.run.cluster import Demand, Slots, cluster
-from orchestrator.run.headroom import Headroom
 from orchestrator.run.logs import captured
 from orchestrator.run.progress import Display
 from orchestrator.run.provenance import provenance
+from orchestrator.run.ray_backend.autoscaling import Autoscaling
+from orchestrator.run.ray_backend.cluster import Demand, Slots, cluster
 from orchestrator.run.report import Report
 from orchestrator.run.run_record import RunRecord
 from orchestrator.store import Lease, StorageError, Store
@@ -88,13 +88,13 @@ def _tune(
     """`grows`: whether more nodes may join the cluster, as none joins one that is started here."""
     from ray import tune
 
-    from orchestrator.run import tuning
-    from orchestrator.run.worker import Worker
+    from orchestrator.run.ray_backend import tune_adapters
+    from orchestrator.run.ray_backend.worker import Worker
 
     slots = Slots(demand, grows=grows)
-    headroom = Headroom(demand) if grows else None
-    if headroom is not None:
-        headroom.wait(slots, display.say)
+    autoscaling = Autoscaling(demand) if grows else None
+    if autoscaling is not None:
+        autoscaling.wait(slots, display.say)
     if demand.grow:
         campaign.grow(demand.retries, slots.fits)
     record = RunRecord(store, slots())
@@ -105,35 +105,35 @@ def _tune(
         record.take(report, campaign.num_new, slots())
         display.update()
 
-    conduct = tuning.Conduct(campaign, slots, heard, headroom)
+    state = tune_adapters.TuneState(campaign, slots, heard, autoscaling)
     worker = tune.with_parameters(Worker, corpora=dict(corpora), storage=store.files.uri, workload=workload)
-    with _stopped_by_signals(conduct, display):
+    with _stopped_by_signals(state, display):
         try:
-            while not (campaign.done or conduct.stopping):  # again if a trial was lost when no worker was kept for it
-                _fit(tune.with_resources(worker, tuning.room(demand)), conduct)
+            while not (campaign.done or state.stopping):  # again if a trial was lost when no worker was kept for it
+                _fit(tune.with_resources(worker, tune_adapters.room(demand)), state)
         except Exception as error:
-            if conduct.error is None:
+            if state.error is None:
                 raise RunStopped(f"Ray ended the run ({_last_line(error)}); {store.files.uri}/logs has more") from error
         finally:
-            if headroom is not None:
-                headroom.ask(0)
-        if conduct.error is not None:
-            raise RunStopped(str(conduct.error)) from conduct.error
+            if autoscaling is not None:
+                autoscaling.ask(0)
+        if state.error is not None:
+            raise RunStopped(str(state.error)) from state.error
         record.write(campaign.num_new)
 
 
-def _fit(worker: Any, conduct: Any) -> None:
+def _fit(worker: Any, state: Any) -> None:
     """One Tuner, until the campaign hands out nothing more and what runs has ended, or until a stop."""
     from ray import tune
 
-    from orchestrator.run import tuning
+    from orchestrator.run.ray_backend import tune_adapters
 
     with TemporaryDirectory(prefix="msa-ray-") as scratch:
         tune.Tuner(
             worker,
             tune_config=tune.TuneConfig(
-                search_alg=tuning.CampaignSearcher(conduct),
-                scheduler=tuning.CampaignScheduler(conduct),
+                search_alg=tune_adapters.CampaignSearcher(state),
+                scheduler=tune_adapters.CampaignScheduler(state),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -141,8 +141,8 @@ def _fit(worker: Any, conduct: Any) -> None:
             run_config=tune.RunConfig(
                 name="run",
                 storage_path=scratch,
-                stop=tuning.CampaignStopper(conduct),
-                callbacks=[tuning.CampaignCallback(conduct)],
+                stop=tune_adapters.CampaignStopper(state),
+                callbacks=[tune_adapters.CampaignCallback(state)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=0),  # the campaign lets a lost trial start anew
                 verbose=0,
@@ -155,16 +155,16 @@ def _last_line(error: Exception) -> str:
 
 
 @contextmanager
-def _stopped_by_signals(conduct: Any, display: Display) -> Iterator[None]:
+def _stopped_by_signals(state: Any, display: Display) -> Iterator[None]:
     """The first SIGINT or SIGTERM asks for an orderly stop, the next one is a KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, frame: object) -> None:
-        if conduct.stopping:
+        if state.stopping:
             raise KeyboardInterrupt
-        conduct.request_stop()
+        state.request_stop()
         display.say("stopping: running steps come to their end; once more to stop at once")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

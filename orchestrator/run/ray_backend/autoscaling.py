@@ -1,4 +1,4 @@
-"""Headroom: room that the run could use and the cluster does not have, shown to Ray's autoscaler.
+"""Autoscaling: room that the run could use and the cluster does not have, shown to Ray's autoscaler.
 
 The searcher hands out no more trials than there are slots, so that each suggestion knows as many results as possible;
 an autoscaler would never hear of the rest. So a run whose slots are all taken holds placement groups that find no
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from orchestrator.run.cluster import Demand, Slots, no_room
+from orchestrator.run.ray_backend.cluster import Demand, Slots, no_room
 
 if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
@@ -22,7 +22,7 @@ PATIENCE_S = 900.0  # until there is a first slot; a machine with GPUs takes min
 AT_LEAST = 16  # otherwise as many more as there are: a cluster doubles until it is large enough
 
 
-class Headroom:
+class Autoscaling:
     """What is asked for beyond the slots there are."""
 
     def __init__(self, demand: Demand) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.run import submit, working_tree
-from orchestrator.run.working_tree import TreeError, WorkingTree
+from orchestrator.run.ray_backend import jobs, working_tree
+from orchestrator.run.ray_backend.working_tree import TreeError, WorkingTree
 from orchestrator.store import StorageError
 
 
@@ -77,7 +77,7 @@ class FakeClient:
 def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     """The cluster that `msa submit` finds at any address; its jobs succeed at once."""
     found = FakeClient(script=[(["done\n"], None)], logs="done\n", jobs=[Info(Status("RUNNING"))])
-    monkeypatch.setattr(submit, "connect", lambda address: found)
+    monkeypatch.setattr(jobs, "connect", lambda address: found)
     return found
 
 
@@ -233,17 +233,17 @@ def test_ctrl_c_detaches_and_says_how_to_attach(msa: Any, monkeypatch: pytest.Mo
             await asyncio.sleep(60)
 
     client = Interrupted(jobs=[Info(Status("RUNNING"))])
-    monkeypatch.setattr(submit, "connect", lambda address: client)
+    monkeypatch.setattr(jobs, "connect", lambda address: client)
     code, out, err = msa("submit", "--address", "head:8265", "--attach", "job1")
     assert (code, out, client.stopped) == (130, "half", [])
     assert "detached; job1 goes on: msa submit --address head:8265 --attach job1" in err
 
 
 def followed(client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, list[str]]:
-    monkeypatch.setattr(submit, "RETRY_S", 0.0)
+    monkeypatch.setattr(jobs, "RETRY_S", 0.0)
     written: list[str] = []
     said: list[str] = []
-    code = submit.follow(client, "job1", written.append, said.append)
+    code = jobs.follow(client, "job1", written.append, said.append)
     return code, "".join(written), said
 
 
@@ -269,7 +269,7 @@ def test_a_connection_that_says_nothing_is_made_anew(monkeypatch: pytest.MonkeyP
             if self.script:
                 await asyncio.sleep(60)
 
-    monkeypatch.setattr(submit, "SILENT_S", 0.05)
+    monkeypatch.setattr(jobs, "SILENT_S", 0.05)
     client = Mute(script=[([], None)] * 3, logs="one\n")
     assert followed(client, monkeypatch) == (0, "one\n", [])
     assert client.script == []
@@ -280,13 +280,13 @@ def test_a_head_that_was_started_anew_knows_the_job_no_more(monkeypatch: pytest.
         def get_job_info(self, job: str) -> Info:
             raise RuntimeError("Request failed with status code 404: Job job1 does not exist.")
 
-    with pytest.raises(submit.SubmitError, match="submit the same command again to go on"):
+    with pytest.raises(jobs.SubmitError, match="submit the same command again to go on"):
         followed(New(script=[(["one\n"], ConnectionResetError())]), monkeypatch)
 
 
 def test_a_cluster_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submit, "GIVE_UP_S", 0.0)
-    with pytest.raises(submit.SubmitError, match="cannot be reached"):
+    monkeypatch.setattr(jobs, "GIVE_UP_S", 0.0)
+    with pytest.raises(jobs.SubmitError, match="cannot be reached"):
         followed(FakeClient(script=[([], ConnectionRefusedError())] * 5), monkeypatch)
 
 
@@ -303,7 +303,7 @@ def test_a_cluster_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_the_exit_code_is_that_of_the_job(info: Info, code: int) -> None:
-    assert submit.exit_code(info) == code
+    assert jobs.exit_code(info) == code
 
 
 def test_a_job_that_never_ran_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,22 +314,22 @@ def test_a_job_that_never_ran_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_address_is_as_given_or_of_the_environment_or_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # of a driver, not of a dashboard
-    assert submit.address_of(None) == "http://127.0.0.1:8265"
+    assert jobs.address_of(None) == "http://127.0.0.1:8265"
     monkeypatch.setenv("RAY_ADDRESS", "http://a:8265")
-    assert submit.address_of(None) == "http://a:8265"
+    assert jobs.address_of(None) == "http://a:8265"
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://b:8265/")
-    assert submit.address_of(None) == "http://b:8265"
-    assert submit.address_of("c:8265") == "http://c:8265"
-    with pytest.raises(submit.SubmitError, match="expected that of a head's dashboard"):
-        submit.address_of("ray://head:10001")
+    assert jobs.address_of(None) == "http://b:8265"
+    assert jobs.address_of("c:8265") == "http://c:8265"
+    with pytest.raises(jobs.SubmitError, match="expected that of a head's dashboard"):
+        jobs.address_of("ray://head:10001")
     with pytest.raises(StorageError, match="credentials"):
-        submit.address_of("https://me:hush@head")
+        jobs.address_of("https://me:hush@head")
 
 
 def test_nobody_at_the_address_is_one_line_with_the_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
-    with pytest.raises(submit.SubmitError, match=r"no head answers at http://127\.0\.0\.1:1 .*ray dashboard") as told:
-        submit.connect("http://127.0.0.1:1")
+    with pytest.raises(jobs.SubmitError, match=r"no head answers at http://127\.0\.0\.1:1 .*ray dashboard") as told:
+        jobs.connect("http://127.0.0.1:1")
     assert "\n" not in str(told.value)
 
 
@@ -368,11 +368,11 @@ def test_the_commit_of_a_tree_with_the_code_goes_with_it_and_into_the_rows(
 
     (folder / "msa_models").mkdir()
     (folder / "msa_models" / "__init__.py").write_text("")
-    submit.submit(client, ["resume", "/x"], WorkingTree.of(folder))
+    jobs.submit(client, ["resume", "/x"], WorkingTree.of(folder))
     assert client.submitted[0]["runtime_env"]["env_vars"]["MSA_GIT_COMMIT"] == ""
     for command in ("init -q", "add mine.yaml", "-c user.name=a -c user.email=a@b.c commit -qm x"):
         subprocess.run(["git", "-C", str(folder), *command.split()], check=True)
-    submit.submit(client, ["resume", "/x"], WorkingTree.of(folder))
+    jobs.submit(client, ["resume", "/x"], WorkingTree.of(folder))
     commit = client.submitted[1]["runtime_env"]["env_vars"]["MSA_GIT_COMMIT"]
     assert len(commit) == 40
     monkeypatch.setenv("MSA_GIT_COMMIT", commit)

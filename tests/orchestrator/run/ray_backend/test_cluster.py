@@ -3,9 +3,9 @@ import os
 
 import pytest
 
-from orchestrator.run import cluster
-from orchestrator.run.cluster import ClusterError, Demand, Slots
-from orchestrator.run.driver import run
+from orchestrator.run.ray_backend import cluster
+from orchestrator.run.ray_backend.cluster import ClusterError, Demand, Slots
+from orchestrator.run.ray_backend.driver import run
 from orchestrator.store import Files, Lease, Store
 from tests.orchestrator.run import fakes
 

@@ -53,24 +53,26 @@ class NotedHeadroom:
 @pytest.fixture
 def run(monkeypatch):
     """A run on a cluster of two slots; the test turns the clock and says what Ray does."""
-    from orchestrator.run import tuning
+    from orchestrator.run.ray_backend import tune_adapters
 
     class Run:
         def __init__(self):
             self.slots, self.clock, self.campaign, self.headroom = 2, 100.0, EndlessCampaign(), NotedHeadroom()
-            self.conduct = tuning.Conduct(cast(Any, self.campaign), lambda: self.slots, print, cast(Any, self.headroom))
+            self.state = tune_adapters.TuneState(
+                cast(Any, self.campaign), lambda: self.slots, print, cast(Any, self.headroom)
+            )
 
         def suggest(self, ray_id, after_s=0.0):
             self.clock += after_s
-            return self.conduct.suggest(ray_id)
+            return self.state.suggest(ray_id)
 
         def fill(self):
             for ray_id in ("a", "b"):
                 assert isinstance(self.suggest(ray_id), dict)
-                self.conduct.start(ray_id)
+                self.state.start(ray_id)
 
     running = Run()
-    monkeypatch.setattr(tuning.time, "monotonic", lambda: running.clock)
+    monkeypatch.setattr(tune_adapters.time, "monotonic", lambda: running.clock)
     return running
 
 
@@ -79,8 +81,8 @@ def test_a_run_asks_for_room_once_every_slot_has_a_trial_with_a_worker(run):
     run.suggest("b")
     run.suggest("c")
     assert set(run.headroom.asked) == {0}
-    run.conduct.start("a")
-    run.conduct.start("b")
+    run.state.start("a")
+    run.state.start("b")
     run.suggest("c")
     assert run.headroom.asked[-1] == 100
 
@@ -93,7 +95,7 @@ def test_a_node_that_joins_is_left_to_the_trials_until_they_have_workers_there(r
     assert isinstance(run.suggest("c", after_s=2), dict)
     assert run.suggest("d", after_s=2) is None
     assert run.headroom.asked[-1] == 0
-    run.conduct.start("c")
+    run.state.start("c")
     run.suggest("d", after_s=2)
     assert run.headroom.asked[-1] == 100
 
@@ -102,7 +104,7 @@ def test_the_moment_between_two_trials_changes_nothing_but_a_trial_that_waits_fo
     run.fill()
     run.suggest("c")
     before = len(run.headroom.asked)
-    run.conduct.lose("a", Failure(error_type="WorkerDied", message="", traceback=""))
+    run.state.lose("a", Failure(error_type="WorkerDied", message="", traceback=""))
     assert isinstance(run.suggest("c", after_s=0.1), dict)
     run.suggest("d", after_s=0.1)
     assert len(run.headroom.asked) == before

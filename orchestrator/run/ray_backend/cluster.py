@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from orchestrator.run.access import AccessError, check_cluster, loopback_only
+from orchestrator.run.ray_backend.auth import AccessError, check_cluster, loopback_only
 
 _ENVIRONMENT = {  # must be set before ray is imported
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -65,7 +65,12 @@ def cluster(address: str | None) -> Iterator[None]:
             ray.init(address=address, log_to_driver=False)
         else:
             with loopback_only():
-                ray.init(address="local", log_to_driver=False, include_dashboard=False, _node_ip_address="127.0.0.1")
+                ray.init(
+                    address="local",
+                    log_to_driver=False,
+                    include_dashboard=False,
+                    _node_ip_address="127.0.0.1",  # ray 2.60.0: the only way to say where a node listens
+                )
     except AccessError:
         raise
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
