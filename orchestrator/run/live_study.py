@@ -1,7 +1,7 @@
 """One study being run: which trial comes next, what the sampler is told, who is pruned.
 
 Everything here follows from the study and its finished trials, so a study rebuilt from the files goes on exactly as one
-that was never interrupted. Every suggestion is drawn by a fresh sampler seeded by (study seed, trial number).
+that was never interrupted. Every suggestion follows from the past trials and (study seed, trial number).
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial
 
 from msa_models.seeding import derive
 from orchestrator.plan.studies import Study, confirm_trial_id, search_trial_id
 from orchestrator.run.assignment import Assignment
 from orchestrator.run.pruning import Rungs, rung_epochs
-from orchestrator.run.sampling import NUM_BEST, BoundedTPE
+from orchestrator.run.sampling import NUM_BEST, past_trial, suggest
 
 SEARCH, CONFIRM = "search", "confirm"
 COMPLETE, PRUNED, FAIL = "COMPLETE", "PRUNED", "FAIL"
@@ -29,9 +27,6 @@ COMPLETE, PRUNED, FAIL = "COMPLETE", "PRUNED", "FAIL"
 def intermediate_values(assignment: Assignment, curve: Sequence[float]) -> dict[int, float]:
     """The values at the rungs a trial has reached, in Optuna's sense."""
     return {epoch: curve[epoch - 1] for epoch in assignment.rungs if epoch <= len(curve)}
-
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class LiveStudy:
@@ -60,9 +55,8 @@ class LiveStudy:
         self._leader = leader
         self._code_fingerprint = code_fingerprint
         self._rungs = Rungs(study.search.pruner.reduction, study.direction)
-        self._optuna = optuna.create_study(direction=study.direction)
-        self._asked: dict[int, optuna.Trial] = {}  # search trials that are not finished
-        self._num_asked = 0
+        self.past: list[FrozenTrial] = []  # of the search, as the sampler sees them: finished, or running
+        self._num_searching = 0
         self._waiting: deque[Assignment] = deque()
         self._running: set[str] = set()
         self._cells = cells
@@ -82,7 +76,7 @@ class LiveStudy:
     def exhausted(self) -> bool:
         """Whether nothing is left to hand out, and nothing will be when the running trials have ended."""
         if self.num_seeds == 0:
-            return not self._waiting and self._num_asked >= self.study.search.trials
+            return not self._waiting and len(self.past) >= self.study.search.trials
         return self._search_is_over and not self._confirms_left()
 
     @property
@@ -98,7 +92,7 @@ class LiveStudy:
     @property
     def num_searched(self) -> int:
         """Number of finished search trials."""
-        return self._num_asked - len(self._asked)
+        return len(self.past) - self._num_searching
 
     @property
     def chosen(self) -> dict[str, Any] | None:
@@ -133,7 +127,7 @@ class LiveStudy:
 
     def num_waiting(self, running: Collection[str] = ()) -> int:
         """How many trials could be handed out now; `running`: as above."""
-        searches = len(self._waiting) + max(0, self.study.search.trials - self._num_asked)
+        searches = len(self._waiting) + max(0, self.study.search.trials - len(self.past))
         return searches + sum(trial_id not in running for _, trial_id in self._confirms_left())
 
     def give_back(self, assignment: Assignment) -> None:
@@ -158,27 +152,27 @@ class LiveStudy:
         """Take note of how a trial ended; the sampler hears COMPLETE, PRUNED or FAIL as what it is."""
         self._running.discard(assignment.trial_id)
         if assignment.phase == SEARCH:
-            trial = self._asked.pop(assignment.number)
-            for epoch, intermediate in intermediate_values(assignment, curve).items():
-                trial.report(intermediate, epoch)
+            rungs = intermediate_values(assignment, curve)
+            for epoch, intermediate in rungs.items():
                 self._rungs.record(assignment.number, epoch, intermediate)  # passed before an interruption, perhaps
-            self._optuna.tell(trial, value if state == COMPLETE else None, state=TrialState[state])
-            self._note_best(state, value, assignment.number, assignment.params)
+            self._num_searching -= 1
+            self.past[assignment.number] = self._past(assignment.number, assignment.params, state, value, rungs)
 
     @property
     def _search_is_over(self) -> bool:
         if self._leader is not None:
             return self._leader._search_is_over
-        return self._num_asked >= self.study.search.trials and not self._asked
+        return len(self.past) >= self.study.search.trials and self._num_searching == 0
 
     def _next_search(self) -> Assignment | None:
-        number = self._num_asked
+        number = len(self.past)
         if number >= self.study.search.trials:
             return None
-        self._asked[number] = trial = self._ask(number)
+        params = self._suggestion(number)
+        self._begin(number, params)
         # A seed of its own for each trial: with one for all, TPE learns what that seed is lucky with (see docs/log.md).
         seed = derive(self.study.search.seed, "search trial", number) % 2**32
-        return self._assignment(SEARCH, number, seed, trial.params, search_trial_id(self.study.study_id, number))
+        return self._assignment(SEARCH, number, seed, params, search_trial_id(self.study.study_id, number))
 
     def _next_confirm(self, running: Collection[str]) -> Assignment | None:
         for number, trial_id in self._confirms_left():
@@ -221,57 +215,48 @@ class LiveStudy:
         """A finished trial as it was handed out."""
         return self._assignment(row["phase"], row["number"], row["seed"], json.loads(row["params"]), row["trial_id"])
 
-    def _ask(self, number: int) -> optuna.Trial:
-        self._optuna.sampler = self._sampler(number)
-        trial = self._optuna.ask(dict(self.study.distributions))
-        assert trial.number == number == self._num_asked, (trial.number, number, self._num_asked)
-        self._num_asked += 1
-        return trial
-
-    def _sampler(self, number: int) -> BaseSampler:
+    def _suggestion(self, number: int) -> dict[str, Any]:
         search = self.study.search
-        seed = derive(search.seed, "suggestion", number) % 2**32
-        if search.sampler == "random":
-            return RandomSampler(seed=seed)
-        tpe = TPESampler(seed=seed, n_startup_trials=search.startup)
-        best = [number for _, number, _ in self._best]
-        return BoundedTPE(tpe, self.study.distributions, best=best, running=self._asked)
+        return suggest(
+            self.study.distributions,
+            self.past,
+            direction=self.study.direction,
+            seed=derive(search.seed, "suggestion", number) % 2**32,
+            sampler=search.sampler,
+            startup=search.startup,
+            best=[number for _, number, _ in self._best],
+        )
+
+    def _begin(self, number: int, params: Mapping[str, Any]) -> None:
+        assert number == len(self.past), (number, len(self.past))
+        self.past.append(past_trial(self.study.distributions, number, params))
+        self._num_searching += 1
 
     def _replay(self, history: Iterable[Mapping[str, Any]], interrupted: Iterable[Assignment]) -> None:
         finished = {row["number"]: row for row in history if row["phase"] == SEARCH}
         started = {assignment.number: assignment for assignment in interrupted if assignment.phase == SEARCH}
         for number in range(max([-1, *finished, *started]) + 1):
             if number in finished:
-                self._replay_finished(finished[number])
+                self.past.append(self._replayed(finished[number]))
             elif number in started:
-                self._optuna.enqueue_trial(started[number].params)
-                self._asked[number] = self._ask(number)
+                self._begin(number, started[number].params)
                 self._waiting.append(started[number])
             else:  # handed out, but the driver died before its first write: ask again, for the same answer
                 assignment = self._next_search()
                 assert assignment is not None
                 self._waiting.append(assignment)
 
-    def _replay_finished(self, row: Mapping[str, Any]) -> None:
-        params = json.loads(row["params"])
+    def _replayed(self, row: Mapping[str, Any]) -> FrozenTrial:
         rungs = {int(epoch): value for epoch, value in json.loads(row["intermediate_values"]).items()}
         for epoch, value in rungs.items():
             self._rungs.record(row["number"], epoch, value)
-        value = row["value"] if row["state"] == COMPLETE else None
-        self._num_asked += 1
-        self._optuna.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState[row["state"]],
-                value=value,
-                params=params,
-                distributions=dict(self.study.distributions),
-                intermediate_values=rungs,
-            )
-        )
-        self._note_best(row["state"], value, row["number"], params)
+        return self._past(row["number"], json.loads(row["params"]), row["state"], row["value"], rungs)
 
-    def _note_best(self, state: str, value: float | None, number: int, params: dict[str, Any]) -> None:
-        if state != COMPLETE or value is None:
-            return
-        insort(self._best, (self._sign * value, number, params))
-        del self._best[NUM_BEST:]
+    def _past(
+        self, number: int, params: dict[str, Any], state: str, value: float | None, rungs: Mapping[int, float]
+    ) -> FrozenTrial:
+        """A finished search trial as the sampler sees it; COMPLETE, PRUNED or FAIL as what it is."""
+        if state == COMPLETE and value is not None:
+            insort(self._best, (self._sign * value, number, params))
+            del self._best[NUM_BEST:]
+        return past_trial(self.study.distributions, number, params, state, value if state == COMPLETE else None, rungs)

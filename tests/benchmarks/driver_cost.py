@@ -49,7 +49,7 @@ TRIAL_S, EPOCHS = 2.0, 9
 FINISHED = (100, 1_000, 10_000)
 KINDS = {"one study": 1, "ten studies": 10}
 PARTS = {  # of the driver, by what is called: the innermost one pays
-    "suggest": ("orchestrator.run.live_study:LiveStudy", ("_ask",)),
+    "suggest": ("orchestrator.run.live_study:LiveStudy", ("_suggestion", "_begin")),
     "store": ("orchestrator.store.store:Store", ("begin", "finish")),
     "decide": ("orchestrator.run.campaign:Campaign", ("next", "report", "done", "exhausted")),
 }

@@ -57,9 +57,9 @@ def test_two_runs_with_one_slot_give_equal_tables(tmp_path, uninterrupted):
     assert fakes.table(str(tmp_path)) == uninterrupted
 
 
-def test_the_optuna_study_hears_every_state_as_it_is(tmp_path):
+def test_the_sampler_hears_every_state_as_it_is(tmp_path):
     campaign = fakes.play(str(tmp_path), fakes.studies(), slots=3, workload=fakes.failing_toy)
-    heard = campaign.studies[0]._optuna.get_trials()
+    heard = campaign.studies[0].past
     rows = [row for row in fakes.table(str(tmp_path)) if row["phase"] == "search"]
     assert [trial.state.name for trial in heard] == [row["state"] for row in rows]
     assert {"COMPLETE", "PRUNED", "FAIL"} == {row["state"] for row in rows}
@@ -77,7 +77,7 @@ def test_a_rebuilt_campaign_has_nothing_left_to_do_and_the_same_study(tmp_path):
     assert again.num_new == 0
 
     def facts(campaign: Campaign) -> list[tuple[object, ...]]:
-        trials = campaign.studies[0]._optuna.get_trials()
+        trials = campaign.studies[0].past
         return [(trial.state, trial.params, trial.intermediate_values) for trial in trials]
 
     assert facts(again) == facts(first)
@@ -166,8 +166,8 @@ def test_the_sampler_of_a_study_without_history_draws_startup_trials_at_random(t
     campaign = fakes.play(str(tmp_path), fakes.studies())
     mine = campaign.studies[0]
     reference = optuna.create_study(direction="minimize")
-    for trial in mine._optuna.get_trials():
-        seed = derive(0, "suggestion", trial.number) % 2**32
+    for number, trial in enumerate(mine.past):
+        seed = derive(0, "suggestion", number) % 2**32
         reference.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=4)
         asked = reference.ask(dict(mine.study.distributions))
         assert asked.params == trial.params

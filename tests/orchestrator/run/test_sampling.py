@@ -1,11 +1,10 @@
 import optuna
 import pytest
-from optuna.samplers import RandomSampler, TPESampler
-from optuna.samplers._tpe import sampler as tpe_module
+from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
 from orchestrator.run import sampling
-from orchestrator.run.sampling import BoundedTPE
+from orchestrator.run.sampling import past_trial, suggest
 from tests.orchestrator.run import fakes
 
 SPACE = {
@@ -23,13 +22,11 @@ def value_of(params):
     return params["dropout"] + params["layers"] + 100 * params["rate"]
 
 
-def suggestions(num_trials, sampler, startup=5):
-    """What a study is told to try, two trials running at any time."""
-    study, waiting, said = optuna.create_study(), [], []
+def of_optuna(num_trials, startup, direction):
+    """What a study of Optuna is told to try, two trials running at any time."""
+    study, waiting, said = optuna.create_study(direction=direction), [], []
     for number in range(num_trials):
-        tpe = TPESampler(seed=number, n_startup_trials=startup)
-        running = [trial.number for trial in waiting]
-        study.sampler = tpe if sampler == "optuna" else BoundedTPE(tpe, SPACE, best=[], running=running)
+        study.sampler = TPESampler(seed=number, n_startup_trials=startup)
         waiting.append(study.ask(dict(SPACE)))
         said.append(waiting[-1].params)
         if len(waiting) > 2:
@@ -40,30 +37,69 @@ def suggestions(num_trials, sampler, startup=5):
     return said
 
 
+def ours(num_trials, startup, direction):
+    """The same by our function of the past."""
+    past, said = [], []
+    for number in range(num_trials):
+        said.append(suggest(SPACE, past, direction=direction, seed=number, startup=startup))
+        past.append(past_trial(SPACE, number, said[-1]))
+        if number >= 2:
+            past[number - 2] = finished(number - 2, said[number - 2])
+    return said
+
+
+def finished(number, params):
+    """A trial that has come to its end."""
+    state, value = STATES[number % 4], value_of(params)
+    return past_trial(SPACE, number, params, state.name, value if state == TrialState.COMPLETE else None, {1: value})
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
 @pytest.mark.parametrize("startup", [0, 5])
-def test_up_to_a_bound_the_suggestions_are_those_of_optuna_bit_for_bit(startup):
-    assert suggestions(40, "ours", startup) == suggestions(40, "optuna", startup)
+def test_up_to_a_bound_the_suggestions_are_those_of_a_study_of_optuna_bit_for_bit(startup, direction):
+    assert ours(60, startup, direction) == of_optuna(60, startup, direction)
+
+
+def test_a_suggestion_follows_from_the_past_and_the_seed_alone():
+    past = [finished(number, each) for number, each in enumerate(ours(30, 5, "minimize"))]
+    first, again = (suggest(SPACE, past, direction="minimize", seed=7) for _ in range(2))
+    assert first == again
+    assert first != suggest(SPACE, past, direction="minimize", seed=8)
+    assert first != suggest(SPACE, past[:-5], direction="minimize", seed=7)
+
+
+def test_a_suggestion_keeps_away_from_what_already_runs():
+    past = [finished(number, each) for number, each in enumerate(ours(30, 5, "minimize"))]
+    first = suggest(SPACE, past, direction="minimize", seed=7)
+    running = [past_trial(SPACE, number, first) for number in range(30, 40)]
+    assert first != suggest(SPACE, past + running, direction="minimize", seed=7)
+
+
+def test_random_suggestions_are_those_of_optuna_whatever_came_before():
+    past = [finished(number, params) for number, params in enumerate(ours(9, 5, "minimize"))]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=4))
+    found = suggest(SPACE, past, direction="minimize", seed=4, sampler="random")
+    assert found == study.ask(dict(SPACE)).params
 
 
 def test_beyond_the_bound_the_latest_trials_the_best_and_those_that_run_count(monkeypatch):
-    monkeypatch.setattr(sampling, "LATEST", 10)
     best, running = 4, 5
-    study = optuna.create_study(sampler=RandomSampler(seed=0))
-    for number in range(30):
-        trial = study.ask(dict(SPACE))
-        if number != running:
-            study.tell(trial, -1.0 if number == best else value_of(trial.params))
-    seen: list[list[int]] = []
-    split = tpe_module._split_trials
+    params = ours(30, 5, "minimize")
+    past = [finished(number, each) for number, each in enumerate(params)]
+    past[best] = past_trial(SPACE, best, params[best], "COMPLETE", -1.0)
+    past[running] = past_trial(SPACE, running, params[running])
+    monkeypatch.setattr(sampling, "LATEST", 10)
 
-    def split_and_note(study, trials, num_below):
-        seen.append([trial.number for trial in trials])
-        return split(study, trials, num_below)
+    def suggested(bests):
+        return [suggest(SPACE, past, direction="minimize", seed=seed, startup=5, best=bests) for seed in range(5)]
 
-    monkeypatch.setattr(tpe_module, "_split_trials", split_and_note)
-    study.sampler = BoundedTPE(TPESampler(seed=0), SPACE, best=[best], running=[running])
-    study.ask(dict(SPACE))
-    assert seen == [[best, running, *range(20, 30)]]
+    expected = []
+    for seed in range(5):
+        study = optuna.create_study(sampler=TPESampler(seed=seed, n_startup_trials=5))
+        study.add_trials([past[best], past[running], *past[20:]])
+        expected.append(study.ask(dict(SPACE)).params)
+    assert suggested([best]) == expected
+    assert suggested([]) != expected
 
 
 def test_a_long_search_goes_on_after_an_interruption_as_if_there_had_been_none(tmp_path, monkeypatch):
