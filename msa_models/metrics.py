@@ -7,13 +7,43 @@ interval bounds are compared in float32, as MMSA does: a label of 0.1 lies on th
 float64.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 Scale = Literal["mosi", "sims"]
+
+
+class Direction(StrEnum):
+    """Which way a metric gets better."""
+
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+    @property
+    def sign(self) -> float:
+        """1.0 or -1.0: a value times the sign is a loss, of which less is better."""
+        return 1.0 if self is Direction.MINIMIZE else -1.0
+
+    @property
+    def worst(self) -> float:
+        """The value that every other one is better than."""
+        return self.sign * math.inf
+
+    def improves(self, value: float, on: float | None) -> bool:
+        """Whether `value` is better than the best so far (None: nothing yet); NaN never is."""
+        if on is None:
+            return not math.isnan(value)
+        return self.sign * value < self.sign * on
+
+    def best(self, values: Iterable[float]) -> float:
+        """The best of some values, none of them NaN; ValueError of no values."""
+        return self.sign * min(self.sign * value for value in values)
+
 
 _REGRESSION: dict[str, tuple[str, ...]] = {
     "mosi": ("mae", "corr", "acc2_has0", "f1_has0", "acc2_non0", "f1_non0", "acc5", "acc7"),
@@ -87,13 +117,13 @@ def names(task: str, scale: str = "mosi", classes: Sequence[str] = ()) -> tuple[
     return (*_CLASSIFICATION, *(f"f1_{name}" for name in classes))
 
 
-def direction(name: str) -> Literal["minimize", "maximize"]:
+def direction(name: str) -> Direction:
     """Which way a metric gets better; a split in front (`valid/mae`) and the F1 of any class (`f1_happy`) are fine."""
     metric = name.rpartition("/")[2]
     known = sorted({metric for table in _REGRESSION.values() for metric in table} | set(_CLASSIFICATION))
     if metric not in known and not metric.startswith("f1_"):
         raise ValueError(f"no metric '{name}'; known are {', '.join(known)} and f1_<class name>")
-    return "minimize" if metric == "mae" else "maximize"
+    return Direction.MINIMIZE if metric == "mae" else Direction.MAXIMIZE
 
 
 def _check_scale(scale: str) -> str:

@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from msa_models.batch import batches
 from msa_models.blueprint import Blueprint
 from msa_models.data.corpus import Corpus, Split
 from msa_models.data.suggest import unknown
+from msa_models.metrics import Direction
 from msa_models.network import Network, shapes
 from msa_models.seams import Progress
 from msa_models.step import NonFiniteLoss, Step
@@ -31,13 +31,7 @@ class Objective:
     """A metric of the validation split and the direction in which it improves."""
 
     metric: str = "valid/mae"
-    direction: Literal["minimize", "maximize"] = "minimize"
-
-    def improves(self, value: float, on: float | None) -> bool:
-        """Whether `value` is better than the best so far (None: nothing yet); NaN never is."""
-        if on is None:
-            return not math.isnan(value)
-        return value < on if self.direction == "minimize" else value > on
+    direction: Direction = Direction.MINIMIZE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,13 +224,13 @@ class Training:
 
     def _start(self) -> float:
         """The epoch from which the modulator works, as far as the measurements so far tell."""
-        metric, sign = self.objective.metric, 1.0 if self.objective.direction == "minimize" else -1.0
+        metric, sign = self.objective.metric, self.objective.direction.sign
         history = [sign * measurement[metric] for measurement in self.measurements]
         start = self.blueprint.schedule.start(history, self.blueprint.training.epochs)
         return math.inf if start is None else start
 
     def _remember_best(self, value: float) -> None:
-        if self.objective.improves(value, self.best_value):
+        if self.objective.direction.improves(value, self.best_value):
             self.best_epoch, self.best_value = self.epoch, value
             learned = self.network.learned()
             self._best = self._best or {name: torch.empty_like(tensor) for name, tensor in learned.items()}

@@ -77,7 +77,7 @@ def _metrics(rows: pa.Table, cells: Sequence[_Pair], record: Mapping[str, Any], 
             deltas = [_from_full(row) for row in mine if row["dataset"] == dataset]
             known = [delta for delta in deltas if delta is not None]
             if len(known) > 1:
-                best[dataset] = min(known) if direction(metric) == "minimize" else max(known)
+                best[dataset] = direction(metric).best(known)
         columns[f"test/{metric}"] = [
             Marked(
                 cell=_mean_sd(row),

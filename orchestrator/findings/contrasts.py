@@ -76,7 +76,7 @@ def _verdicts(
     delta: np.ndarray, significant: np.ndarray, kinds: Sequence[str | None], metrics: Sequence[str]
 ) -> np.ndarray:
     """What is said of that which the full method has and the cell has not, or of what a step or an effect adds."""
-    upwards = np.array([1.0 if direction(name) == "maximize" else -1.0 for name in metrics])
+    upwards = np.array([-direction(name).sign for name in metrics])
     added = np.array([-1.0 if kind == "full" else 1.0 for kind in kinds])
     helps = delta * upwards * added[:, None] > 0
     verdicts = np.where(significant, np.where(helps, "helps", "hurts"), "undecided").astype(object)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from orchestrator.findings import chosen, contrasts, importance, utterances
+from orchestrator.findings import contrasts, importance, utterances
 from orchestrator.plan.race import Race
-from orchestrator.store import Store
+from orchestrator.store import Store, selection
 from orchestrator.store import grid as file
 from orchestrator.store.schema import SPLITS
 
@@ -48,7 +48,7 @@ def collect(store: Store) -> pa.Table:
     if not ablation:
         raise ValueError(f"{store.files.uri} holds a sweep and no ablation; `msa table` shows what a sweep found")
     entries = _entries(ablation)
-    table = store.trials([*chosen.COLUMNS, *_metrics(store)])
+    table = store.trials([*selection.COLUMNS, *_metrics(store)])
     trials = _trials(store, table, ablation["seeds"])
     deltas = np.stack([_delta(entry, trials) for entry in entries])
     columns = _cell_columns(entries, trials, deltas) | _utterance_columns(store, entries, trials, deltas)
@@ -159,9 +159,9 @@ def _twins(entries: Sequence[_Entry]) -> list[int]:
 
 def _trials(store: Store, table: pa.Table, seeds: Sequence[int]) -> _Trials:
     metrics = _metrics(store)
-    rows = table.select(list(chosen.COLUMNS)).to_pylist()
+    rows = table.select(list(selection.COLUMNS)).to_pylist()
     measured = np.column_stack([table[name].to_numpy() for name in metrics]).astype(float)
-    found = chosen.confirm_trials(store.record, rows, set(seeds))
+    found = selection.confirm_trials(store.record, rows, set(seeds))
     place = {row["trial_id"]: number for number, row in enumerate(rows)}
     names = tuple(sorted({row["trial_id"] for trials in found.values() for row in trials.values()}))
     number = {name: index for index, name in enumerate(names)}

@@ -15,8 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from msa_models.metrics import Direction
 from orchestrator.findings.render import Table
 from orchestrator.findings.tables import short_names
+from orchestrator.store.selection import ranked
 from search_spaces.dotted import within
 
 FEWEST = 10  # COMPLETE trials, of which one is the best tenth
@@ -34,11 +36,11 @@ def importances(record: Mapping[str, Any], trials: pa.Table) -> dict[str, dict[s
     searched: dict[str, list[_Row]] = {}
     for row in complete.select(["study_id", "number", "value", "params"]).sort_by("number").to_pylist():
         searched.setdefault(row["study_id"], []).append(row)
-    found = {}
+    found, direction = {}, Direction(record["direction"])
     for study_id, study in (record.get("studies") or {}).items():
         mine = searched.get(study_id, [])
-        if study["space"] and len(mine) >= FEWEST and _best_are_better(mine, record["direction"]):
-            found[study_id] = _ped_anova(study["space"], mine, record["direction"])
+        if study["space"] and len(mine) >= FEWEST and _best_are_better(mine, direction):
+            found[study_id] = _ped_anova(study["space"], mine, direction)
     return found
 
 
@@ -94,20 +96,20 @@ def table(record: Mapping[str, Any], importances: Mapping[str, Mapping[str, floa
     )
 
 
-def _best_are_better(rows: list[_Row], direction: str) -> bool:
+def _best_are_better(rows: list[_Row], direction: Direction) -> bool:
     """Whether anything tells the best tenth from all trials; Optuna would make all shares equal where nothing does."""
-    values = sorted((row["value"] for row in rows), reverse=direction == "maximize")
+    values = [row["value"] for row in ranked(rows, direction)]
     return values[math.ceil(_QUANTILE * len(values)) - 1] != values[-1]
 
 
-def _ped_anova(space: Mapping[str, str], rows: list[_Row], direction: str) -> dict[str, float]:
+def _ped_anova(space: Mapping[str, str], rows: list[_Row], direction: Direction) -> dict[str, float]:
     import optuna
     from optuna.distributions import json_to_distribution
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = {path: json_to_distribution(text) for path, text in space.items()}
-    study = optuna.create_study(direction="minimize" if direction == "minimize" else "maximize")
+    study = optuna.create_study(direction=optuna.study.StudyDirection[direction.name])
     for row in rows:
         params = json.loads(row["params"])
         study.add_trial(optuna.trial.create_trial(value=row["value"], params=params, distributions=distributions))

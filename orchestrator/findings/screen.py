@@ -10,14 +10,15 @@ from textwrap import fill
 
 import pyarrow as pa
 
+from msa_models.metrics import Direction
 from orchestrator.findings.ablation import tables as ablation_tables
-from orchestrator.findings.chosen import COLUMNS, confirm_trials
 from orchestrator.findings.grid import current
 from orchestrator.findings.importance import importances
 from orchestrator.findings.importance import table as importance_table
 from orchestrator.findings.render import Table, blocks, render, transposed, with_dataset, with_last
 from orchestrator.findings.tables import confirmed, leaderboard
 from orchestrator.store import Store
+from orchestrator.store.selection import COLUMNS, confirm_trials
 
 
 def tables(store: Store, format: str = "plain", *, top: int | None = None, phase: str | None = None) -> str:
@@ -31,7 +32,7 @@ def tables(store: Store, format: str = "plain", *, top: int | None = None, phase
     if format in ("csv", "json"):
         phase = phase or "search"
     trials, objective = store.trials(), store.record["experiment"]["objective"]["metric"]
-    facts = trials, objective, store.record["direction"], store.metrics
+    facts = trials, objective, Direction(store.record["direction"]), store.metrics
     several = len(set(trials["study_id"].to_pylist())) > 1
     search = leaderboard(
         *facts, top=top or (1 if several else 5), shared_only=several and format not in ("csv", "json")

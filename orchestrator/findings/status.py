@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 from tabulate import tabulate
 
+from msa_models.metrics import Direction
 from orchestrator.store import Store, holder
 from orchestrator.store.schema import PHASES, STATES
+from orchestrator.store.selection import best_trial
 
 _COLUMNS = ("trial_id", "study_id", "phase", "number", "state", "value", "error_type", "attempts", "finished_at")
 _NUM_SHOWN = 5
@@ -26,7 +27,7 @@ def summary(store: Store) -> dict[str, Any]:
     attempts = {row["trial_id"]: row["attempts"] or 0 for row in failed}
     driver = holder(store.files)
     objective = store.record["experiment"].get("objective") or {}
-    direction = store.record.get("direction") or objective.get("direction")
+    direction = Direction(store.record["direction"])
     return {
         "storage": store.files.uri,
         "method": store.record["experiment"].get("method"),
@@ -95,7 +96,7 @@ def _table(studies: list[dict[str, Any]]) -> str:
     return tabulate(rows, headers, colalign=align, disable_numparse=True)
 
 
-def _studies(store: Store, rows: list[dict[str, Any]], direction: str | None) -> list[dict[str, Any]]:
+def _studies(store: Store, rows: list[dict[str, Any]], direction: Direction) -> list[dict[str, Any]]:
     """Finished trials by phase and the best value of the search, of each study that the driver recorded."""
     best = {found["study_id"]: found["value"] for found in _best(rows, direction)}
     finished = Counter((row["study_id"], row["phase"]) for row in rows)
@@ -123,17 +124,14 @@ def _planned(store: Store) -> dict[str, int]:
     return {phase: number for phase, number in asked.items() if number is not None}
 
 
-def _best(rows: list[dict[str, Any]], direction: str | None) -> list[dict[str, Any]]:
+def _best(rows: list[dict[str, Any]], direction: Direction) -> list[dict[str, Any]]:
     """The best COMPLETE search trial of each study, by its value on valid."""
-    sign = -1.0 if direction == "maximize" else 1.0
-    best: dict[str, dict[str, Any]] = {}
+    searched: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        if row["phase"] != "search" or row["state"] != "COMPLETE" or not math.isfinite(row["value"]):
-            continue
-        leader = best.get(row["study_id"])
-        if leader is None or sign * row["value"] < sign * leader["value"]:
-            best[row["study_id"]] = row
-    return [{name: row[name] for name in ("study_id", "trial_id", "number", "value")} for row in best.values()]
+        if row["phase"] == "search":
+            searched.setdefault(row["study_id"], []).append(row)
+    best = (best_trial(mine, direction) for mine in searched.values())
+    return [{name: row[name] for name in ("study_id", "trial_id", "number", "value")} for row in best if row]
 
 
 def _newest_run(store: Store, rows: list[dict[str, Any]], driver: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -5,7 +5,6 @@ Configurations are ranked and chosen on `valid/` alone. Test metrics appear only
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import statistics
@@ -15,8 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.findings.chosen import CELL, Row, best_trial, one_per_seed
+from msa_models.metrics import Direction
 from orchestrator.findings.render import Cell, MeanSd, Table, render
+from orchestrator.store.selection import CELL, Row, best_trial, one_per_seed, ranked
+from search_spaces.faults import did_you_mean
 
 __all__ = ["MeanSd", "Table", "confirmed", "leaderboard", "render", "short_names"]
 
@@ -27,7 +28,7 @@ _Row = dict[str, Any]
 def leaderboard(
     trials: pa.Table,
     objective: str,
-    direction: str,
+    direction: Direction,
     metrics: Sequence[str],
     top: int = 10,
     *,
@@ -39,16 +40,16 @@ def leaderboard(
     """
     valid = _valid_columns(trials, metrics)
     rows = _rows(trials, "search", objective, direction, valid)
-    ranked = _ranked([row for row in rows if row["state"] == "COMPLETE"], direction)
-    studies = _study_names(ranked)
-    ranks = _ranks_within_studies(ranked)
-    best = [(rank, row) for rank, row in zip(ranks, ranked, strict=True) if rank <= top]
-    where = [*(["method"] if len(studies) > 1 else []), *_varying(ranked, _WHERE)]
+    complete = ranked((row for row in rows if row["state"] == "COMPLETE"), direction, "rank_by")
+    studies = _study_names(complete)
+    ranks = _ranks_within_studies(complete)
+    best = [(rank, row) for rank, row in zip(ranks, complete, strict=True) if rank <= top]
+    where = [*(["method"] if len(studies) > 1 else []), *_varying(complete, _WHERE)]
     searched = _varying(
-        [row["params"] for row in ranked], dict.fromkeys(name for row in ranked for name in row["params"])
+        [row["params"] for row in complete], dict.fromkeys(name for row in complete for name in row["params"])
     )
-    params = [name for name in searched if not shared_only or all(name in row["params"] for row in ranked)]
-    shown = [name for name in valid if name != objective and any(row[name] is not None for row in ranked)]
+    params = [name for name in searched if not shared_only or all(name in row["params"] for row in complete)]
+    shown = [name for name in valid if name != objective and any(row[name] is not None for row in complete)]
     before, after = ("rank", "trial", *where, objective, *shown), ("best epoch", "epochs", "seed", "duration_s")
     names = short_names(params, taken=("study", *before, *after))
     table = []
@@ -61,7 +62,7 @@ def leaderboard(
     of_each = f" of each of {len(studies)} studies, best first" if len(studies) > 1 else ""
     num_best = top if of_each else len(table)
     caption = (
-        f"Best {num_best} of {len(ranked)} COMPLETE search trials ({len(rows)} finished){of_each}, "
+        f"Best {num_best} of {len(complete)} COMPLETE search trials ({len(rows)} finished){of_each}, "
         f"{objective} {direction}d. Test metrics are shown for confirmed configurations only."
     )
     if len(params) < len(searched):
@@ -73,7 +74,7 @@ def leaderboard(
 def confirmed(
     trials: pa.Table,
     objective: str,
-    direction: str,
+    direction: Direction,
     metrics: Sequence[str],
     chosen: Mapping[str, Collection[str]] | None = None,
 ) -> Table:
@@ -125,10 +126,8 @@ def _valid_columns(trials: pa.Table, metrics: Sequence[str]) -> list[str]:
     return [name for name in (f"valid/{metric}" for metric in metrics) if name in trials.column_names]
 
 
-def _rows(trials: pa.Table, phase: str, objective: str, direction: str, columns: Sequence[str]) -> list[_Row]:
+def _rows(trials: pa.Table, phase: str, objective: str, direction: Direction, columns: Sequence[str]) -> list[_Row]:
     """The trials of a phase; `rank_by` is the objective at the best epoch, `params` a dict."""
-    if direction not in ("minimize", "maximize"):
-        raise ValueError(f"the direction {direction!r} is neither minimize nor maximize")
     if not objective.startswith("valid/"):
         raise ValueError(
             f"cannot rank by {objective!r}: a configuration is chosen on a valid/ metric, never on the test split"
@@ -136,8 +135,7 @@ def _rows(trials: pa.Table, phase: str, objective: str, direction: str, columns:
     recorded = set(trials["objective"].to_pylist())
     if objective not in trials.column_names and objective not in recorded and trials.num_rows:
         known = [name for name in trials.column_names if name.startswith("valid/")]
-        close = difflib.get_close_matches(objective, known, n=1)
-        hint = f". Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(objective, known)
         raise ValueError(f"no metric {objective!r} in this storage; it has {', '.join(known)}{hint}")
     base = ("trial_id", "study_id", "variant", "dataset", *CELL, "phase", "seed", "number", "state", "objective")
     wanted = [*base, "value", "params", "epochs", "best_epoch", "duration_s", "finished_at", *columns]
@@ -148,12 +146,6 @@ def _rows(trials: pa.Table, phase: str, objective: str, direction: str, columns:
         row["params"] = json.loads(row["params"] or "{}")
         row["rank_by"] = row["value"] if row["objective"] == objective else row.get(objective)
     return rows
-
-
-def _ranked(rows: Iterable[Row], direction: str) -> list[Row]:
-    sign = _sign(direction)
-    usable = [row for row in rows if row["rank_by"] is not None and math.isfinite(row["rank_by"])]
-    return sorted(usable, key=lambda row: (sign * row["rank_by"], row["number"] if row["number"] is not None else 0))
 
 
 def _study_names(rows: Iterable[Row]) -> dict[str, str]:
@@ -172,7 +164,7 @@ def _ranks_within_studies(ranked: Iterable[Row]) -> list[int]:
     return ranks
 
 
-def _told_by_trials(search: Sequence[_Row], confirm: Sequence[_Row], direction: str) -> dict[str, list[Row]]:
+def _told_by_trials(search: Sequence[_Row], confirm: Sequence[_Row], direction: Direction) -> dict[str, list[Row]]:
     """The trials of each study's chosen configuration, by the study's name."""
     kept: dict[str, list[Row]] = {}
     for study, name in _study_names([*search, *confirm]).items():
@@ -187,7 +179,7 @@ def _belongs(row: _Row, study: str, best: Row | None) -> bool:
     return row["study_id"] == study or (best is not None and _key(row) == _key(best))
 
 
-def _chosen(confirm: list[_Row], best: Row | None, direction: str) -> list[Row]:
+def _chosen(confirm: list[_Row], best: Row | None, direction: Direction) -> list[Row]:
     """One trial per seed of the configuration that its search chose; without one, of the best mean on valid."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in confirm:
@@ -199,13 +191,9 @@ def _chosen(confirm: list[_Row], best: Row | None, direction: str) -> list[Row]:
     return trials[chosen]
 
 
-def _mean_loss(rows: Iterable[Row], direction: str) -> float:
-    ranks = [row["rank_by"] for row in _ranked(rows, direction)]
-    return _sign(direction) * statistics.fmean(ranks) if ranks else math.inf
-
-
-def _sign(direction: str) -> float:
-    return 1.0 if direction == "minimize" else -1.0
+def _mean_loss(rows: Iterable[Row], direction: Direction) -> float:
+    ranks = [row["rank_by"] for row in ranked(rows, direction, "rank_by")]
+    return direction.sign * statistics.fmean(ranks) if ranks else math.inf
 
 
 def _key(row: Row) -> tuple[str, ...]:
@@ -228,7 +216,7 @@ def _mean_sd(values: Iterable[float | None]) -> MeanSd | None:
     return MeanSd(mean=statistics.fmean(present), sd=sd, n=len(present))
 
 
-def _confirmed_caption(num_seeds: Sequence[int], num_failed: int, objective: str, direction: str) -> str:
+def _confirmed_caption(num_seeds: Sequence[int], num_failed: int, objective: str, direction: Direction) -> str:
     if not num_seeds:
         return "No confirmed configuration yet." + (f" {num_failed} confirm trials failed." if num_failed else "")
     low, high = min(num_seeds), max(num_seeds)

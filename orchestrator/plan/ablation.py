@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from msa_models.metrics import Direction
 from orchestrator.plan import registry
 from orchestrator.plan.configure import sections
 from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.designs import FULL, Change, Contrast, Layout, layout
 from orchestrator.plan.grid import Cell, Grid
-from orchestrator.plan.plan import Direction, Plan, direction_of, study_of
+from orchestrator.plan.plan import Plan, direction_of, study_of
 from orchestrator.plan.race import Race
 from orchestrator.plan.studies import Study
 from orchestrator.plan.texts import SECTION, TEXT

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from msa_models import metrics
+from msa_models.metrics import Direction
 from orchestrator.plan import registry
 from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.grid import Grid
@@ -21,7 +22,6 @@ from search_spaces.parts import Objective
 from search_spaces.schema import Experiment
 
 Checked = TypeVar("Checked")
-Direction = Literal["minimize", "maximize"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ def plan(experiment: Experiment, corpus: CorpusInfo, places: Places | None = Non
     asked = overlay.asked(experiment)
     studies: dict[str, Study] = {}
     faults: dict[Fault, list[str]] = {}  # with the studies that have it
-    direction: Direction = "minimize"
+    direction = Direction.MINIMIZE  # until it is known
     try:
         direction = direction_of(experiment.objective, corpus)
     except ExperimentError as error:
@@ -120,7 +120,7 @@ def direction_of(objective: Objective, corpus: CorpusInfo) -> Direction:
         raise fault("objective.metric", message + did_you_mean(objective.metric, known))
     own = metrics.direction(objective.metric)
     if objective.direction not in (None, own):
-        better = "lower" if own == "minimize" else "higher"
+        better = "lower" if own is Direction.MINIMIZE else "higher"
         message = f"{show(objective.direction)} arrived, expected {show(own)}: of {objective.metric} {better} is better"
         raise fault("objective.direction", message)
     return own

@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from msa_models.metrics import Direction
 from orchestrator.plan.race import Race
 from orchestrator.plan.variant import Variant
 from search_spaces.dotted import flatten, placed
@@ -32,7 +33,7 @@ class Study:
     data_fingerprint: str
     variant: Variant
     metric: str
-    direction: Literal["minimize", "maximize"]
+    direction: Direction
     distributions: Mapping[str, BaseDistribution]
     fixed: Mapping[str, Any]
     search: Search

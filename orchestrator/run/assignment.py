@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
+
+from msa_models.metrics import Direction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,7 @@ class Assignment:
     params: dict[str, Any]
     config: dict[str, Any]
     metric: str  # valid/...
-    direction: Literal["minimize", "maximize"]
+    direction: Direction
     rungs: tuple[int, ...]  # epochs at which the driver may prune; none for confirm trials
     keep: bool = False  # the model of the best epoch
     scale: int = 1  # of what it occupies; doubled when it ran out of memory
@@ -33,4 +35,5 @@ class Assignment:
     def from_json(cls, text: str | bytes) -> Self:
         """The inverse of `to_json`."""
         data = json.loads(text)
-        return cls(**{**data, "modalities": tuple(data["modalities"]), "rungs": tuple(data["rungs"])})
+        lists = {name: tuple(data[name]) for name in ("modalities", "rungs")}
+        return cls(**data | lists | {"direction": Direction(data["direction"])})

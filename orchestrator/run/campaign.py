@@ -123,8 +123,7 @@ class Campaign:
         found = [(study.best_value, study.study) for study in self.studies if study.best_value is not None]
         if not found:
             return ""
-        best = min if found[0][1].direction == "minimize" else max
-        value, study = best(found, key=lambda each: each[0])
+        value, study = min(found, key=lambda each: each[1].direction.sign * each[0])
         return f"{study.metric} {value:.4f}" + (f" ({study.variant.name})" if len(self.studies) > 1 else "")
 
     @property
@@ -270,9 +269,10 @@ class _Started:
     @property
     def curve(self) -> list[float]:
         """The best value so far after each epoch; infinitely bad while it has not been a number."""
-        best, worst = (min, math.inf) if self.assignment.direction == "minimize" else (max, -math.inf)
+        direction = self.assignment.direction
         values = [row[self.assignment.metric] for row in self.measurements]
-        return list(accumulate((worst if math.isnan(value) else value for value in values), best))
+        known = (direction.worst if math.isnan(value) else value for value in values)
+        return list(accumulate(known, lambda *two: direction.best(two)))
 
     def take(self, report: Report) -> None:
         """Append the new measurements; a worker that starts over sends them again from its first epoch on."""

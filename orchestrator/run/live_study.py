@@ -60,7 +60,7 @@ class LiveStudy:
         self._waiting: deque[Assignment] = deque()
         self._running: set[str] = set()
         self._cells = cells
-        self._sign = 1 if study.direction == "minimize" else -1
+        self._sign = study.direction.sign
         self._best: list[tuple[float, int, dict[str, Any]]] = []  # sign * value, number, params of the best, in order
         self._confirm_ids: list[str] | None = None  # once they are known
         finished = list(history)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from msa_models.metrics import Direction
+
 
 def rung_epochs(min_epochs: int, reduction: int, max_epochs: int) -> tuple[int, ...]:
     """Epochs at which a trial may be pruned: min, min * reduction, ... below the last epoch."""
@@ -27,7 +29,7 @@ class Rungs:
     """The rungs of one study; values are compared within the study only, never across variants."""
 
     reduction: int
-    direction: str
+    direction: Direction
     _values: dict[int, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
 
     def record(self, number: int, epoch: int, value: float) -> None:
@@ -42,6 +44,6 @@ class Rungs:
         self.record(number, epoch, value)
         if not len(others):
             return False
-        sign = -1.0 if self.direction == "minimize" else 1.0
+        sign = -self.direction.sign
         cutoff = np.percentile(others * sign, 100 * (1 - 1 / self.reduction))
         return bool(sign * value < cutoff)

@@ -9,14 +9,17 @@ the others less anyway.
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from msa_models.metrics import Direction
 
 LATEST = 250
 NUM_BEST = 25  # as many as TPE takes for good, at most
@@ -50,7 +53,7 @@ def suggest(
     space: Space,
     past: Sequence[FrozenTrial],
     *,
-    direction: Literal["minimize", "maximize"],
+    direction: Direction,
     seed: int,
     sampler: str = "tpe",
     startup: int = 10,
@@ -67,10 +70,8 @@ def suggest(
     return _asked(tpe, _Past(_bounded(past, best)), space, direction)
 
 
-def _asked(
-    sampler: BaseSampler, storage: InMemoryStorage, space: Space, direction: Literal["minimize", "maximize"]
-) -> dict[str, Any]:
-    study = optuna.create_study(storage=storage, sampler=sampler, direction=direction)
+def _asked(sampler: BaseSampler, storage: InMemoryStorage, space: Space, direction: Direction) -> dict[str, Any]:
+    study = optuna.create_study(storage=storage, sampler=sampler, direction=StudyDirection[direction.name])
     return study.ask(dict(space)).params
 
 

@@ -19,6 +19,7 @@ from msa_models.blueprint import Blueprint, EncoderConfig, TrainingConfig, prese
 from msa_models.boundary import STATISTICS, TASK, Forward, Gradients, Representation
 from msa_models.data.corpus import Corpus, Split
 from msa_models.identities import Immediately
+from msa_models.metrics import Direction
 from msa_models.network import Network, cut, shapes
 from msa_models.prototypes import PrototypeMemory
 from msa_models.seams import (
@@ -40,6 +41,8 @@ LAYOUTS = ["sequences", "utterances", "text without time", "only text in time"]
 TASKS = ["regression", "classification"]
 SEAMS = (Refinement, Fusion, LossTerm, GradientModulator, Schedule)
 SUBSETS = [("text", "audio", "vision"), ("audio", "vision"), ("vision",)]  # the methods go through all of them
+
+MOST_ACCURATE = Objective(metric="valid/accuracy", direction=Direction.MAXIMIZE)
 
 
 def defined_in(name: str) -> list[type[Component]]:
@@ -81,7 +84,7 @@ def network_of(corpus: Corpus, *components: Component) -> Network:
 
 
 def training_of(corpus: Corpus, *components: Component) -> Training:
-    known = Objective() if corpus.task == "regression" else Objective(metric="valid/accuracy", direction="maximize")
+    known = Objective() if corpus.task == "regression" else MOST_ACCURATE
     return Training(alone(*components), corpus, seed=0, objective=known)
 
 

@@ -18,6 +18,7 @@ from msa_models import metrics
 from msa_models.batch import batches
 from msa_models.blueprint import Blueprint
 from msa_models.data.corpus import Corpus
+from msa_models.metrics import Direction
 from msa_models.network import Network, shapes
 from msa_models.seams import Component, GradientModulator, LossTerm, Progress
 from msa_models.text.encoder import TextEncoder
@@ -37,8 +38,8 @@ ENCODERS = [  # layout, kind of the encoders of sequences
     ("only text in time", "transformer"),
 ]
 OBJECTIVES = {
-    "regression": Objective(metric="valid/corr", direction="maximize"),
-    "classification": Objective(metric="valid/f1_macro", direction="maximize"),
+    "regression": Objective(metric="valid/corr", direction=Direction.MAXIMIZE),
+    "classification": Objective(metric="valid/f1_macro", direction=Direction.MAXIMIZE),
 }
 METHODS = sorted(module.name for module in pkgutil.iter_modules(msa_models.methods.__path__))
 

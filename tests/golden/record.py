@@ -18,6 +18,7 @@ import torch
 
 from msa_models import data
 from msa_models.data.corpus import Corpus
+from msa_models.metrics import Direction
 from msa_models.training import Objective, Training
 from orchestrator.plan import registry
 from orchestrator.plan.configure import configure
@@ -43,8 +44,8 @@ RULES: dict[str, dict[str, Any]] = {  # on concatenation, each with what it need
     "pmr": {},
 }
 OBJECTIVES = {
-    "regression": Objective(metric="valid/mae", direction="minimize"),
-    "classification": Objective(metric="valid/f1_weighted", direction="maximize"),
+    "regression": Objective(metric="valid/mae", direction=Direction.MINIMIZE),
+    "classification": Objective(metric="valid/f1_weighted", direction=Direction.MAXIMIZE),
 }
 EPOCHS, NUM_TRIALS = 6, 20
 Case = tuple[str, dict[str, Any], str, str]

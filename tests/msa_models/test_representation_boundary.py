@@ -21,6 +21,7 @@ from msa_models.boundary import STATISTICS, TASK, Forward
 from msa_models.components.conflict_penalty import ConflictPenalty
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
+from msa_models.metrics import Direction
 from msa_models.seams import GradientModulator, LossTerm, Modulation, Progress
 from msa_models.step import Step
 from msa_models.training import Objective, Training
@@ -31,6 +32,8 @@ Gradients = dict[str, torch.Tensor]
 
 LAYOUTS = ["sequences", "utterances"]
 TASKS = ["regression", "classification"]
+
+MOST_ACCURATE = Objective(metric="valid/accuracy", direction=Direction.MAXIMIZE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,7 @@ def prepared(corpus: Corpus, config: cpsl.Config) -> tuple[Training, Batch]:
 
 
 def objective_of(corpus: Corpus) -> Objective:
-    return Objective() if corpus.task == "regression" else Objective(metric="valid/accuracy", direction="maximize")
+    return Objective() if corpus.task == "regression" else MOST_ACCURATE
 
 
 def gradients_of(training: Training) -> Gradients:

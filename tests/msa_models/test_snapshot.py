@@ -13,14 +13,15 @@ import torch
 from msa_models import snapshot
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
+from msa_models.metrics import Direction
 from msa_models.training import Objective, Training
 
 MakeCorpus = Callable[..., Corpus]
 MakeConfig = Callable[..., cpsl.Config]
 
 OBJECTIVES = {
-    "regression": Objective(metric="valid/corr", direction="maximize"),
-    "classification": Objective(metric="valid/f1_macro", direction="maximize"),
+    "regression": Objective(metric="valid/corr", direction=Direction.MAXIMIZE),
+    "classification": Objective(metric="valid/f1_macro", direction=Direction.MAXIMIZE),
 }
 SETTINGS: dict[str, Any] = {"epochs": 4, "learning_rate": 0.03}
 
@@ -179,7 +180,7 @@ def test_epochs_without_a_number_survive_a_snapshot(make_corpus: MakeCorpus, mak
     corpus = make_corpus(layout="utterances")
     zeros = dataclasses.replace(corpus.splits["valid"], targets=np.zeros(24, np.float32))
     corpus = dataclasses.replace(corpus, splits=corpus.splits | {"valid": zeros})
-    objective = Objective(metric="valid/acc2_non0", direction="maximize")
+    objective = Objective(metric="valid/acc2_non0", direction=Direction.MAXIMIZE)
     training = begun(corpus, make_config(training=SETTINGS), objective=objective)
     training.train_epoch()
     continued = begun(corpus, make_config(training=SETTINGS), objective=objective)

@@ -14,13 +14,14 @@ from msa_models.boundary import TASK, Forward, Gradients
 from msa_models.components.conflict_penalty import ConflictPenalty
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
+from msa_models.metrics import Direction
 from msa_models.seams import GradientModulator, LossTerm, Modulation, Progress, Schedule
 from msa_models.training import Objective, Training
 
 MakeCorpus = Callable[..., Corpus]
 MakeConfig = Callable[..., cpsl.Config]
 
-CORR = Objective(metric="valid/corr", direction="maximize")
+CORR = Objective(metric="valid/corr", direction=Direction.MAXIMIZE)
 
 
 @pytest.fixture
@@ -273,7 +274,7 @@ def test_evaluation_does_not_depend_on_how_it_is_cut_into_batches(
 # the best epoch
 
 
-@pytest.mark.parametrize("objective", [Objective(), CORR, Objective(metric="valid/acc7", direction="maximize")])
+@pytest.mark.parametrize("objective", [Objective(), CORR, Objective(metric="valid/acc7", direction=Direction.MAXIMIZE)])
 def test_the_best_epoch_is_the_first_that_has_the_best_objective(
     make_corpus: MakeCorpus, make_config: MakeConfig, objective: Objective
 ) -> None:
@@ -293,12 +294,12 @@ def test_minimising_and_maximising_pick_different_epochs_of_one_curve(
     config = make_config(training={"epochs": 6})
     picked = {
         direction: Training(cpsl.build(config), make_corpus(), seed=0, objective=Objective(direction=direction))
-        for direction in ("minimize", "maximize")
+        for direction in Direction
     }
     curves = {direction: [each["valid/mae"] for each in training] for direction, training in picked.items()}
-    assert curves["minimize"] == curves["maximize"]
-    assert picked["minimize"].result().value == min(curves["minimize"])
-    assert picked["maximize"].result().value == max(curves["minimize"])
+    assert curves[Direction.MINIMIZE] == curves[Direction.MAXIMIZE]
+    assert picked[Direction.MINIMIZE].result().value == min(curves[Direction.MINIMIZE])
+    assert picked[Direction.MAXIMIZE].result().value == max(curves[Direction.MINIMIZE])
 
 
 def test_the_result_holds_the_predictions_of_the_best_epoch_and_their_scores(
@@ -322,7 +323,7 @@ def test_the_result_holds_the_predictions_of_the_best_epoch_and_their_scores(
 
 def test_predictions_of_classes_are_scores(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
     corpus = make_corpus("classification")
-    objective = Objective(metric="valid/f1_macro", direction="maximize")
+    objective = Objective(metric="valid/f1_macro", direction=Direction.MAXIMIZE)
     training = Training(cpsl.build(make_config()), corpus, seed=0, objective=objective)
     list(training)
     result = training.result()
@@ -348,9 +349,9 @@ def test_predictions_of_classes_are_scores(make_corpus: MakeCorpus, make_config:
     ],
 )
 def test_only_a_better_number_improves_on_the_best(
-    direction: Any, value: float, best: float | None, expected: bool
+    direction: str, value: float, best: float | None, expected: bool
 ) -> None:
-    assert Objective(direction=direction).improves(value, best) is expected
+    assert Direction(direction).improves(value, best) is expected
 
 
 # early stopping
@@ -375,7 +376,7 @@ def test_an_equal_objective_is_no_improvement_to_be_patient_for(
     make_corpus: MakeCorpus, make_config: MakeConfig
 ) -> None:
     config = make_config(training={"epochs": 9, "learning_rate": 1e-12, "patience": 2})
-    objective = Objective(metric="valid/acc7", direction="maximize")
+    objective = Objective(metric="valid/acc7", direction=Direction.MAXIMIZE)
     training = Training(cpsl.build(config), make_corpus(), seed=0, objective=objective)
     assert len({measurement["valid/acc7"] for measurement in training}) == 1
     assert (training.epoch, training.best_epoch) == (3, 1)

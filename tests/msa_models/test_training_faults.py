@@ -14,6 +14,7 @@ from torch import nn
 from msa_models.boundary import Forward
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
+from msa_models.metrics import Direction
 from msa_models.seams import LossTerm, Shapes
 from msa_models.step import NonFiniteLoss
 from msa_models.training import Objective, Training
@@ -21,7 +22,7 @@ from msa_models.training import Objective, Training
 MakeCorpus = Callable[..., Corpus]
 MakeConfig = Callable[..., cpsl.Config]
 
-CORR = Objective(metric="valid/corr", direction="maximize")
+CORR = Objective(metric="valid/corr", direction=Direction.MAXIMIZE)
 STEPS_PER_EPOCH = 4  # 64 samples in batches of 16
 
 
@@ -118,7 +119,7 @@ def test_an_objective_that_is_never_a_number_is_answered_by_its_name(
     make_corpus: MakeCorpus, make_config: MakeConfig
 ) -> None:
     corpus = with_targets(make_corpus(), "valid", np.zeros(24, np.float32))
-    objective = Objective(metric="valid/acc2_non0", direction="maximize")
+    objective = Objective(metric="valid/acc2_non0", direction=Direction.MAXIMIZE)
     training = Training(cpsl.build(make_config()), corpus, seed=0, objective=objective)
     assert all(math.isnan(measurement["valid/acc2_non0"]) for measurement in training)
     with pytest.raises(ValueError, match=r"^objective 'valid/acc2_non0' was not a number at any of 3 epochs: .*choose"):
@@ -127,7 +128,7 @@ def test_an_objective_that_is_never_a_number_is_answered_by_its_name(
 
 def test_without_a_number_patience_runs_from_the_start(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
     corpus = with_targets(make_corpus(), "valid", np.zeros(24, np.float32))
-    objective = Objective(metric="valid/acc2_non0", direction="maximize")
+    objective = Objective(metric="valid/acc2_non0", direction=Direction.MAXIMIZE)
     config = make_config(training={"epochs": 9, "patience": 2})
     assert len(list(Training(cpsl.build(config), corpus, seed=0, objective=objective))) == 2
 

@@ -12,14 +12,15 @@ import torch
 from msa_models.components.conflict_penalty import ConflictPenalty
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
+from msa_models.metrics import Direction
 from msa_models.training import Objective, Result, Training
 
 MakeCorpus = Callable[..., Corpus]
 MakeConfig = Callable[..., cpsl.Config]
 SETTINGS: dict[str, Any] = {"epochs": 4, "learning_rate": 0.03}
 OBJECTIVES = {
-    "regression": Objective(metric="valid/corr", direction="maximize"),
-    "classification": Objective(metric="valid/f1_macro", direction="maximize"),
+    "regression": Objective(metric="valid/corr", direction=Direction.MAXIMIZE),
+    "classification": Objective(metric="valid/f1_macro", direction=Direction.MAXIMIZE),
 }
 
 

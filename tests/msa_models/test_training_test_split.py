@@ -9,12 +9,13 @@ import pytest
 
 from msa_models.data.corpus import Corpus, Split
 from msa_models.methods import cpsl
+from msa_models.metrics import Direction
 from msa_models.training import Objective, Training
 
 MakeCorpus = Callable[..., Corpus]
 MakeConfig = Callable[..., cpsl.Config]
 
-CORR = Objective(metric="valid/corr", direction="maximize")
+CORR = Objective(metric="valid/corr", direction=Direction.MAXIMIZE)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
+from msa_models.metrics import Direction
 from msa_models.text.encoder import TextEncoder
 from msa_models.text.pretrained import Pretrained
 from msa_models.training import Objective, Training
@@ -20,8 +21,8 @@ MakeTraining = Callable[..., Training]
 
 SETTINGS: dict[str, Any] = {"mode": "finetune", "max_length": 16, "learning_rate": 1e-3}
 OBJECTIVES = {
-    "regression": Objective(metric="valid/corr", direction="maximize"),
-    "classification": Objective(metric="valid/f1_macro", direction="maximize"),
+    "regression": Objective(metric="valid/corr", direction=Direction.MAXIMIZE),
+    "classification": Objective(metric="valid/f1_macro", direction=Direction.MAXIMIZE),
 }
 
 

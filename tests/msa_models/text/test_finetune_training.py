@@ -16,6 +16,7 @@ from msa_models.boundary import Forward, Gradients
 from msa_models.components.conflict_penalty import ConflictPenalty
 from msa_models.data.corpus import Corpus
 from msa_models.methods import concat, cpsl
+from msa_models.metrics import Direction
 from msa_models.network import cut
 from msa_models.seams import GradientModulator, Modulation, Progress
 from msa_models.text.encoder import TextEncoder
@@ -320,7 +321,7 @@ def test_without_text_there_is_no_text_encoder(
     corpus = make_tokens().select(modalities)
     training = make_training(corpus)
     assert training.network.text is None
-    objective = Objective(metric="valid/corr", direction="maximize")
+    objective = Objective(metric="valid/corr", direction=Direction.MAXIMIZE)
     plain = Training(cpsl.build(make_config()), corpus, seed=0, objective=objective)
     assert list(training) == list(plain)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from msa_models.metrics import Direction
 from orchestrator.findings.render import MeanSd, Table
 from orchestrator.findings.tables import confirmed, leaderboard, short_names
 from orchestrator.store.schema import trial_table
@@ -27,9 +28,9 @@ def column(table: Table, header: str) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("direction", "order"), [("minimize", [1, 0, 2]), ("maximize", [2, 0, 1])], ids=["minimize", "maximize"]
+    ("direction", "order"), [(Direction.MINIMIZE, [1, 0, 2]), (Direction.MAXIMIZE, [2, 0, 1])], ids=str
 )
-def test_the_best_value_comes_first(make_row: MakeRow, direction: str, order: list[int]) -> None:
+def test_the_best_value_comes_first(make_row: MakeRow, direction: Direction, order: list[int]) -> None:
     trials = trials_of(*(make_row(number, **{"valid/mae": value}) for number, value in enumerate((0.8, 0.7, 0.9))))
     table = leaderboard(trials, "valid/mae", direction, METRICS)
     assert column(table, "trial") == order
@@ -40,45 +41,41 @@ def test_the_best_value_comes_first(make_row: MakeRow, direction: str, order: li
 
 def test_equal_values_are_ranked_by_trial_number(make_row: MakeRow) -> None:
     trials = trials_of(*(make_row(number, **{"valid/mae": 0.8}) for number in (3, 1, 2)))
-    assert column(leaderboard(trials, "valid/mae", "maximize", METRICS), "trial") == [1, 2, 3]
+    assert column(leaderboard(trials, "valid/mae", Direction.MAXIMIZE, METRICS), "trial") == [1, 2, 3]
 
 
 def test_only_complete_search_trials_are_ranked(make_row: MakeRow) -> None:
     rows = [make_row(0), make_row(1, state="PRUNED"), make_row(2, state="FAIL"), make_row(3, phase="confirm")]
-    table = leaderboard(trials_of(*rows), "valid/mae", "minimize", METRICS)
+    table = leaderboard(trials_of(*rows), "valid/mae", Direction.MINIMIZE, METRICS)
     assert column(table, "trial") == [0]
     assert "Best 1 of 1 COMPLETE search trials (3 finished)" in table.caption
 
 
 def test_any_valid_metric_can_be_ranked_by(make_row: MakeRow) -> None:
     trials = trials_of(*(make_row(number, **{"valid/corr": corr}) for number, corr in enumerate((0.5, 0.7, 0.6))))
-    table = leaderboard(trials, "valid/corr", "maximize", METRICS)
+    table = leaderboard(trials, "valid/corr", Direction.MAXIMIZE, METRICS)
     assert column(table, "trial") == [1, 2, 0]
     assert column(table, "valid/corr") == [0.7, 0.6, 0.5]
 
 
 def test_test_metrics_are_not_shown_and_change_no_ranking(make_row: MakeRow) -> None:
     rows = [make_row(number) for number in range(4)]
-    table = leaderboard(trials_of(*rows), "valid/mae", "minimize", METRICS)
+    table = leaderboard(trials_of(*rows), "valid/mae", Direction.MINIMIZE, METRICS)
     assert not any(header.startswith("test/") for header in table.headers)
     shuffled = [row | {"test/mae": 0.1 * number, "test/corr": -0.1 * number} for number, row in enumerate(rows)]
-    assert leaderboard(trials_of(*shuffled), "valid/mae", "minimize", METRICS) == table
+    assert leaderboard(trials_of(*shuffled), "valid/mae", Direction.MINIMIZE, METRICS) == table
 
 
 @pytest.mark.parametrize("table", [leaderboard, confirmed])
 @pytest.mark.parametrize(
-    ("objective", "direction", "words"),
-    [
-        ("test/mae", "minimize", "never on the test split"),
-        ("valid/mea", "minimize", "Did you mean 'valid/mae'"),
-        ("valid/mae", "down", "neither minimize nor maximize"),
-    ],
+    ("objective", "words"),
+    [("test/mae", "never on the test split"), ("valid/mea", "Did you mean 'valid/mae'")],
 )
 def test_what_cannot_be_ranked_by_is_refused(
-    make_row: MakeRow, table: Callable[..., Table], objective: str, direction: str, words: str
+    make_row: MakeRow, table: Callable[..., Table], objective: str, words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        table(trials_of(make_row()), objective, direction, METRICS)
+        table(trials_of(make_row()), objective, Direction.MINIMIZE, METRICS)
 
 
 def test_only_the_parameters_that_vary_are_shown_by_short_names(make_row: MakeRow) -> None:
@@ -86,7 +83,7 @@ def test_only_the_parameters_that_vary_are_shown_by_short_names(make_row: MakeRo
     second = {"encoder.width": 64, "encoder.depth": 3, "fusion.depth": 2, "training.epochs": 7, "training.decay": 0.1}
     third = second | {"conflict_penalty.kind": "cosine"}
     trials = trials_of(*(make_row(number, params=params) for number, params in enumerate((first, second, third))))
-    table = leaderboard(trials, "valid/mae", "minimize", METRICS)
+    table = leaderboard(trials, "valid/mae", Direction.MINIMIZE, METRICS)
     assert table.headers[-9:-4] == ("kind", "encoder.depth", "width", "fusion.depth", "training.epochs")
     assert column(table, "width") == [64, 64, 32]
     assert column(table, "kind") == ["cosine", None, None]
@@ -108,13 +105,13 @@ def test_short_names_are_as_short_as_they_are_clear() -> None:
 def test_of_several_studies_the_best_trials_of_each_are_shown_by_its_name(make_row: MakeRow) -> None:
     rows = [make_row(number) for number in range(3)]
     rows += [make_row(number, study_id="b", variant="ogm_ge", method="concat") for number in range(5, 8)]
-    table = leaderboard(trials_of(*rows), "valid/mae", "minimize", METRICS, top=1)
+    table = leaderboard(trials_of(*rows), "valid/mae", Direction.MINIMIZE, METRICS, top=1)
     assert column(table, "study") == ["ogm_ge", "full"]
     assert column(table, "trial") == [7, 2]
     assert column(table, "method") == ["concat", "cpsl"]
     assert "dataset" not in table.headers
     assert table.caption.startswith("Best 1 of 6 COMPLETE search trials (6 finished) of each of 2 studies, best first")
-    two = leaderboard(trials_of(*rows), "valid/mae", "minimize", METRICS, top=2)
+    two = leaderboard(trials_of(*rows), "valid/mae", Direction.MINIMIZE, METRICS, top=2)
     assert list(zip(column(two, "study"), column(two, "rank"), strict=True)) == [
         *(("ogm_ge", 1), ("ogm_ge", 2), ("full", 1), ("full", 2))
     ]
@@ -123,9 +120,9 @@ def test_of_several_studies_the_best_trials_of_each_are_shown_by_its_name(make_r
 def test_a_parameter_that_one_study_searches_may_be_left_out_and_then_the_caption_says_so(make_row: MakeRow) -> None:
     rows = [make_row(number, params={"encoder.width": 32 * (number + 1)}) for number in range(2)]
     rows.append(make_row(3, study_id="b", variant="ogm_ge", params={"encoder.width": 8, "ogm_ge.alpha": 0.3}))
-    whole = leaderboard(trials_of(*rows), "valid/mae", "minimize", METRICS)
+    whole = leaderboard(trials_of(*rows), "valid/mae", Direction.MINIMIZE, METRICS)
     assert column(whole, "alpha") == [0.3, None, None]
-    shared = leaderboard(trials_of(*rows), "valid/mae", "minimize", METRICS, shared_only=True)
+    shared = leaderboard(trials_of(*rows), "valid/mae", Direction.MINIMIZE, METRICS, shared_only=True)
     assert set(whole.headers) - set(shared.headers) == {"alpha"}
     assert "csv and json have the others" in shared.caption
     assert "csv and json" not in whole.caption
@@ -133,12 +130,15 @@ def test_a_parameter_that_one_study_searches_may_be_left_out_and_then_the_captio
 
 def test_two_studies_of_one_name_are_told_apart_by_their_ids(make_row: MakeRow) -> None:
     rows = [make_row(0), make_row(1, study_id="b")]
-    assert column(leaderboard(trials_of(*rows), "valid/mae", "minimize", METRICS), "study") == ["b", "cpsl-mosi-full"]
+    assert column(leaderboard(trials_of(*rows), "valid/mae", Direction.MINIMIZE, METRICS), "study") == [
+        "b",
+        "cpsl-mosi-full",
+    ]
 
 
 def test_a_search_without_a_complete_trial_is_an_empty_table(make_row: MakeRow) -> None:
-    assert leaderboard(trials_of(make_row(state="FAIL")), "valid/mae", "minimize", METRICS).rows == ()
-    assert leaderboard(trials_of(make_row()).slice(1), "valid/mae", "minimize", METRICS).rows == ()
+    assert leaderboard(trials_of(make_row(state="FAIL")), "valid/mae", Direction.MINIMIZE, METRICS).rows == ()
+    assert leaderboard(trials_of(make_row()).slice(1), "valid/mae", Direction.MINIMIZE, METRICS).rows == ()
 
 
 def confirm_rows(make_row: MakeRow, values: dict[int, float], **changes: Any) -> list[dict[str, Any]]:
@@ -150,7 +150,7 @@ def confirm_rows(make_row: MakeRow, values: dict[int, float], **changes: Any) ->
 
 def test_a_confirmed_configuration_has_mean_and_sample_deviation_of_each_metric(make_row: MakeRow) -> None:
     values = {0: 0.71, 1: 0.74, 2: 0.69}
-    table = confirmed(trials_of(make_row(), *confirm_rows(make_row, values)), "valid/mae", "minimize", METRICS)
+    table = confirmed(trials_of(make_row(), *confirm_rows(make_row, values)), "valid/mae", Direction.MINIMIZE, METRICS)
     assert table.headers == ("study", "method", "seeds", "valid/mae", "valid/corr", "test/mae", "test/corr")
     assert column(table, "seeds") == [3]
     (mae,), (test_mae,) = column(table, "valid/mae"), column(table, "test/mae")
@@ -162,7 +162,7 @@ def test_a_confirmed_configuration_has_mean_and_sample_deviation_of_each_metric(
 
 
 def test_one_seed_has_no_deviation_and_is_called_no_finding(make_row: MakeRow) -> None:
-    table = confirmed(trials_of(*confirm_rows(make_row, {0: 0.7})), "valid/mae", "minimize", METRICS)
+    table = confirmed(trials_of(*confirm_rows(make_row, {0: 0.7})), "valid/mae", Direction.MINIMIZE, METRICS)
     assert column(table, "valid/mae") == [MeanSd(mean=0.7, sd=None, n=1)]
     assert "over 1 seed." in table.caption
     assert "One seed is not a finding" in table.caption
@@ -176,7 +176,7 @@ def test_a_seed_that_was_trained_twice_counts_once_by_its_newest_trial(make_row:
         "value": 0.6,
         "finished_at": datetime(2027, 1, 1, tzinfo=UTC),
     }
-    table = confirmed(trials_of(newer, *rows), "valid/mae", "minimize", METRICS)
+    table = confirmed(trials_of(newer, *rows), "valid/mae", Direction.MINIMIZE, METRICS)
     assert column(table, "seeds") == [2]
     assert column(table, "valid/mae")[0].mean == pytest.approx(0.7)
 
@@ -192,7 +192,9 @@ def test_of_several_configurations_the_search_decides_and_else_valid_but_never_t
     searched = [make_row(0, params=chosen, **{"valid/mae": 0.6}), make_row(1, params=other, **{"valid/mae": 0.65})]
     for test_mae in (0.0, 5.0):
         rows = [row | ({"test/mae": test_mae} if row["params"] == other else {}) for row in rows]
-        table = confirmed(trials_of(*rows, *(searched if with_search else [])), "valid/mae", "minimize", METRICS)
+        table = confirmed(
+            trials_of(*rows, *(searched if with_search else [])), "valid/mae", Direction.MINIMIZE, METRICS
+        )
         assert column(table, "valid/mae")[0].mean == pytest.approx(expected)
 
 
@@ -200,15 +202,17 @@ def test_studies_stand_side_by_side_and_failed_seeds_are_mentioned(make_row: Mak
     rows = confirm_rows(make_row, {0: 0.7, 1: 0.8})
     rows += confirm_rows(make_row, {0: 0.9, 1: 0.9, 2: 0.9}, study_id="b", variant="no_fusion")
     rows.append(make_row(0, phase="confirm", seed=2, state="FAIL"))
-    table = confirmed(trials_of(*rows), "valid/mae", "minimize", METRICS)
+    table = confirmed(trials_of(*rows), "valid/mae", Direction.MINIMIZE, METRICS)
     assert [row[:3] for row in table.rows] == [("full", "cpsl", 2), ("no_fusion", "cpsl", 3)]
     assert "over 2 to 3 seeds" in table.caption
     assert "1 confirm trials did not come to COMPLETE" in table.caption
 
 
-@pytest.mark.parametrize(("direction", "order"), [("minimize", ["a", "c", "b"]), ("maximize", ["b", "c", "a"])])
+@pytest.mark.parametrize(
+    ("direction", "order"), [(Direction.MINIMIZE, ["a", "c", "b"]), (Direction.MAXIMIZE, ["b", "c", "a"])]
+)
 def test_confirmed_studies_are_sorted_by_the_mean_of_the_objective_on_valid_and_never_on_test(
-    make_row: MakeRow, direction: str, order: list[str]
+    make_row: MakeRow, direction: Direction, order: list[str]
 ) -> None:
     means = {"b": 0.9, "a": 0.7, "c": 0.8}
     for sign in (1.0, -1.0):
@@ -227,11 +231,11 @@ def test_a_cell_that_two_studies_come_to_is_trained_once_and_counts_for_both(mak
     rows = [make_row(0, params=params), *confirm_rows(make_row, {1: 0.7, 2: 0.8}, params=params)]
     rows.append(make_row(0, study_id="b", variant="wide", params=params))
     rows.append(make_row(0, study_id="c", variant="other", params=params, method="concat"))
-    table = confirmed(trials_of(*rows), "valid/mae", "minimize", METRICS)
+    table = confirmed(trials_of(*rows), "valid/mae", Direction.MINIMIZE, METRICS)
     assert column(table, "study") == ["full", "wide"]
     assert column(table, "seeds") == [2, 2]
 
 
 def test_nothing_confirmed_yet_says_so(make_row: MakeRow) -> None:
-    table = confirmed(trials_of(make_row()), "valid/mae", "minimize", METRICS)
+    table = confirmed(trials_of(make_row()), "valid/mae", Direction.MINIMIZE, METRICS)
     assert (table.rows, table.caption) == ((), "No confirmed configuration yet.")

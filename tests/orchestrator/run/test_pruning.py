@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from msa_models.metrics import Direction
 from orchestrator.run.pruning import Rungs, rung_epochs
 
 
@@ -45,7 +46,7 @@ def test_decisions_are_those_of_ray_tunes_own_scheduler(direction):
 
 
 def test_a_trial_that_reports_a_rung_twice_counts_once():
-    once, twice = Rungs(reduction=3, direction="minimize"), Rungs(reduction=3, direction="minimize")
+    once, twice = Rungs(reduction=3, direction=Direction.MINIMIZE), Rungs(reduction=3, direction=Direction.MINIMIZE)
     for number, value in enumerate([3.0, 2.0, 1.0, 2.5]):
         once.prune(number, 1, value)
         twice.prune(number, 1, value)

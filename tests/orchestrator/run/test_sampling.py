@@ -1,8 +1,10 @@
 import optuna
 import pytest
 from optuna.samplers import TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from msa_models.metrics import Direction
 from orchestrator.run import sampling
 from orchestrator.run.sampling import past_trial, suggest
 from tests.orchestrator.run import fakes
@@ -24,7 +26,7 @@ def value_of(params):
 
 def of_optuna(num_trials, startup, direction):
     """What a study of Optuna is told to try, two trials running at any time."""
-    study, waiting, said = optuna.create_study(direction=direction), [], []
+    study, waiting, said = optuna.create_study(direction=StudyDirection[direction.name]), [], []
     for number in range(num_trials):
         study.sampler = TPESampler(seed=number, n_startup_trials=startup)
         waiting.append(study.ask(dict(SPACE)))
@@ -54,44 +56,46 @@ def finished(number, params):
     return past_trial(SPACE, number, params, state.name, value if state == TrialState.COMPLETE else None, {1: value})
 
 
-@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize("direction", list(Direction), ids=str)
 @pytest.mark.parametrize("startup", [0, 5])
 def test_up_to_a_bound_the_suggestions_are_those_of_a_study_of_optuna_bit_for_bit(startup, direction):
     assert ours(60, startup, direction) == of_optuna(60, startup, direction)
 
 
 def test_a_suggestion_follows_from_the_past_and_the_seed_alone():
-    past = [finished(number, each) for number, each in enumerate(ours(30, 5, "minimize"))]
-    first, again = (suggest(SPACE, past, direction="minimize", seed=7) for _ in range(2))
+    past = [finished(number, each) for number, each in enumerate(ours(30, 5, Direction.MINIMIZE))]
+    first, again = (suggest(SPACE, past, direction=Direction.MINIMIZE, seed=7) for _ in range(2))
     assert first == again
-    assert first != suggest(SPACE, past, direction="minimize", seed=8)
-    assert first != suggest(SPACE, past[:-5], direction="minimize", seed=7)
+    assert first != suggest(SPACE, past, direction=Direction.MINIMIZE, seed=8)
+    assert first != suggest(SPACE, past[:-5], direction=Direction.MINIMIZE, seed=7)
 
 
 def test_a_suggestion_keeps_away_from_what_already_runs():
-    past = [finished(number, each) for number, each in enumerate(ours(30, 5, "minimize"))]
-    first = suggest(SPACE, past, direction="minimize", seed=7)
+    past = [finished(number, each) for number, each in enumerate(ours(30, 5, Direction.MINIMIZE))]
+    first = suggest(SPACE, past, direction=Direction.MINIMIZE, seed=7)
     running = [past_trial(SPACE, number, first) for number in range(30, 40)]
-    assert first != suggest(SPACE, past + running, direction="minimize", seed=7)
+    assert first != suggest(SPACE, past + running, direction=Direction.MINIMIZE, seed=7)
 
 
 def test_random_suggestions_are_those_of_optuna_whatever_came_before():
-    past = [finished(number, params) for number, params in enumerate(ours(9, 5, "minimize"))]
+    past = [finished(number, params) for number, params in enumerate(ours(9, 5, Direction.MINIMIZE))]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=4))
-    found = suggest(SPACE, past, direction="minimize", seed=4, sampler="random")
+    found = suggest(SPACE, past, direction=Direction.MINIMIZE, seed=4, sampler="random")
     assert found == study.ask(dict(SPACE)).params
 
 
 def test_beyond_the_bound_the_latest_trials_the_best_and_those_that_run_count(monkeypatch):
     best, running = 4, 5
-    params = ours(30, 5, "minimize")
+    params = ours(30, 5, Direction.MINIMIZE)
     past = [finished(number, each) for number, each in enumerate(params)]
     past[best] = past_trial(SPACE, best, params[best], "COMPLETE", -1.0)
     past[running] = past_trial(SPACE, running, params[running])
     monkeypatch.setattr(sampling, "LATEST", 10)
 
     def suggested(bests):
-        return [suggest(SPACE, past, direction="minimize", seed=seed, startup=5, best=bests) for seed in range(5)]
+        return [
+            suggest(SPACE, past, direction=Direction.MINIMIZE, seed=seed, startup=5, best=bests) for seed in range(5)
+        ]
 
     expected = []
     for seed in range(5):

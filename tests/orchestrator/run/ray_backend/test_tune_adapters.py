@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from msa_models.metrics import Direction
 from orchestrator.run.assignment import Assignment
 from orchestrator.run.report import Failure
 
@@ -35,7 +36,7 @@ class EndlessCampaign:
             params={},
             config={},
             metric="valid/mae",
-            direction="minimize",
+            direction=Direction.MINIMIZE,
             rungs=(),
         )
 

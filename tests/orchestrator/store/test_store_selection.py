@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.findings.chosen import best_trial, chosen_params, confirm_trials, one_per_seed, placed
+from msa_models.metrics import Direction
+from orchestrator.store.selection import best_trial, chosen_params, confirm_trials, one_per_seed, placed
 from tests.orchestrator.findings import ablations
 
 SPACE = {"encoder.width": "a distribution", "gate.depth": "a distribution"}
@@ -33,9 +34,9 @@ def confirmed(record: dict[str, Any], seed: int, config: str, **changes: Any) ->
 
 def test_the_best_complete_search_trial_is_chosen_and_of_equals_the_first() -> None:
     rows = [searched(3, 0.5), searched(2, 0.5), searched(0, 0.7), searched(1, 0.1, state="PRUNED"), searched(4, None)]
-    assert best_trial(rows, "minimize") is rows[1]
-    assert best_trial(rows, "maximize") is rows[2]
-    assert best_trial(rows[3:], "minimize") is None
+    assert best_trial(rows, Direction.MINIMIZE) is rows[1]
+    assert best_trial(rows, Direction.MAXIMIZE) is rows[2]
+    assert best_trial(rows[3:], Direction.MINIMIZE) is None
 
 
 def test_a_follower_takes_the_best_of_its_leader_as_far_as_it_has_those_parameters() -> None:

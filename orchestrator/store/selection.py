@@ -1,4 +1,4 @@
-"""Which configuration a study has chosen, and which confirm trials are of it, whoever trained them.
+"""Which trial is the best, which configuration a study has chosen, and which confirm trials are of it.
 
 A trial stands for its configuration, not for the study that asked for it: cells that mean the same are trained once and
 count for each study that comes to them.
@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from msa_models.metrics import Direction
 from search_spaces.dotted import placed
 
 Row = Mapping[str, Any]
@@ -57,7 +58,7 @@ def chosen_params(record: Mapping[str, Any], rows: Iterable[Row]) -> dict[str, d
     for row in rows:
         if row["phase"] == "search" and row["study_id"] in searched:
             searched[row["study_id"]].append(row)
-    best = {study_id: best_trial(own, record["direction"]) for study_id, own in searched.items()}
+    best = {study_id: best_trial(own, Direction(record["direction"])) for study_id, own in searched.items()}
     found: dict[str, dict[str, Any] | None] = {}
     for study_id, study in studies.items():
         leader = study.get("leader")
@@ -72,13 +73,15 @@ def chosen_params(record: Mapping[str, Any], rows: Iterable[Row]) -> dict[str, d
     return found
 
 
-def best_trial(rows: Iterable[Row], direction: str, value: str = "value") -> Row | None:
+def best_trial(rows: Iterable[Row], direction: Direction, value: str = "value") -> Row | None:
     """Of some trials the COMPLETE one with the best finite `value`; of equal ones that with the lowest number."""
-    sign = 1.0 if direction == "minimize" else -1.0
-    usable = [
-        row for row in rows if row["state"] == "COMPLETE" and row[value] is not None and math.isfinite(row[value])
-    ]
-    return min(usable, key=lambda row: (sign * row[value], row["number"] or 0), default=None)
+    return next(iter(ranked((row for row in rows if row["state"] == "COMPLETE"), direction, value)), None)
+
+
+def ranked(rows: Iterable[Row], direction: Direction, value: str = "value") -> list[Row]:
+    """Trials with a finite `value`, the best first; of equal ones that with the lowest number."""
+    usable = (row for row in rows if row[value] is not None and math.isfinite(row[value]))
+    return sorted(usable, key=lambda row: (direction.sign * row[value], row["number"] or 0))
 
 
 def one_per_seed(rows: Iterable[Row]) -> dict[int, Row]:
