@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
-from msa_models.blueprint import EncoderConfig, TrainingConfig
 from msa_models.components.agm import Agm
 from msa_models.components.cggm import Cggm
 from msa_models.components.conflict_penalty import ConflictPenalty
@@ -16,8 +15,8 @@ from msa_models.components.mmpareto import MmPareto
 from msa_models.components.ogm_ge import OgmGe
 from msa_models.components.pmr import Pmr
 from msa_models.components.shapley_modulation import ShapleyModulation
-from msa_models.identities import Unmodulated
-from msa_models.seams import GradientModulator
+from msa_models.seams import GradientModulator, Unmodulated
+from msa_models.spec import EncoderConfig, TrainingConfig
 from msa_models.text.encoder import TextEncoder
 
 
@@ -45,7 +44,7 @@ class Balancing:
                 f"remove one (null), or swap it: {{{names[0]}: {names[1]}}}"
             )
         shapley = self.shapley_modulation
-        if shapley and shapley.utility == "prototype" and not hasattr(self, "prototypes"):
+        if shapley and not {each.name for each in fields(self)}.issuperset(shapley.reads):
             raise ValueError(
                 "shapley_modulation.utility 'prototype' needs the prototypes of PaSE, which this method does not have; "
                 "set shapley_modulation.utility to task"

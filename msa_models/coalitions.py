@@ -5,8 +5,8 @@ B batch, T time steps, D model width, M modalities, K outputs, S coalitions.
 
 from __future__ import annotations
 
-from msa_models.boundary import Forward, Representation, pooled
 from msa_models.lazy import nn, torch
+from msa_models.representations import Forward, Representation, pooled
 from msa_models.seams import Shapes
 
 MOMENTUM = 0.95

@@ -8,8 +8,8 @@ import math
 import torch
 from torch import nn
 
-from msa_models.blueprint import EncoderConfig
-from msa_models.boundary import Representation
+from msa_models.representations import Representation
+from msa_models.spec import EncoderConfig
 
 
 class UtteranceEncoder(nn.Module):

@@ -5,8 +5,10 @@ alone; modules that subclass `torch.nn.Module` import torch plainly and are impo
 """
 
 import importlib
+import sys
+from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 
 class _Lazy(ModuleType):
@@ -25,4 +27,18 @@ else:
     nn = _Lazy("torch.nn")
     functional = _Lazy("torch.nn.functional")
 
-__all__ = ["functional", "nn", "torch"]
+__all__ = ["exports", "functional", "nn", "torch"]
+
+
+def exports(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package whose public names (name -> module) are imported at their first use."""
+
+    def get(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = importlib.import_module(names[name])
+        value = module if names[name] == f"{package}.{name}" else getattr(module, name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return get

@@ -1,4 +1,4 @@
-"""The network of a blueprint: encoders below the representation boundary; refinement, fusion, head and losses above it.
+"""The network of a spec: encoders below the representation boundary; refinement, fusion, head and losses above it.
 
 Texts that are fine-tuned come as token ids; `read` makes of them what the encoders and loss terms take as input.
 
@@ -6,39 +6,38 @@ B batch, T time steps, D width, K outputs.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from msa_models import encoders, seeding
 from msa_models.batch import Batch
-from msa_models.blueprint import Blueprint
-from msa_models.boundary import Forward, Representation, Representations, pooled
 from msa_models.data.corpus import Corpus
-from msa_models.geometry import Geometry
-from msa_models.prototypes import Prototypes
+from msa_models.representations import Forward, Representation, Representations
 from msa_models.seams import Shapes
+from msa_models.spec import Spec
 from msa_models.text.finetune import MODALITY, FinetunedText
 
 
 class Network(nn.Module):
     """Every part draws its initial weights from (seed, its name): removing one leaves the others bitwise unchanged."""
 
-    def __init__(self, blueprint: Blueprint, shapes: Shapes, seed: int, text: FinetunedText | None = None) -> None:
+    def __init__(self, spec: Spec, shapes: Shapes, seed: int, text: FinetunedText | None = None) -> None:
         super().__init__()
-        self.blueprint = blueprint
+        self.spec = spec
         self.text = text
         self.encoders = nn.ModuleDict()
         for modality, features in shapes.inputs.items():
             with seeding.scope(seed, "encoder", modality):
-                self.encoders[modality] = encoders.encoder(features, modality in shapes.sequences, blueprint.encoder)
+                self.encoders[modality] = encoders.encoder(features, modality in shapes.sequences, spec.encoder)
         self.parts = nn.ModuleDict()
-        for component in blueprint.components:
+        for component in spec.components:
             with seeding.scope(seed, "component", component.name):
                 self.parts[component.name] = component.parts(shapes)
         with seeding.scope(seed, "head"):
-            self.head = Head(blueprint.fusion.fused_width(shapes), blueprint.encoder.dropout, shapes)
-        self.task_loss = _task_loss(blueprint.training.loss, shapes.outputs)
+            self.head = Head(spec.fusion.fused_width(shapes), spec.encoder.dropout, shapes)
+        self.task_loss = _task_loss(spec.training.loss, shapes.outputs)
 
     def learned(self) -> dict[str, torch.Tensor]:
         """What training changes, by name: weights that are trained, and what components remember."""
@@ -60,45 +59,32 @@ class Network(nn.Module):
 
     def decide(self, batch: Batch, representations: Representations) -> Forward:
         """Everything above the boundary, up to the prediction; of the batch that was read only the values are used."""
-        blueprint, parts, batch = self.blueprint, self.parts, batch.detached()
-        refined = blueprint.refinement.refine(parts[blueprint.refinement.name], representations)
-        memory, fusion = blueprint.prototypes, blueprint.fusion
-        known = None if memory is None else memory.recall(parts[memory.name])
+        spec, parts, batch = self.spec, self.parts, batch.detached()
+        refined = spec.refinement.refine(parts[spec.refinement.name], representations)
+        fusion, known = spec.fusion, {name: state.recall(parts[name]) for name, state in spec.shared.items()}
 
         def conclude(representations: Representations) -> torch.Tensor:
             return self.head.without_dropout(fusion.fuse(parts[fusion.name], representations, known))
 
+        prediction = self.head(fusion.fuse(parts[fusion.name], refined, known))
+        seen: dict[str, Any] = {}
+        for name, state in spec.shared.items():
+            seen[name] = state.observe(parts[name], known[name], batch, refined, seen)
         return Forward(
             batch=batch,
             representations=refined,
-            prediction=self.head(fusion.fuse(parts[fusion.name], refined, known)),
+            prediction=prediction,
             task_loss=self.task_loss,
             conclude=conclude,
-            geometry=None if known is None else self._geometry(batch, refined, known),
-        )
-
-    def _geometry(self, batch: Batch, representations: Representations, known: Prototypes) -> Geometry:
-        """Where the batch lies; in training the prototypes learn of it first."""
-        memory = self.blueprint.prototypes
-        assert memory is not None
-        parts = self.parts[memory.name]
-        summaries = pooled(representations).detach()
-        labels = memory.labels(parts, batch.targets)
-        return Geometry(
-            prototypes=memory.learn(parts, summaries, labels) if self.training else known,
-            representations=representations,
-            pooled=summaries,
-            labels=labels,
-            transport=self.blueprint.transport,
-            potentials=parts.get_buffer("potentials"),
+            shared=seen,
         )
 
     def losses(self, forward: Forward) -> dict[str, torch.Tensor]:
         """`task`, every loss term by name, weighted, and what the modulator adds."""
         losses = {"task": forward.task_loss(forward.prediction, forward.batch.targets)}
-        for name, term in self.blueprint.terms.items():
+        for name, term in self.spec.terms.items():
             losses[name] = term.weight * term.loss(self.parts[term.name], forward)
-        modulator = self.blueprint.modulator
+        modulator = self.spec.modulator
         own = modulator.loss(self.parts[modulator.name], forward)
         return losses if own is None else losses | {modulator.name: own}
 

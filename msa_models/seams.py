@@ -1,12 +1,13 @@
-"""The seams that carry every component: Refinement, Fusion, LossTerm, GradientModulator, Schedule.
+"""The seams that carry every component: Refinement, Fusion, LossTerm, GradientModulator, Schedule, SharedState.
 
 A component is one frozen dataclass: its fields are the hyperparameters, `parts` makes what it learns or remembers (an
 `nn.Module` with parameters and buffers), and one pure method is its equation. Configuration, equation and code are thus
-one object in one file, and importing it does not import torch. What a component is when it was removed, the identity
-of its seam, stands in `identities`.
+one object in one file, and importing it does not import torch. Where a component was removed, the identity of its seam
+takes its place; the identities are at the end of this file.
 
-Two seams beside the three of the first sketch: Refinement, because adaptive encoding changes the representations that
-*all* losses and the fusion read; Schedule, because *when* a modulator works is independent of what it does.
+Refinement is a seam because adaptive encoding changes the representations that *all* losses and the fusion read;
+Schedule, because *when* a modulator works is independent of what it does; SharedState, because several components may
+read what the batches have taught one of them.
 
 B batch, T time steps (0 for utterance vectors), D model width, M modalities, K outputs.
 """
@@ -16,13 +17,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar, final
 
-from msa_models.boundary import TASK, Forward, Gradients, Representations
+from msa_models.batch import Batch
 from msa_models.lazy import nn, torch
-
-if TYPE_CHECKING:
-    from msa_models.prototypes import Prototypes
+from msa_models.representations import TASK, Forward, Gradients, Representations, Shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +88,11 @@ class Component(ABC):
     def __init_subclass__(cls, name: str = "") -> None:
         cls.name = name or cls.__module__.rpartition(".")[2]
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The names of the shared states that this component reads; none unless overridden."""
+        return ()
+
     def parts(self, shapes: Shapes) -> nn.Module:
         """What this component learns (parameters) or remembers (buffers); nothing unless overridden."""
         return nn.Module()
@@ -110,8 +114,8 @@ class Fusion(Component):
         """Width F of what `fuse` returns."""
 
     @abstractmethod
-    def fuse(self, parts: nn.Module, representations: Representations, prototypes: Prototypes | None) -> torch.Tensor:
-        """The fused vector (B, F); `prototypes` as they were before this batch, of a method that has them."""
+    def fuse(self, parts: nn.Module, representations: Representations, shared: Shared) -> torch.Tensor:
+        """The fused vector (B, F); `shared` is what each shared state knew before this batch (`recall`)."""
 
 
 class LossTerm(Component):
@@ -148,3 +152,63 @@ class Schedule(Component):
 
         `history` is the validation objective of every epoch so far, lower is better; NaN where it does not exist.
         """
+
+
+class SharedState(Component):
+    """What several components read and every batch teaches. Identity: it is not there, and nobody may read it.
+
+    The fusion is given what a state knew before the batch, so that no label takes part in a prediction; loss terms and
+    modulators are given what the state made of the batch.
+    """
+
+    @abstractmethod
+    def recall(self, parts: nn.Module) -> Any:
+        """What is known now; a later `observe` does not change it."""
+
+    @abstractmethod
+    def observe(
+        self, parts: nn.Module, known: Any, batch: Batch, representations: Representations, shared: Shared
+    ) -> Any:
+        """What the state makes of a batch, given what it has `known` (`recall`); it learns where `parts.training`.
+
+        `shared` is what the states that this one reads have made of the batch.
+        """
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Unrefined(Refinement, name="unrefined"):
+    """Leaves the representations as they are."""
+
+    def refine(self, parts: nn.Module, representations: Representations) -> Representations:
+        return representations
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Concatenation(Fusion, name="concatenation"):
+    """[h_1 ; ... ; h_M], (B, M * D)."""
+
+    def fused_width(self, shapes: Shapes) -> int:
+        return len(shapes.inputs) * shapes.width
+
+    def fuse(self, parts: nn.Module, representations: Representations, shared: Shared) -> torch.Tensor:
+        return torch.cat([representation.pooled for representation in representations.values()], dim=-1)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Unmodulated(GradientModulator, name="unmodulated"):
+    """Leaves the gradients alone: the sum over the loss groups."""
+
+    def balance(self, parts: nn.Module, gradients: Gradients, forward: Forward, progress: Progress) -> Modulation:
+        return Modulation(gradients=gradients.total())
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Immediately(Schedule, name="immediately"):
+    """The modulator works from the first epoch on."""
+
+    def start(self, history: Sequence[float], epochs: int) -> int | None:
+        return 0

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 
 from msa_models.batch import Batch
-from msa_models.blueprint import Blueprint
-from msa_models.boundary import TASK, Gradients, Representations
-from msa_models.identities import Unmodulated
 from msa_models.network import Network, cut
-from msa_models.seams import Modulation, Progress
+from msa_models.representations import TASK, Gradients, Representations
+from msa_models.seams import Modulation, Progress, Unmodulated
+from msa_models.spec import Spec
 from msa_models.text.finetune import MODALITY
 
 
@@ -26,11 +25,11 @@ class Step:
     """Steps of one network with its optimiser: `take` one with each batch."""
 
     def __init__(self, network: Network) -> None:
-        self._network, self._blueprint = network, network.blueprint
+        self._network, self._spec = network, network.spec
         self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimizer = _optimizer(network, network.blueprint)
-        modulator = network.blueprint.modulator
-        terms = {name: term.group for name, term in network.blueprint.terms.items()}
+        self.optimizer = _optimizer(network, network.spec)
+        modulator = network.spec.modulator
+        terms = {name: term.group for name, term in network.spec.terms.items()}
         self._groups = {"task": TASK, **terms, modulator.name: modulator.group}
 
     def take(self, batch: Batch, progress: Progress, *, modulated: bool = True) -> dict[str, torch.Tensor]:
@@ -49,8 +48,8 @@ class Step:
         if not math.isfinite(objective.item()):
             raise NonFiniteLoss(_blame(losses, progress))
         gradients = self._differentiated(losses, leaves)
-        name = self._blueprint.modulator.name
-        modulator = self._blueprint.modulator if modulated else Unmodulated()
+        name = self._spec.modulator.name
+        modulator = self._spec.modulator if modulated else Unmodulated()
         with torch.no_grad():
             modulation = modulator.balance(self._network.parts[name], gradients, forward, progress)
         modalities = list(hidden)
@@ -58,8 +57,8 @@ class Step:
             [hidden[modality].hidden for modality in modalities],
             [modulation.gradients[modality] for modality in modalities],
         )
-        if self._blueprint.training.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self._parameters, self._blueprint.training.gradient_clip, foreach=True)
+        if self._spec.training.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._spec.training.gradient_clip, foreach=True)
         self._update(modulation)
         weighted = {f"train/{term}": loss.detach() for term, loss in losses.items()}
         with torch.no_grad():
@@ -81,7 +80,7 @@ class Step:
 
     def _schedule(self, progress: Progress) -> None:
         """Set the learning rates of a step: a function of where training is, so that nothing need be remembered."""
-        constant = self._blueprint.training.schedule == "constant"
+        constant = self._spec.training.schedule == "constant"
         decay = 1.0 if constant else 0.5 * (1 + math.cos(math.pi * progress.epoch / progress.epochs))
         for group in self.optimizer.param_groups:
             group["lr"] = group["highest"] * decay * progress.rise(group["warmup"])
@@ -100,7 +99,7 @@ class Step:
             group["lr"] = rate
 
 
-def _optimizer(network: Network, blueprint: Blueprint) -> torch.optim.Optimizer:
+def _optimizer(network: Network, spec: Spec) -> torch.optim.Optimizer:
     """AdamW with one group for everything above the boundary, then one for each encoder, in modality order.
 
     A model that is fine-tuned has groups of its own. `modality` is whose step a group belongs to, `highest` the
@@ -112,7 +111,7 @@ def _optimizer(network: Network, blueprint: Blueprint) -> torch.optim.Optimizer:
     groups += [{"params": list(each.parameters()), "modality": name} for name, each in network.encoders.items()]
     if network.text is not None:
         groups += [group | {"modality": MODALITY} for group in network.text.groups()]
-    settings = blueprint.training
+    settings = spec.training
     for group in groups:
         group["highest"] = group.setdefault("lr", settings.learning_rate)
         group.setdefault("warmup", 0.0)

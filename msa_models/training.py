@@ -13,12 +13,12 @@ import torch
 
 from msa_models import metrics, seeding, snapshot
 from msa_models.batch import batches
-from msa_models.blueprint import Blueprint
 from msa_models.data.corpus import Corpus, Split
 from msa_models.data.suggest import unknown
 from msa_models.metrics import Direction
 from msa_models.network import Network, shapes
 from msa_models.seams import Progress
+from msa_models.spec import Spec
 from msa_models.step import NonFiniteLoss, Step
 from msa_models.text.finetune import FinetunedText
 
@@ -53,20 +53,20 @@ class Training:
 
     def __init__(
         self,
-        blueprint: Blueprint,
+        spec: Spec,
         corpus: Corpus,
         *,
         seed: int,
         objective: Objective | None = None,
         device: str = "cpu",
     ) -> None:
-        self.blueprint, self.corpus, self.seed, self.device = blueprint, corpus, seed, device
+        self.spec, self.corpus, self.seed, self.device = spec, corpus, seed, device
         self.objective = objective or Objective()
         known = [f"valid/{name}" for name in metrics.names(corpus.task, corpus.scale, corpus.classes)]
         if self.objective.metric not in known:
             raise ValueError(unknown("objective", self.objective.metric, known))
-        text = FinetunedText.of(blueprint.text_encoder, corpus)
-        self.network = Network(blueprint, shapes(corpus, blueprint.encoder.width, text), seed, text).to(device)
+        text = FinetunedText.of(spec.text_encoder, corpus)
+        self.network = Network(spec, shapes(corpus, spec.encoder.width, text), seed, text).to(device)
         self.step = Step(self.network)
         self.measurements: list[Measurement] = []
         self.best_epoch, self.best_value = 0, None
@@ -80,7 +80,7 @@ class Training:
     @property
     def done(self) -> bool:
         """Whether all epochs are trained, or the objective has not improved for `patience` epochs."""
-        settings = self.blueprint.training
+        settings = self.spec.training
         exhausted = settings.patience is not None and self.epoch - self.best_epoch >= settings.patience
         return self.epoch >= settings.epochs or exhausted
 
@@ -97,7 +97,7 @@ class Training:
         `warnings/correlation_undefined`, 1 where `valid/corr` is 0 because it does not exist; and of texts that are
         fine-tuned `text_encoder/autocast`, 1 where it computed in bfloat16.
         """
-        epoch, settings = self.epoch, self.blueprint.training
+        epoch, settings = self.epoch, self.spec.training
         train = self.corpus.splits["train"]
         order = seeding.generator(self.seed, "order", epoch).permutation(len(train))
         torch.manual_seed(seeding.derive(self.seed, "dropout", epoch))
@@ -175,7 +175,7 @@ class Training:
         return snapshot.pack(progress, groups)
 
     def restore(self, data: bytes) -> None:
-        """Continue from a snapshot of the same blueprint, objective, corpus and seed.
+        """Continue from a snapshot of the same spec, objective, corpus and seed.
 
         Raises ValueError for anything else, and then leaves everything as it was.
         """
@@ -198,7 +198,7 @@ class Training:
         corpus = self.corpus
         sizes = {name: len(corpus.splits[name]) for name in ("train", "valid")}
         identity = {
-            "blueprint": repr(self.blueprint),
+            "spec": repr(self.spec),
             "objective": repr(self.objective),
             "corpus": repr((corpus.name, corpus.task, corpus.scale, corpus.classes, corpus.dims, sizes)),
             "seed": repr(self.seed),
@@ -226,7 +226,7 @@ class Training:
         """The epoch from which the modulator works, as far as the measurements so far tell."""
         metric, sign = self.objective.metric, self.objective.direction.sign
         history = [sign * measurement[metric] for measurement in self.measurements]
-        start = self.blueprint.schedule.start(history, self.blueprint.training.epochs)
+        start = self.spec.schedule.start(history, self.spec.training.epochs)
         return math.inf if start is None else start
 
     def _remember_best(self, value: float) -> None:

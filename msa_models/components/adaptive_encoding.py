@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from msa_models.boundary import Representations
 from msa_models.lazy import nn, torch
+from msa_models.representations import Representations
 from msa_models.seams import Refinement, Shapes
 
 

@@ -13,8 +13,8 @@ from typing import Annotated
 from annotated_types import Ge
 
 from msa_models import coalitions
-from msa_models.boundary import Forward, Gradients
 from msa_models.lazy import functional, nn, torch
+from msa_models.representations import Forward, Gradients
 from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
 
 WORST = math.log(1e-8)  # log-likelihood of a sample, clipped from below [read]

@@ -11,8 +11,8 @@ from typing import Annotated
 from annotated_types import Gt
 
 from msa_models import heads
-from msa_models.boundary import Forward, Gradients, pooled
 from msa_models.lazy import nn, torch
+from msa_models.representations import Forward, Gradients, pooled
 from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
 
 SMALLEST = 1e-8  # what every improvement counts at least; keeps B_m where none improves

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from msa_models.boundary import Forward, Gradients
 from msa_models.lazy import nn, torch
+from msa_models.representations import Forward, Gradients
 from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
 
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from msa_models.boundary import Representation, Representations
 from msa_models.lazy import functional, nn, torch
-from msa_models.prototypes import Prototypes
+from msa_models.representations import Representation, Representations, Shared
 from msa_models.seams import Fusion, Shapes
 
 ANCHOR = "text"
@@ -38,7 +37,7 @@ class GatedFusion(Fusion):
             }
         )
 
-    def fuse(self, parts: nn.Module, representations: Representations, prototypes: Prototypes | None) -> torch.Tensor:
+    def fuse(self, parts: nn.Module, representations: Representations, shared: Shared) -> torch.Tensor:
         assert isinstance(parts, nn.ModuleDict)
         project = parts["project"]
         assert isinstance(project, nn.ModuleDict)

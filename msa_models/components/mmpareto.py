@@ -12,8 +12,8 @@ from typing import Annotated, ClassVar
 from annotated_types import Gt
 
 from msa_models import heads
-from msa_models.boundary import STATISTICS, Forward, Gradients, pooled
 from msa_models.lazy import nn, torch
+from msa_models.representations import STATISTICS, Forward, Gradients, pooled
 from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
 
 OPPOSITE = 1e-5  # share of the gradients' size below which their min-norm combination is rounding error

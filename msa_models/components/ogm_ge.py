@@ -13,8 +13,8 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le, Lt
 
 from msa_models import coalitions, seeding
-from msa_models.boundary import STATISTICS, Forward, Gradients
 from msa_models.lazy import nn, torch
+from msa_models.representations import STATISTICS, Forward, Gradients
 from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
 
 SMALLEST = 2.0**-126  # what the scores of the others count at least, so that ratios stay finite in float32

@@ -12,9 +12,9 @@ from typing import Annotated
 
 from annotated_types import Ge, Le, Lt
 
-from msa_models.boundary import Forward, pooled
+from msa_models.components.prototypes import PrototypeMemory
 from msa_models.lazy import functional, nn, torch
-from msa_models.prototypes import PrototypeMemory
+from msa_models.representations import Forward, pooled
 from msa_models.seams import LossTerm, Shapes
 
 SMALLEST = 2.0**-126  # what a score counts at least, the smallest normal float32

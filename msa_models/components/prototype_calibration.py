@@ -7,8 +7,9 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from msa_models.boundary import Forward, geometry_of
+from msa_models.geometry import Geometry
 from msa_models.lazy import nn, torch
+from msa_models.representations import Forward
 from msa_models.seams import LossTerm
 
 
@@ -21,5 +22,10 @@ class PrototypeCalibration(LossTerm):
 
     weight: Annotated[float, Ge(0)] = 0.01
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("prototypes",)
+
     def loss(self, parts: nn.Module, forward: Forward) -> torch.Tensor:
-        return geometry_of(forward).calibration()
+        geometry: Geometry = forward.shared["prototypes"]
+        return geometry.calibration()

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from msa_models.boundary import Representations
+from msa_models.geometry import Prototypes, directed
 from msa_models.lazy import nn, torch
-from msa_models.prototypes import Prototypes, directed
+from msa_models.representations import Representations, Shared
 from msa_models.seams import Fusion, Shapes
 
 
@@ -26,8 +26,12 @@ class PrototypeGatedFusion(Fusion):
     def fused_width(self, shapes: Shapes) -> int:
         return len(shapes.inputs) * shapes.width
 
-    def fuse(self, parts: nn.Module, representations: Representations, prototypes: Prototypes | None) -> torch.Tensor:
-        assert prototypes is not None, "built with prototypes"
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("prototypes",)
+
+    def fuse(self, parts: nn.Module, representations: Representations, shared: Shared) -> torch.Tensor:
+        prototypes: Prototypes = shared["prototypes"]
         pooled = torch.stack([representation.pooled for representation in representations.values()])
         logits = prototypes.logits(directed(pooled)[0])
         log_shares = logits.log_softmax(-1)

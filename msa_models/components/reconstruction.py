@@ -7,8 +7,8 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from msa_models.boundary import Forward
 from msa_models.lazy import functional, nn, torch
+from msa_models.representations import Forward
 from msa_models.seams import LossTerm, Shapes
 
 

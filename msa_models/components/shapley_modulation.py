@@ -12,8 +12,10 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 
 from msa_models import coalitions, seeding
-from msa_models.boundary import Forward, Gradients, geometry_of
+from msa_models.components.transport import Couplings
+from msa_models.geometry import Geometry
 from msa_models.lazy import nn, torch
+from msa_models.representations import Forward, Gradients
 from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
 
 SMALLEST = 1e-9
@@ -37,6 +39,10 @@ class ShapleyModulation(GradientModulator):
     rho: Annotated[float, Ge(0), Le(1)] = 0.6
     num_permutations: Annotated[int, Ge(0), Le(1_000_000)] = 0
     every: Annotated[int, Ge(1)] = 5
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("prototypes", "transport") if self.utility == "prototype" else ()
 
     def parts(self, shapes: Shapes) -> nn.Module:
         num_modalities = len(shapes.inputs)
@@ -100,11 +106,12 @@ def factors(values: torch.Tensor) -> torch.Tensor:
 
 def _prototype_utility(forward: Forward, members: torch.Tensor, rho: float) -> torch.Tensor:
     """U (S,) of the coalitions (S, M)."""
-    geometry = geometry_of(forward)
+    geometry: Geometry = forward.shared["prototypes"]
+    couplings: Couplings = forward.shared["transport"]
     inside = members.numpy()
     size = inside.sum(1)
     intra = inside @ geometry.dispersion / size.clip(1)
     pairs = [inside[:, first] & inside[:, second] for first, second in combinations(range(inside.shape[1]), 2)]
-    inter = sum(pair * loss for pair, loss in zip(pairs, geometry.misalignment, strict=True))
+    inter = sum(pair * loss for pair, loss in zip(pairs, couplings.misalignment, strict=True))
     utility = (size > 0) * (rho / (1.0 + inter) + (1.0 - rho) / (1.0 + intra))
     return torch.from_numpy(utility).to(forward.prediction)

@@ -11,8 +11,8 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge
 
 from msa_models.batch import STD_EPSILON
-from msa_models.boundary import STATISTICS, Forward
 from msa_models.lazy import functional, nn, torch
+from msa_models.representations import STATISTICS, Forward
 from msa_models.seams import LossTerm, Shapes
 
 

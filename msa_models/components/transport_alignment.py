@@ -7,8 +7,9 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from msa_models.boundary import Forward, geometry_of
+from msa_models.components.transport import Couplings
 from msa_models.lazy import nn, torch
+from msa_models.representations import Forward
 from msa_models.seams import LossTerm
 
 
@@ -21,8 +22,12 @@ class TransportAlignment(LossTerm):
 
     weight: Annotated[float, Ge(0)] = 0.1
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("transport",)
+
     def loss(self, parts: nn.Module, forward: Forward) -> torch.Tensor:
-        geometry = geometry_of(forward)
+        couplings: Couplings = forward.shared["transport"]
         if len(forward.representations) > 1:
-            forward.log[f"{self.name}/plan_entropy"] = torch.tensor(geometry.entropy)
-        return geometry.alignment()
+            forward.log[f"{self.name}/plan_entropy"] = torch.tensor(couplings.entropy)
+        return couplings.alignment()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from msa_models.balancing import Balancing
-from msa_models.blueprint import Blueprint, present
+from msa_models.spec import Spec, present
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,9 +13,9 @@ class Config(Balancing):
     """Nothing but encoders and training, unless a balancing rule is swapped in."""
 
 
-def build(config: Config) -> Blueprint:
+def build(config: Config) -> Spec:
     """L = task over concatenated representations."""
-    return Blueprint(
+    return Spec(
         encoder=config.encoder,
         training=config.training,
         text_encoder=config.text_encoder,

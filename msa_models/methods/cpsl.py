@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from msa_models.balancing import Balancing
-from msa_models.blueprint import Blueprint, present
 from msa_models.components.adaptive_encoding import AdaptiveEncoding
 from msa_models.components.conflict_penalty import ConflictPenalty
 from msa_models.components.feature_diversity import FeatureDiversity
@@ -13,7 +12,8 @@ from msa_models.components.gated_fusion import GatedFusion
 from msa_models.components.reconstruction import Reconstruction
 from msa_models.components.statistical_loss import StatisticalLoss
 from msa_models.components.unimodal_heads import UnimodalHeads
-from msa_models.identities import Concatenation, Unrefined
+from msa_models.seams import Concatenation, Unrefined
+from msa_models.spec import Spec, present
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,9 @@ class Config(Balancing):
     conflict_penalty: ConflictPenalty | None = field(default_factory=ConflictPenalty)
 
 
-def build(config: Config) -> Blueprint:
+def build(config: Config) -> Spec:
     """L = task + UAH + REC + SL + DIV over adaptively encoded, gate-fused representations; CP balances gradients."""
-    return Blueprint(
+    return Spec(
         encoder=config.encoder,
         training=config.training,
         text_encoder=config.text_encoder,

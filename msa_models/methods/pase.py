@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from msa_models.balancing import Balancing
-from msa_models.blueprint import Blueprint, TransportConfig, present
 from msa_models.components.dual_phase import DualPhase
 from msa_models.components.prototype_calibration import PrototypeCalibration
 from msa_models.components.prototype_gated_fusion import PrototypeGatedFusion
+from msa_models.components.prototypes import PrototypeMemory
 from msa_models.components.shapley_modulation import ShapleyModulation
+from msa_models.components.transport import Transport
 from msa_models.components.transport_alignment import TransportAlignment
-from msa_models.identities import Concatenation, Immediately
-from msa_models.prototypes import PrototypeMemory
+from msa_models.seams import Concatenation, Immediately
+from msa_models.spec import Spec, present
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Config(Balancing):
     """
 
     prototypes: PrototypeMemory = field(default_factory=PrototypeMemory)
-    transport: TransportConfig = field(default_factory=TransportConfig)
+    transport: Transport = field(default_factory=Transport)
     prototype_calibration: PrototypeCalibration | None = field(default_factory=PrototypeCalibration)
     transport_alignment: TransportAlignment | None = field(default_factory=TransportAlignment)
     prototype_gated_fusion: PrototypeGatedFusion | None = field(default_factory=PrototypeGatedFusion)
@@ -31,14 +32,14 @@ class Config(Balancing):
     dual_phase: DualPhase | None = field(default_factory=DualPhase)
 
 
-def build(config: Config) -> Blueprint:
+def build(config: Config) -> Spec:
     """L = task + PCL + CAL over prototype-gated concatenation; SGM balances gradients once DPO lets it."""
     terms = present(
         prototype_calibration=config.prototype_calibration,
         transport_alignment=config.transport_alignment,
         pmr=config.pmr,
     )
-    return Blueprint(
+    return Spec(
         encoder=config.encoder,
         training=config.training,
         text_encoder=config.text_encoder,
@@ -46,6 +47,5 @@ def build(config: Config) -> Blueprint:
         terms=terms,
         modulator=config.modulator(),
         schedule=config.dual_phase or Immediately(),
-        prototypes=config.prototypes,
-        transport=config.transport,
+        shared={"prototypes": config.prototypes, "transport": config.transport},
     )

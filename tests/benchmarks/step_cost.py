@@ -61,7 +61,7 @@ def training(method: Any, on: Corpus, **changes: Any) -> Training:
 def epoch(one: Training, number: int) -> list[float]:
     """Milliseconds of each whole step of an epoch."""
     order = seeding.generator(0, "order", number).permutation(len(one.corpus.splits["train"]))
-    size, taken = one.blueprint.training.batch_size, []
+    size, taken = one.spec.training.batch_size, []
     one.network.train()
     for index, batch in enumerate(batches(one.corpus.splits["train"], size, order)):
         start = time.perf_counter()

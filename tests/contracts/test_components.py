@@ -15,23 +15,25 @@ from pydantic import TypeAdapter, ValidationError
 
 import msa_models.components
 from msa_models.batch import batches
-from msa_models.blueprint import Blueprint, EncoderConfig, TrainingConfig, present
-from msa_models.boundary import STATISTICS, TASK, Forward, Gradients, Representation
+from msa_models.components.prototypes import PrototypeMemory
+from msa_models.components.transport import Transport
 from msa_models.data.corpus import Corpus, Split
-from msa_models.identities import Immediately
 from msa_models.metrics import Direction
 from msa_models.network import Network, cut, shapes
-from msa_models.prototypes import PrototypeMemory
+from msa_models.representations import STATISTICS, TASK, Forward, Gradients, Representation
 from msa_models.seams import (
     Component,
     Fusion,
     GradientModulator,
+    Immediately,
     LossTerm,
     Modulation,
     Progress,
     Refinement,
     Schedule,
+    SharedState,
 )
+from msa_models.spec import EncoderConfig, Spec, TrainingConfig, present
 from msa_models.training import Objective, Training
 from tests.contracts.cases import slowly
 
@@ -39,7 +41,7 @@ MakeCorpus = Callable[[str, str], Corpus]
 
 LAYOUTS = ["sequences", "utterances", "text without time", "only text in time"]
 TASKS = ["regression", "classification"]
-SEAMS = (Refinement, Fusion, LossTerm, GradientModulator, Schedule)
+SEAMS = (Refinement, Fusion, LossTerm, GradientModulator, Schedule, SharedState)
 SUBSETS = [("text", "audio", "vision"), ("audio", "vision"), ("vision",)]  # the methods go through all of them
 
 MOST_ACCURATE = Objective(metric="valid/accuracy", direction=Direction.MAXIMIZE)
@@ -63,18 +65,19 @@ def every(seam: type[Component] = Component) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("component", found, ids=[component.name for component in found])
 
 
-def alone(*components: Component) -> Blueprint:
-    """A blueprint with these components, prototypes for those that read them, and nothing else."""
+def alone(*components: Component) -> Spec:
+    """A spec with these components, shared states for those that read them, and nothing else."""
     seams = {"refinement": Refinement, "fusion": Fusion, "modulator": GradientModulator, "schedule": Schedule}
     given: dict[str, Any] = {
         field: component for field, seam in seams.items() for component in components if isinstance(component, seam)
     }
     terms = {component.name: component for component in components if isinstance(component, LossTerm)}
-    return Blueprint(
+    shared = {component.name: component for component in components if isinstance(component, SharedState)}
+    return Spec(
         encoder=EncoderConfig(width=8, heads=2),
         training=TrainingConfig(epochs=2, batch_size=10, learning_rate=0.01, gradient_clip=None),
         terms=present(**terms),
-        prototypes=PrototypeMemory(),
+        shared={"prototypes": PrototypeMemory(), "transport": Transport(), **shared},
         **given,
     )
 
@@ -214,14 +217,14 @@ def test_what_it_reports_of_a_step_is_a_number_or_one_for_each_modality_under_it
 ) -> None:
     corpus = make_corpus(task, "sequences").select(modalities)
     training = training_of(corpus, component)
-    blueprint = training.blueprint
+    spec = training.spec
     reported = training.step.take(next(batches(corpus.splits["train"], 10)), Progress())
-    trained = {f"train/{name}" for name in ("objective", "task", *blueprint.terms)}
-    own = {f"train/{blueprint.modulator.name}"} if isinstance(component, GradientModulator) else set()
+    trained = {f"train/{name}" for name in ("objective", "task", *spec.terms)}
+    own = {f"train/{spec.modulator.name}"} if isinstance(component, GradientModulator) else set()
     assert trained <= {name for name in reported if name.startswith("train/")} <= trained | own
     for name, value in reported.items():
         owner, quantity = name.split("/")
-        assert owner in {"train", component.name, blueprint.modulator.name}
+        assert owner in {"train", component.name, spec.modulator.name}
         assert quantity.isidentifier(), name
         assert value.shape in {(), (len(modalities),)}, name
         assert value.isfinite().all(), name
@@ -270,10 +273,9 @@ def test_a_fusion_gives_vectors_of_the_width_that_it_says(
     for modalities in SUBSETS:
         corpus = make_corpus("regression", layout).select(modalities)
         network = network_of(corpus, component)
-        memory = network.blueprint.prototypes
-        assert memory is not None
+        known = {name: state.recall(network.parts[name]) for name, state in network.spec.shared.items()}
         encoded = network.encode(next(batches(corpus.splits["train"], 5)))
-        fused = component.fuse(network.parts[component.name], encoded, memory.recall(network.parts[memory.name]))
+        fused = component.fuse(network.parts[component.name], encoded, known)
         assert fused.shape == (5, component.fused_width(shapes(corpus, 8)))
 
 
@@ -356,7 +358,7 @@ def balanced(
     network: Network, forward: Forward, sizes: Sequence[float] = (1.0, 1e-12, 0.0), *, seed: int = 7
 ) -> list[tuple[Gradients, Modulation]]:
     """What a modulator was given and made of it, in two steps of each of six epochs; gradients become ever smaller."""
-    component, found = network.blueprint.modulator, []
+    component, found = network.spec.modulator, []
     for epoch in range(6):
         gradients = random_gradients(component, forward, sizes[epoch * len(sizes) // 6])
         for step in range(2):

@@ -16,11 +16,11 @@ from pydantic import TypeAdapter, ValidationError
 import msa_models.methods
 from msa_models import metrics
 from msa_models.batch import batches
-from msa_models.blueprint import Blueprint
 from msa_models.data.corpus import Corpus
 from msa_models.metrics import Direction
 from msa_models.network import Network, shapes
 from msa_models.seams import Component, GradientModulator, LossTerm, Progress
+from msa_models.spec import Spec
 from msa_models.text.encoder import TextEncoder
 from msa_models.training import Objective, Training
 from tests.contracts.cases import slowly
@@ -108,10 +108,10 @@ def training_of(method: str, corpus: Corpus, config: Any) -> Training:
 
 def assert_trains(training: Training) -> None:
     """Two epochs of finite, documented measurements, and a result."""
-    blueprint, corpus = training.blueprint, training.corpus
+    spec, corpus = training.spec, training.corpus
     for epoch, measurement in enumerate(training, 1):
         assert measurement["epoch"] == epoch
-        assert_documented(measurement, blueprint, corpus)
+        assert_documented(measurement, spec, corpus)
         assert all(math.isfinite(value) for value in measurement.values())
     assert training.epoch == 2
     result = training.result()
@@ -121,18 +121,18 @@ def assert_trains(training: Training) -> None:
     assert np.isfinite(result.predictions).all()
 
 
-def assert_documented(measurement: dict[str, float], blueprint: Blueprint, corpus: Corpus) -> None:
+def assert_documented(measurement: dict[str, float], spec: Spec, corpus: Corpus) -> None:
     scores = metrics.names(corpus.task, corpus.scale, corpus.classes)
-    modulator = blueprint.modulator.name
+    modulator = spec.modulator.name
     expected = {"epoch", "train/objective", "train/task"}
-    expected |= {f"train/{name}" for name in blueprint.terms} | {f"valid/{score}" for score in scores}
+    expected |= {f"train/{name}" for name in spec.terms} | {f"valid/{score}" for score in scores}
     expected |= {"warnings/correlation_undefined"} if corpus.task == "regression" else set()
     expected |= {"text_encoder/autocast"} if corpus.pretrained else set()
     balance = ("gradient_share", "conflict_rate")
     expected |= {f"{modulator}/{quantity}/{modality}" for quantity in balance for modality in corpus.modalities}
     for name in measurement.keys() - expected - {f"train/{modulator}"}:
         component, quantity, *modality = name.split("/")
-        assert component in {each.name for each in blueprint.components}, name
+        assert component in {each.name for each in spec.components}, name
         assert quantity.isidentifier(), name
         assert modality in ([], *([each] for each in corpus.modalities)), name
         assert modality or component != modulator, f"{name}: a modulator logs one number for each modality"
@@ -142,23 +142,23 @@ def assert_documented(measurement: dict[str, float], blueprint: Blueprint, corpu
 
 
 def initial_weights(method: str, corpus: Corpus, config: Any) -> dict[str, torch.Tensor]:
-    blueprint = module_of(method).build(config)
-    return Network(blueprint, shapes(corpus, blueprint.encoder.width), seed=0).state_dict()
+    spec = module_of(method).build(config)
+    return Network(spec, shapes(corpus, spec.encoder.width), seed=0).state_dict()
 
 
 # as a configuration
 
 
 @every_method
-def test_a_method_explains_itself_and_builds_a_blueprint_of_its_defaults(method: str) -> None:
+def test_a_method_explains_itself_and_builds_a_spec_of_its_defaults(method: str) -> None:
     module = module_of(method)
     assert (module.__doc__ or "").partition("\n")[0].endswith(".")
     assert module.Config.__doc__
     assert module.build.__doc__
-    blueprint = module.build(module.Config())
-    assert isinstance(blueprint, Blueprint)
-    assert blueprint == module.build(module.Config())
-    assert {name: term.name for name, term in blueprint.terms.items()} == {name: name for name in blueprint.terms}
+    spec = module.build(module.Config())
+    assert isinstance(spec, Spec)
+    assert spec == module.build(module.Config())
+    assert {name: term.name for name, term in spec.terms.items()} == {name: name for name in spec.terms}
 
 
 @every_method

@@ -5,8 +5,8 @@ from msa_models.components.conflict_penalty import ConflictPenalty
 from msa_models.components.ogm_ge import OgmGe
 from msa_models.components.pmr import Pmr
 from msa_models.components.shapley_modulation import ShapleyModulation
-from msa_models.identities import Unmodulated
 from msa_models.methods import concat, cpsl, pase
+from msa_models.seams import Unmodulated
 
 
 def test_the_modulator_is_the_one_that_is_present_or_the_identity() -> None:
@@ -41,4 +41,4 @@ def test_shapley_values_of_prototypes_are_refused_where_there_are_none_with_what
             method.Config(**bare, shapley_modulation=ShapleyModulation())
         by_task = method.Config(**bare, shapley_modulation=ShapleyModulation(utility="task"))
         assert by_task.modulator() == ShapleyModulation(utility="task")
-    assert pase.build(pase.Config()).prototypes == pase.Config().prototypes
+    assert pase.build(pase.Config()).shared["prototypes"] == pase.Config().prototypes

@@ -6,10 +6,10 @@ import torch
 
 from msa_models import coalitions
 from msa_models.batch import batches
-from msa_models.boundary import Forward
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
 from msa_models.network import Network, shapes
+from msa_models.representations import Forward
 
 MakeCorpus = Callable[..., Corpus]
 MakeConfig = Callable[..., cpsl.Config]

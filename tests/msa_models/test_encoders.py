@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from msa_models import encoders, seeding
-from msa_models.blueprint import EncoderConfig
-from msa_models.boundary import Representation
 from msa_models.encoders import SequenceEncoder, UtteranceEncoder
+from msa_models.representations import Representation
+from msa_models.spec import EncoderConfig
 
 KINDS = ["transformer", "conv"]
 FEATURES, STEPS, WIDTH = 3, 6, 8

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from msa_models.blueprint import TransportConfig
-from msa_models.boundary import Representation
+from msa_models.components.prototypes import PrototypeMemory
+from msa_models.components.transport import Couplings, Transport
 from msa_models.geometry import Geometry
-from msa_models.prototypes import PrototypeMemory
+from msa_models.representations import Representation
 from msa_models.seams import Shapes
 from msa_models.transport import sinkhorn
 
@@ -26,10 +26,10 @@ def pooled_of(seed: int = 1) -> torch.Tensor:
     return torch.randn(MODALITIES, BATCH, WIDTH, generator=draws, dtype=torch.float64)
 
 
-def geometry_of(
+def couplings_of(
     pooled: torch.Tensor, gamma: float = 0.7, *, learning: bool = True, **transport: Any
-) -> tuple[Geometry, torch.Tensor]:
-    """A batch after a first one of all classes, and the centres before it."""
+) -> tuple[Couplings, torch.Tensor]:
+    """Of a batch after a first one of all classes, and the centres before it."""
     memory = PrototypeMemory(gamma=gamma, tau=0.4)
     inputs = {name: 2 for name in ("text", "audio", "vision")[: len(pooled)]}
     parts = memory.parts(Shapes(inputs=inputs, sequences=frozenset(), width=WIDTH, outputs=CLASSES)).double()
@@ -37,7 +37,6 @@ def geometry_of(
     before = parts.get_buffer("centers").clone()
     known = memory.learn(parts, pooled, LABELS) if learning else memory.recall(parts)
     chosen: dict[str, Any] = {"epsilon": 0.1, "beta": 0.3} | transport
-    settings = TransportConfig(**chosen)
     potentials = parts.get_buffer("potentials")
     hidden = {name: Representation(hidden=each.unsqueeze(1)) for name, each in zip(inputs, pooled, strict=True)}
     geometry = Geometry(
@@ -45,10 +44,9 @@ def geometry_of(
         representations=hidden,
         pooled=pooled.detach(),
         labels=LABELS,
-        transport=settings,
         potentials=potentials,
     )
-    return geometry, before
+    return Couplings(settings=Transport(**chosen), geometry=geometry), before
 
 
 def plain_centers(pooled: torch.Tensor, before: torch.Tensor, gamma: float) -> torch.Tensor:
@@ -75,14 +73,14 @@ def cost_of(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def test_the_dispersion_is_the_cross_entropy_of_cosines_to_the_prototypes_of_each_modality() -> None:
-    geometry, before = geometry_of(pooled_of())
+    couplings, before = couplings_of(pooled_of())
     expected = plain_dispersion(pooled_of(), plain_centers(pooled_of(), before, 0.7))
-    np.testing.assert_allclose(geometry.dispersion, expected)
-    assert geometry.calibration().item() == pytest.approx(float(expected.mean()))
+    np.testing.assert_allclose(couplings.geometry.dispersion, expected)
+    assert couplings.geometry.calibration().item() == pytest.approx(float(expected.mean()))
 
 
 def test_the_misalignment_is_that_of_the_plans_of_pot() -> None:
-    geometry, before = geometry_of(pooled_of(), epsilon=0.5)
+    couplings, before = couplings_of(pooled_of(), epsilon=0.5)
     centers, marginal = plain_centers(pooled_of(), before, 0.7), np.full(CLASSES, 1 / CLASSES)
     losses, entropies = [], []
     for one, other in combinations(range(MODALITIES), 2):
@@ -92,15 +90,15 @@ def test_the_misalignment_is_that_of_the_plans_of_pot() -> None:
         )
         losses.append((plan * cost).sum() + 0.3 * ((plan - np.diag(marginal)) ** 2).sum())
         entropies.append(-(plan * np.log(plan)).sum())
-    np.testing.assert_allclose(geometry.misalignment, losses, atol=1e-6)
-    assert geometry.entropy == pytest.approx(np.mean(entropies), abs=1e-5)
+    np.testing.assert_allclose(couplings.misalignment, losses, atol=1e-6)
+    assert couplings.entropy == pytest.approx(np.mean(entropies), abs=1e-5)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.7])
 def test_the_gradient_of_the_dispersion_is_that_of_straight_through_prototypes(gamma: float) -> None:
     by_hand, plain = pooled_of().requires_grad_(), pooled_of().requires_grad_()
-    geometry, before = geometry_of(by_hand, gamma)
-    (2.5 * geometry.calibration()).backward()
+    couplings, before = couplings_of(by_hand, gamma)
+    (2.5 * couplings.geometry.calibration()).backward()
     (2.5 * plain_dispersion(plain, plain_centers(plain, before, gamma)).mean()).backward()
     torch.testing.assert_close(by_hand.grad, plain.grad, atol=1e-9, rtol=1e-7)
 
@@ -109,8 +107,8 @@ def test_the_gradient_of_the_dispersion_is_that_of_straight_through_prototypes(g
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 def test_the_gradient_of_the_misalignment_is_that_of_straight_through_prototypes(beta: float, marginals: str) -> None:
     by_hand, plain = pooled_of().requires_grad_(), pooled_of().requires_grad_()
-    geometry, before = geometry_of(by_hand, beta=beta, marginals=marginals)
-    (2.5 * geometry.alignment()).backward()
+    couplings, before = couplings_of(by_hand, beta=beta, marginals=marginals)
+    (2.5 * couplings.alignment()).backward()
     centers = plain_centers(plain, before, 0.7)
     counts = torch.bincount(LABELS, minlength=CLASSES).double()
     marginal = torch.full((CLASSES,), 1 / CLASSES).double() if marginals == "uniform" else counts / counts.sum()
@@ -127,12 +125,12 @@ def test_with_prototypes_that_are_the_batch_means_the_gradients_are_those_of_fin
     """The misalignment's is that of the regularised optimum (envelope theorem) plus the beta term."""
 
     def regularised(pooled: torch.Tensor) -> float:
-        geometry, _ = geometry_of(pooled, gamma=0.0)
-        return (geometry.alignment() + geometry.calibration()).item() - 0.1 * 3 * geometry.entropy
+        couplings, _ = couplings_of(pooled, gamma=0.0)
+        return (couplings.alignment() + couplings.geometry.calibration()).item() - 0.1 * 3 * couplings.entropy
 
     pooled = pooled_of().requires_grad_()
-    geometry, _ = geometry_of(pooled, gamma=0.0)
-    (geometry.alignment() + geometry.calibration()).backward()
+    couplings, _ = couplings_of(pooled, gamma=0.0)
+    (couplings.alignment() + couplings.geometry.calibration()).backward()
     assert pooled.grad is not None
     size = 1e-4
     for index in [(0, 0, 0), (1, 3, 2), (2, 8, 4), (0, 5, 1)]:
@@ -154,32 +152,32 @@ def test_the_published_third_term_is_zero_because_the_reverse_plan_is_the_transp
 
 def test_potentials_are_remembered_in_training_only() -> None:
     for learning in (True, False):
-        geometry, _ = geometry_of(pooled_of(), learning=learning)
-        assert not geometry.potentials.any()
-        assert np.isfinite(geometry.misalignment).all()
-        assert bool(geometry.potentials.any()) == learning
+        couplings, _ = couplings_of(pooled_of(), learning=learning)
+        assert not couplings.geometry.potentials.any()
+        assert np.isfinite(couplings.misalignment).all()
+        assert bool(couplings.geometry.potentials.any()) == learning
 
 
 def test_without_learning_gradients_reach_the_batch_through_the_dispersion_alone() -> None:
     pooled = pooled_of().requires_grad_()
-    geometry, _ = geometry_of(pooled, learning=False)
-    geometry.alignment().backward()
+    couplings, _ = couplings_of(pooled, learning=False)
+    couplings.alignment().backward()
     assert pooled.grad is not None
     assert not pooled.grad.any()
-    geometry.calibration().backward()
+    couplings.geometry.calibration().backward()
     assert pooled.grad.any()
 
 
 def test_a_single_modality_has_no_pairs() -> None:
-    geometry, _ = geometry_of(pooled_of()[:1])
-    assert geometry.misalignment.shape == (0,)
-    assert geometry.alignment() == 0
+    couplings, _ = couplings_of(pooled_of()[:1])
+    assert couplings.misalignment.shape == (0,)
+    assert couplings.alignment() == 0
 
 
 def test_prototypes_that_are_not_finite_give_a_loss_that_is_not() -> None:
     pooled = pooled_of()
     pooled[1, 0, 0] = torch.nan
-    geometry, _ = geometry_of(pooled)
-    assert geometry.alignment().isnan()
-    assert np.isnan(geometry.entropy)
-    assert geometry.calibration().isnan()
+    couplings, _ = couplings_of(pooled)
+    assert couplings.alignment().isnan()
+    assert np.isnan(couplings.entropy)
+    assert couplings.geometry.calibration().isnan()

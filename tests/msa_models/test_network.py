@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from msa_models.batch import Batch, batches
-from msa_models.boundary import Forward, Gradients
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
 from msa_models.network import Network, cut, shapes
+from msa_models.representations import Forward, Gradients
 from msa_models.seams import GradientModulator, Modulation, Progress
 
 MakeCorpus = Callable[..., Corpus]
@@ -70,7 +70,7 @@ def test_each_loss_term_counts_with_its_weight(make_corpus: MakeCorpus, make_con
     forward = network.decide(batch, network.encode(batch))
     losses = network.losses(forward)
     assert list(losses) == ["task", "unimodal_heads", "reconstruction", "statistical_loss", "feature_diversity"]
-    for name, term in network.blueprint.terms.items():
+    for name, term in network.spec.terms.items():
         assert losses[name].item() == pytest.approx(term.weight * term.loss(network.parts[name], forward).item())
 
 
@@ -79,7 +79,7 @@ def test_losses_and_fusion_read_the_refined_representations(make_corpus: MakeCor
     network, batch = network_of(corpus, make_config()).eval(), some(corpus)
     encoded = network.encode(batch)
     forward = network.decide(batch, encoded)
-    refined = network.blueprint.refinement.refine(network.parts["adaptive_encoding"], encoded)
+    refined = network.spec.refinement.refine(network.parts["adaptive_encoding"], encoded)
     for modality in corpus.modalities:
         assert torch.equal(forward.representations[modality].hidden, refined[modality].hidden)
         assert not torch.equal(forward.representations[modality].hidden, encoded[modality].hidden)
@@ -121,10 +121,10 @@ def test_a_conclusion_has_no_dropout_and_leaves_that_of_training_on(
     assert all(module.training for module in network.modules())
 
 
-def test_a_method_without_prototypes_has_no_geometry(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
+def test_a_method_without_shared_states_shares_nothing(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
     corpus = make_corpus()
     network = network_of(corpus, make_config())
-    assert network.decide(some(corpus), network.encode(some(corpus))).geometry is None
+    assert network.decide(some(corpus), network.encode(some(corpus))).shared == {}
 
 
 def test_a_loss_of_the_modulators_own_stands_behind_the_terms_under_its_name(
@@ -132,11 +132,11 @@ def test_a_loss_of_the_modulators_own_stands_behind_the_terms_under_its_name(
 ) -> None:
     corpus = make_corpus()
     network = network_of(corpus, make_config(conflict_penalty=None))
-    network.blueprint = dataclasses.replace(network.blueprint, modulator=Wishing())
+    network.spec = dataclasses.replace(network.spec, modulator=Wishing())
     network.parts["wishing"] = nn.Module()
     forward = network.decide(some(corpus), network.encode(some(corpus)))
     losses = network.losses(forward)
-    assert list(losses) == ["task", *network.blueprint.terms, "wishing"]
+    assert list(losses) == ["task", *network.spec.terms, "wishing"]
     assert torch.equal(losses["wishing"], 3 * forward.prediction.square().mean())
 
 

@@ -14,15 +14,15 @@ import pytest
 import torch
 from torch import nn
 
-from msa_models import boundary
+from msa_models import representations
 from msa_models.batch import Batch, batches
-from msa_models.blueprint import Blueprint
-from msa_models.boundary import STATISTICS, TASK, Forward
 from msa_models.components.conflict_penalty import ConflictPenalty
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
 from msa_models.metrics import Direction
+from msa_models.representations import STATISTICS, TASK, Forward
 from msa_models.seams import GradientModulator, LossTerm, Modulation, Progress
+from msa_models.spec import Spec
 from msa_models.step import Step
 from msa_models.training import Objective, Training
 
@@ -55,22 +55,22 @@ class Wishing(GradientModulator, name="wishing"):
 
     group: ClassVar[str] = "wish"
 
-    given: list[boundary.Gradients] = dataclasses.field(default_factory=list, compare=False, repr=False)
+    given: list[representations.Gradients] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
     def loss(self, parts: nn.Module, forward: Forward) -> torch.Tensor:
         return 5 * Size().loss(parts, forward)
 
     def balance(
-        self, parts: nn.Module, gradients: boundary.Gradients, forward: Forward, progress: Progress
+        self, parts: nn.Module, gradients: representations.Gradients, forward: Forward, progress: Progress
     ) -> Modulation:
         self.given.append(gradients)
         return Modulation(gradients={name: 2 * each for name, each in gradients.groups["wish"].items()})
 
 
-def blueprint_of(config: cpsl.Config) -> Blueprint:
+def spec_of(config: cpsl.Config) -> Spec:
     """With three loss groups: task, statistics, size."""
-    blueprint = cpsl.build(config)
-    return dataclasses.replace(blueprint, terms={**blueprint.terms, "size": Size()})
+    spec = cpsl.build(config)
+    return dataclasses.replace(spec, terms={**spec.terms, "size": Size()})
 
 
 def double(batch: Batch) -> Batch:
@@ -82,7 +82,7 @@ def double(batch: Batch) -> Batch:
 
 def prepared(corpus: Corpus, config: cpsl.Config) -> tuple[Training, Batch]:
     """A training that has not begun, in float64, and a batch."""
-    training = Training(blueprint_of(config), corpus, seed=0, objective=objective_of(corpus))
+    training = Training(spec_of(config), corpus, seed=0, objective=objective_of(corpus))
     training.network.double().train()
     return training, double(next(batches(corpus.splits["train"], 16)))
 
@@ -162,8 +162,8 @@ def test_a_modulator_gets_the_gradient_of_each_group_with_its_own_loss_and_what_
     config = make_config(training={"gradient_clip": None}, conflict_penalty=None)
     modulator = Wishing()
     training, batch = prepared(corpus, config)
-    blueprint = dataclasses.replace(training.blueprint, modulator=modulator)
-    training.network.blueprint = blueprint
+    spec = dataclasses.replace(training.spec, modulator=modulator)
+    training.network.spec = spec
     training.network.parts["wishing"] = nn.Module()
     torch.manual_seed(11)
     log = Step(training.network).take(batch, Progress())

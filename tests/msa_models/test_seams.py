@@ -5,11 +5,10 @@ import torch
 from torch import nn
 
 from msa_models.batch import Batch
-from msa_models.boundary import STATISTICS, TASK, Forward, Gradients, Representation
 from msa_models.components.feature_diversity import FeatureDiversity
 from msa_models.components.statistical_loss import StatisticalLoss
-from msa_models.identities import Concatenation, Immediately, Unmodulated, Unrefined
-from msa_models.seams import Progress, Shapes
+from msa_models.representations import STATISTICS, TASK, Forward, Gradients, Representation
+from msa_models.seams import Concatenation, Immediately, Progress, Shapes, Unmodulated, Unrefined
 
 HIDDEN = torch.arange(2 * 4 * 3, dtype=torch.float32).reshape(2, 4, 3)
 MASK = torch.tensor([[True, True, False], [True, False, False]])
@@ -54,7 +53,7 @@ def test_an_utterance_is_its_own_only_step() -> None:
 
 def test_the_identity_of_fusion_concatenates_the_summaries_in_order() -> None:
     both = {"text": Representation(hidden=HIDDEN, mask=MASK), "audio": Representation(hidden=-HIDDEN[:, :1])}
-    fused = Concatenation().fuse(nn.Module(), both, None)
+    fused = Concatenation().fuse(nn.Module(), both, {})
     assert torch.equal(fused, torch.cat([HIDDEN[:, 0], -HIDDEN[:, 0]], dim=1))
     shapes = Shapes(inputs={"text": 7, "audio": 2}, sequences=frozenset({"text"}), width=3, outputs=1)
     assert Concatenation().fused_width(shapes) == fused.shape[1]

@@ -124,7 +124,7 @@ import sys
 from pathlib import Path
 import torch
 from msa_models import data
-from msa_models.blueprint import EncoderConfig, TrainingConfig
+from msa_models.spec import EncoderConfig, TrainingConfig
 from msa_models.methods import cpsl
 from msa_models.training import Objective, Training
 
@@ -229,7 +229,7 @@ def test_another_safetensors_file_is_refused(training: Training) -> None:
 
 
 def test_a_snapshot_without_a_trial_is_refused(training: Training) -> None:
-    assert_refused(training, snapshot.pack({}, {}), "^a snapshot of another trial: blueprint and .* and seed differ$")
+    assert_refused(training, snapshot.pack({}, {}), "^a snapshot of another trial: spec and .* and seed differ$")
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_snapshot_of_another_architecture_or_configuration_is_refused(
     config = make_config(**{**changes, "training": SETTINGS | changes.get("training", {})})
     other = begun(training.corpus, config)
     other.train_epoch()
-    assert_refused(training, other.snapshot(), "^a snapshot of another trial: blueprint differ$")
+    assert_refused(training, other.snapshot(), "^a snapshot of another trial: spec differ$")
 
 
 def test_a_snapshot_of_another_seed_corpus_or_objective_is_refused_with_what_differs(

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from msa_models.batch import Batch, batches
-from msa_models.boundary import TASK, Forward, Gradients
 from msa_models.components.conflict_penalty import ConflictPenalty
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
 from msa_models.metrics import Direction
+from msa_models.representations import TASK, Forward, Gradients
 from msa_models.seams import GradientModulator, LossTerm, Modulation, Progress, Schedule
 from msa_models.training import Objective, Training
 
@@ -154,8 +154,8 @@ def test_the_learning_rate_follows_its_schedule(make_corpus: MakeCorpus, make_co
 
 def test_modulators_are_told_where_training_is(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
     clock = Clock()
-    blueprint = dataclasses.replace(cpsl.build(make_config(training={"epochs": 4})), modulator=clock)
-    list(Training(blueprint, make_corpus(), seed=6))
+    spec = dataclasses.replace(cpsl.build(make_config(training={"epochs": 4})), modulator=clock)
+    list(Training(spec, make_corpus(), seed=6))
     pairs = [(epoch, step) for epoch in range(4) for step in range(4)]
     expected = [Progress(epoch=epoch, epochs=4, step=step, steps=4, active=epoch, seed=6) for epoch, step in pairs]
     assert clock.told == expected
@@ -168,8 +168,8 @@ def test_a_modulator_works_from_the_epoch_that_its_schedule_names(
 ) -> None:
     clock, schedule = Clock(), From(epoch=2)
     config = make_config(training={"epochs": 5}, conflict_penalty=None)
-    blueprint = dataclasses.replace(cpsl.build(config), modulator=clock, schedule=schedule)
-    training = Training(blueprint, make_corpus(), seed=0, objective=Objective(direction=direction))
+    spec = dataclasses.replace(cpsl.build(config), modulator=clock, schedule=schedule)
+    training = Training(spec, make_corpus(), seed=0, objective=Objective(direction=direction))
     found = list(training)
     assert [(told.epoch, told.active) for told in clock.told[::4]] == [(2, 0), (3, 1), (4, 2)]
     assert ["clock/even/text" in measurement for measurement in found] == [False, False, True, True, True]
@@ -193,8 +193,8 @@ def test_before_its_schedule_a_modulator_is_the_same_as_none(make_corpus: MakeCo
 
 
 def test_what_is_logged_in_some_steps_is_averaged_over_these(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
-    blueprint = dataclasses.replace(cpsl.build(make_config()), modulator=Clock())
-    for measurement in Training(blueprint, make_corpus(num_train=40), seed=0):
+    spec = dataclasses.replace(cpsl.build(make_config()), modulator=Clock())
+    for measurement in Training(spec, make_corpus(num_train=40), seed=0):
         assert [measurement[f"clock/even/{modality}"] for modality in ("text", "audio", "vision")] == [1.0] * 3
 
 
@@ -204,10 +204,10 @@ def test_what_is_logged_in_some_steps_is_averaged_over_these(make_corpus: MakeCo
 def test_every_method_measures_the_shares_and_the_conflicts_of_the_gradients_before_they_are_balanced(
     make_corpus: MakeCorpus, make_config: MakeConfig, loud: bool, modalities: tuple[str, ...], layout: str
 ) -> None:
-    clock, blueprint = Clock(), cpsl.build(make_config(conflict_penalty=None))
-    terms = {**blueprint.terms, "loud": Loud()} if loud else blueprint.terms
+    clock, spec = Clock(), cpsl.build(make_config(conflict_penalty=None))
+    terms = {**spec.terms, "loud": Loud()} if loud else spec.terms
     corpus = make_corpus(layout=layout).select(modalities)
-    measurement = Training(dataclasses.replace(blueprint, modulator=clock, terms=terms), corpus, seed=0).train_epoch()
+    measurement = Training(dataclasses.replace(spec, modulator=clock, terms=terms), corpus, seed=0).train_epoch()
     shares, conflicts = [], []
     for gradients in clock.given:
         magnitudes = []
@@ -225,7 +225,7 @@ def test_every_method_measures_the_shares_and_the_conflicts_of_the_gradients_bef
     assert sum(found["gradient_share"]) == pytest.approx(1.0, abs=1e-6)
     if loud:
         assert found["conflict_rate"] == [float(len(modalities) > 1), *[0.0] * (len(modalities) - 1)]
-    bare = Training(dataclasses.replace(blueprint, terms=terms), corpus, seed=0).train_epoch()
+    bare = Training(dataclasses.replace(spec, terms=terms), corpus, seed=0).train_epoch()
     for quantity, values in found.items():
         assert [bare[f"unmodulated/{quantity}/{modality}"] for modality in modalities] == values
 

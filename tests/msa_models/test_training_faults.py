@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from msa_models.boundary import Forward
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
 from msa_models.metrics import Direction
+from msa_models.representations import Forward
 from msa_models.seams import LossTerm, Shapes
 from msa_models.step import NonFiniteLoss
 from msa_models.training import Objective, Training
@@ -53,9 +53,9 @@ class Exploding(LossTerm, name="exploding"):
 
 
 def exploding(corpus: Corpus, config: cpsl.Config, **settings: Any) -> Training:
-    blueprint = cpsl.build(config)
-    terms = {**blueprint.terms, "exploding": Exploding(**settings)}
-    return Training(dataclasses.replace(blueprint, terms=terms), corpus, seed=0)
+    spec = cpsl.build(config)
+    terms = {**spec.terms, "exploding": Exploding(**settings)}
+    return Training(dataclasses.replace(spec, terms=terms), corpus, seed=0)
 
 
 def with_targets(corpus: Corpus, split: str, targets: np.ndarray) -> Corpus:

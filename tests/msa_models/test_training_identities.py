@@ -36,7 +36,7 @@ def assert_bitwise_the_same(first: tuple[Training, Result], second: tuple[Traini
     """
     logs, shares, weights = [], [], []
     for training, _ in (first, second):
-        own = (f"{training.blueprint.modulator.name}/",) if besides else ()
+        own = (f"{training.spec.modulator.name}/",) if besides else ()
         logs.append([{k: v for k, v in each.items() if not k.startswith(own)} for each in training.measurements])
         shares.append([[v for k, v in each.items() if "/gradient_share/" in k] for each in training.measurements])
         weights.append({k: v for k, v in training.network.state_dict().items() if not besides or besides not in k})

@@ -9,7 +9,7 @@ from torch import nn
 
 from msa_models import seeding
 from msa_models.batch import Batch
-from msa_models.boundary import Forward, Representation, Representations
+from msa_models.representations import Forward, Representation, Representations
 from msa_models.seams import Component, Shapes
 
 MakeForward = Callable[..., Forward]

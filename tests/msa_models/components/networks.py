@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from msa_models.boundary import Forward, Representations
+from msa_models.representations import Forward, Representations
 
 WEIGHTS = {
     name: np.random.default_rng(index).standard_normal((8, 3)) for index, name in enumerate(("text", "audio", "vision"))

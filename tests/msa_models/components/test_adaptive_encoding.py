@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from msa_models.boundary import Forward
 from msa_models.components.adaptive_encoding import AdaptiveEncoding
+from msa_models.representations import Forward
 from msa_models.seams import Component
 
 MakeForward = Callable[..., Forward]

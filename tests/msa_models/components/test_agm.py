@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from msa_models.boundary import STATISTICS, TASK, Forward, Gradients
 from msa_models.components.agm import Agm
+from msa_models.representations import STATISTICS, TASK, Forward, Gradients
 from msa_models.seams import Component, Modulation, Progress
 from tests.msa_models.components.networks import said_of, with_network
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from msa_models.boundary import STATISTICS, TASK, Forward, Gradients
 from msa_models.components.conflict_penalty import ConflictPenalty
+from msa_models.representations import STATISTICS, TASK, Forward, Gradients
 from msa_models.seams import Component, Progress
 
 MakeForward = Callable[..., Forward]

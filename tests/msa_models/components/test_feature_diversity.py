@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from msa_models.boundary import Forward, Representation
 from msa_models.components.feature_diversity import FeatureDiversity
+from msa_models.representations import Forward, Representation
 from msa_models.seams import Component
 
 MakeForward = Callable[..., Forward]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from msa_models.boundary import Forward, Representation
 from msa_models.components.gated_fusion import GatedFusion
+from msa_models.representations import Forward, Representation
 from msa_models.seams import Component
 
 MakeForward = Callable[..., Forward]
@@ -56,7 +56,7 @@ def test_it_equals_the_formula_spelt_out_in_loops(
     parts = make_parts(GatedFusion(), forward)
     for parameter in parts.parameters():  # a fresh LayerNorm is all ones and zeros, which would hide its part
         nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(parameter.numel()))
-    fused = GatedFusion().fuse(parts, forward.representations, None)
+    fused = GatedFusion().fuse(parts, forward.representations, {})
     named = {name: parameter.detach().numpy() for name, parameter in parts.named_parameters()}
     for sample in range(len(forward.batch)):
         np.testing.assert_allclose(fused[sample].detach().numpy(), by_loops(named, forward, sample), atol=1e-10)
@@ -67,7 +67,7 @@ def test_padded_steps_of_any_modality_change_nothing_and_get_no_gradient(
 ) -> None:
     forward = make_forward()
     parts = make_parts(GatedFusion(), forward)
-    fused = GatedFusion().fuse(parts, forward.representations, None)
+    fused = GatedFusion().fuse(parts, forward.representations, {})
     fused.square().sum().backward()
     dirty = {}
     for modality, each in forward.representations.items():
@@ -79,4 +79,4 @@ def test_padded_steps_of_any_modality_change_nothing_and_get_no_gradient(
         dirty[modality] = Representation(
             hidden=each.hidden.detach().masked_fill(padded.unsqueeze(-1), 1e3), mask=each.mask
         )
-    torch.testing.assert_close(GatedFusion().fuse(parts, dirty, None), fused, atol=1e-12, rtol=0)
+    torch.testing.assert_close(GatedFusion().fuse(parts, dirty, {}), fused, atol=1e-12, rtol=0)

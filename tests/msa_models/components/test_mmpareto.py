@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from msa_models.boundary import STATISTICS, TASK, Forward, Gradients
 from msa_models.components.mmpareto import MmPareto
+from msa_models.representations import STATISTICS, TASK, Forward, Gradients
 from msa_models.seams import Component, Modulation, Progress
 
 MakeForward = Callable[..., Forward]

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from msa_models.batch import batches
-from msa_models.boundary import Forward, Representation
 from msa_models.components.dual_phase import DualPhase
 from msa_models.components.prototype_gated_fusion import PrototypeGatedFusion
 from msa_models.data.corpus import Corpus
+from msa_models.geometry import Prototypes
 from msa_models.methods import pase
 from msa_models.network import Network, cut, shapes
-from msa_models.prototypes import Prototypes
+from msa_models.representations import Forward, Representation
 from msa_models.training import Training
 
 MakeCorpus = Callable[..., Corpus]
@@ -43,11 +43,11 @@ def test_the_two_losses_are_the_mean_dispersion_and_the_sum_of_misalignments(
     network = network_of(corpus).train()
     forward = forward_of(network, corpus)
     losses = network.losses(forward)
-    assert forward.geometry is not None
-    assert losses["prototype_calibration"].item() == pytest.approx(0.01 * forward.geometry.dispersion.sum() / 3)
-    assert losses["transport_alignment"].item() == pytest.approx(0.1 * forward.geometry.misalignment.sum())
+    geometry, couplings = forward.shared["prototypes"], forward.shared["transport"]
+    assert losses["prototype_calibration"].item() == pytest.approx(0.01 * geometry.dispersion.sum() / 3)
+    assert losses["transport_alignment"].item() == pytest.approx(0.1 * couplings.misalignment.sum())
     entropy = forward.log["transport_alignment/plan_entropy"]
-    classes = len(forward.geometry.prototypes.seen)
+    classes = len(geometry.prototypes.seen)
     assert 0.9 * math.log(3) < float(entropy) <= 2 * math.log(classes) + 1e-4
 
 
@@ -58,7 +58,7 @@ def test_the_fusion_weighs_each_modality_by_the_certainty_of_its_prototypes() ->
     representations = {
         name: Representation(hidden=each.unsqueeze(1)) for name, each in zip(("text", "audio"), pooled, strict=True)
     }
-    found = PrototypeGatedFusion().fuse(nn.Module(), representations, known)
+    found = PrototypeGatedFusion().fuse(nn.Module(), representations, {"prototypes": known})
     for sample in range(5):
         certainty = []
         for modality in range(2):
@@ -77,7 +77,7 @@ def test_before_any_class_was_seen_the_fusion_is_concatenation() -> None:
     pooled = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
     known = Prototypes(centers=torch.zeros(3, 7, 4), seen=torch.zeros(7, dtype=torch.bool), tau=0.1)
     representations = {str(m): Representation(hidden=pooled[m].unsqueeze(1)) for m in range(3)}
-    found = PrototypeGatedFusion().fuse(nn.Module(), representations, known)
+    found = PrototypeGatedFusion().fuse(nn.Module(), representations, {"prototypes": known})
     torch.testing.assert_close(found, torch.cat(list(pooled), dim=-1))
 
 

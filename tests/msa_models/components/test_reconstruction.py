@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from torch import nn
 
-from msa_models.boundary import Forward
 from msa_models.components.reconstruction import Reconstruction
+from msa_models.representations import Forward
 from msa_models.seams import Component
 
 MakeForward = Callable[..., Forward]

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from msa_models import coalitions
-from msa_models.boundary import TASK, Forward, Gradients
 from msa_models.components.shapley_modulation import ShapleyModulation, factors, shares
 from msa_models.data.corpus import Corpus
 from msa_models.methods import concat, pase
+from msa_models.representations import TASK, Forward, Gradients
 from msa_models.seams import Progress
 from msa_models.training import Training
 
@@ -22,7 +22,7 @@ MakeCorpus = Callable[..., Corpus]
 
 @dataclasses.dataclass
 class Losses:
-    """In place of the geometry of a batch."""
+    """In place of what the shared states make of a batch."""
 
     dispersion: np.ndarray
     misalignment: np.ndarray
@@ -31,8 +31,7 @@ class Losses:
 @pytest.fixture
 def forward(make_forward: MakeForward) -> Forward:
     losses = Losses(np.array([0.5, 2.0, 1.0]), np.array([0.3, 0.1, 0.7]))
-    geometry: Any = losses
-    return dataclasses.replace(make_forward(), geometry=geometry)
+    return dataclasses.replace(make_forward(), shared={"prototypes": losses, "transport": losses})
 
 
 def gradients_of(forward: Forward) -> Gradients:
@@ -107,8 +106,7 @@ def test_values_are_averaged_over_an_epoch_and_act_from_the_next_until_they_are_
             factor, measured = factors(torch.stack(measured).mean(0)), []
         for step in range(3):
             losses = Losses(draws.random(3), draws.random(3))
-            geometry: Any = losses
-            changed = dataclasses.replace(forward, geometry=geometry)
+            changed = dataclasses.replace(forward, shared={"prototypes": losses, "transport": losses})
             with torch.no_grad():
                 found = modulation.balance(parts, gradients, changed, Progress(epoch=epoch, step=step, active=epoch))
             torch.testing.assert_close(found.log["factor"], factor)

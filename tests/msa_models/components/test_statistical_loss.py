@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from msa_models.boundary import STATISTICS, Forward
 from msa_models.components.statistical_loss import StatisticalLoss
+from msa_models.representations import STATISTICS, Forward
 from msa_models.seams import Component
 
 MakeForward = Callable[..., Forward]

@@ -12,12 +12,12 @@ from torch import nn
 
 from msa_models import data, snapshot
 from msa_models.batch import Batch, batches
-from msa_models.boundary import Forward, Gradients
 from msa_models.components.conflict_penalty import ConflictPenalty
 from msa_models.data.corpus import Corpus
 from msa_models.methods import concat, cpsl
 from msa_models.metrics import Direction
 from msa_models.network import cut
+from msa_models.representations import Forward, Gradients
 from msa_models.seams import GradientModulator, Modulation, Progress
 from msa_models.text.encoder import TextEncoder
 from msa_models.text.pretrained import Pretrained
@@ -201,7 +201,7 @@ def test_a_factor_on_the_task_side_is_a_factor_on_the_gradient_of_every_pretrain
     for factor in (1.0, 0.25):
         parts: dict[str, Any] = {"training": {"gradient_clip": None}, "statistical_loss": None}
         training = make_training(make_tokens(kind).select(["text"]), {"pooling": pooling}, **parts)
-        training.step._blueprint = dataclasses.replace(training.blueprint, modulator=Turned(factor=factor))
+        training.step._spec = dataclasses.replace(training.spec, modulator=Turned(factor=factor))
         training.network.parts["turned"] = nn.Module()
         found[factor] = gradients_of(training, prepared(training))
     pretrained = [name for name in found[1.0] if name.startswith("text.")]

@@ -1,4 +1,4 @@
-"""The dual of entropic optimal transport, climbed by damped Newton steps; `transport` is its public face [ours].
+"""The dual of entropic optimal transport, climbed by damped Newton steps; see `transport.sinkhorn` [ours].
 
 Sinkhorn's alternating updates (Cuturi 2013, arXiv:1306.0895) contract so slowly at small epsilon that 200 of them leave
 errors far above 1e-6. Here the potential f always makes the rows exact, and what remains, a concave function of g (the

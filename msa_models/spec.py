@@ -8,9 +8,19 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from msa_models.identities import Concatenation, Immediately, Unmodulated, Unrefined
-from msa_models.prototypes import PrototypeMemory
-from msa_models.seams import Component, Fusion, GradientModulator, LossTerm, Refinement, Schedule
+from msa_models.seams import (
+    Component,
+    Concatenation,
+    Fusion,
+    GradientModulator,
+    Immediately,
+    LossTerm,
+    Refinement,
+    Schedule,
+    SharedState,
+    Unmodulated,
+    Unrefined,
+)
 from msa_models.text.encoder import TextEncoder
 
 
@@ -51,26 +61,7 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransportConfig:
-    """Entropic optimal transport between the prototype sets of two modalities.
-
-    Q = argmin <Q, C> - epsilon H(Q), C_ij the squared distance of L2-normalised prototypes. Misalignment of a pair:
-    <Q, C> + beta ||Q - diag(u)||_F^2 [read], the identity rescaled to a coupling [ours]. The published objective also
-    has alpha ||Q_mn - Q_nm^T||_F^2: as C_nm is the transpose of C_mn and the marginals are the same, Q_nm is the
-    transpose of Q_mn at the optimum, so that term and its gradient are 0 and there is nothing to weight [ours].
-
-    Marginals u are uniform over the classes seen so far, or the class frequencies of the batch.
-    """
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
-    epsilon: Annotated[float, Gt(0)] = 0.05
-    beta: Annotated[float, Ge(0)] = 0.05
-    marginals: Literal["uniform", "frequency"] = "uniform"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Blueprint:
+class Spec:
     """A method with every component in its seam; what was removed is the identity of its seam."""
 
     encoder: EncoderConfig
@@ -81,14 +72,13 @@ class Blueprint:
     terms: Mapping[str, LossTerm] = field(default_factory=dict)
     modulator: GradientModulator = field(default_factory=Unmodulated)
     schedule: Schedule = field(default_factory=Immediately)
-    prototypes: PrototypeMemory | None = None  # None: no component of the method needs them
-    transport: TransportConfig = field(default_factory=TransportConfig)
+    shared: Mapping[str, SharedState] = field(default_factory=dict)  # each after those that it reads
 
     @property
     def components(self) -> tuple[Component, ...]:
         """Everything that may have parts."""
         own = (self.refinement, self.fusion, *self.terms.values(), self.modulator, self.schedule)
-        return own if self.prototypes is None else (*own, self.prototypes)
+        return (*own, *self.shared.values())
 
 
 def present(**terms: LossTerm | None) -> dict[str, LossTerm]:

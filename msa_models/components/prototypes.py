@@ -1,63 +1,33 @@
-"""Class prototypes of each modality (PaSE, arXiv:2511.17585).
+"""Prototypes: the centres of the classes in each modality, which several components of PaSE read.
 
-They are shared: calibration trains towards them, alignment transports between them, fusion trusts a modality by them
-and Shapley modulation measures by them. So they belong to the network, not to one of its components.
+Calibration trains towards them, alignment transports between them, fusion trusts a modality by them and Shapley
+modulation measures by them.
 
-B batch, D model width, M modalities, K classes.
+B batch, D model width, M modalities, K classes, P = M (M - 1) / 2 pairs of modalities.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from msa_models.batch import Batch
+from msa_models.geometry import Geometry, Prototypes
 from msa_models.lazy import nn, torch
-from msa_models.seams import Component, Shapes
-
-SMALLEST_NORM = 1e-8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prototypes:
-    """Centres (M, K, D) of the classes that were `seen` (K,), and the temperature of their softmax.
-
-    `shares` (K, B): those of a batch's samples in its class means, where the prototypes have just learned of it.
-    """
-
-    centers: torch.Tensor
-    seen: torch.Tensor
-    tau: float
-    shares: torch.Tensor | None = None
-
-    @cached_property
-    def directed(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The L2-normalised centres (M, K, D), 0 where a class was not seen, and their norms (M, K, 1)."""
-        return directed(self.centers)
-
-    def logits(self, unit: torch.Tensor) -> torch.Tensor:
-        """cos(h_i, c_k) / tau (M, B, K) of normalised h (M, B, D); -inf for classes not seen, all 0 before any was."""
-        cosines = torch.bmm(unit, self.directed[0].mT) / self.tau
-        if bool(self.seen.all()):
-            return cosines
-        return cosines.masked_fill(~self.seen & self.seen.any(), float("-inf"))
-
-
-def directed(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors (…, D) divided by their norms (…, 1), and these."""
-    norms = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(SMALLEST_NORM)
-    return vectors / norms, norms
+from msa_models.representations import Representations, Shared, pooled
+from msa_models.seams import Shapes, SharedState
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrototypeMemory(Component, name="prototypes"):
+class PrototypeMemory(SharedState):
     """c <- gamma c + (1 - gamma) batch class mean; the first batch of a class initialises it, absent ones stay [read].
 
-    Regression labels become `classes` equal steps of the label's range by rounding (7 on [-3, 3]: Acc-7's classes) and
-    clipping [ours]; a classification task has its own.
+    PaSE, arXiv:2511.17585. Regression labels become `classes` equal steps of the label's range by rounding (7 on
+    [-3, 3]: Acc-7's classes) and clipping [ours]; a classification task has its own. `tau` is the temperature of the
+    softmax over cosines to the prototypes.
     """
 
     classes: Annotated[int, Ge(2), Le(101)] = 7
@@ -72,13 +42,24 @@ class PrototypeMemory(Component, name="prototypes"):
         parts.register_buffer("identity", torch.eye(classes), persistent=False)
         parts.register_buffer("upper", _upper(classes, shapes.limit), persistent=False)
         num_pairs = len(shapes.inputs) * (len(shapes.inputs) - 1) // 2
-        parts.register_buffer("potentials", torch.zeros(num_pairs, classes, dtype=torch.float64))  # see `geometry`
+        parts.register_buffer("potentials", torch.zeros(num_pairs, classes, dtype=torch.float64))  # see `Geometry`
         return parts
 
     def recall(self, parts: nn.Module) -> Prototypes:
-        """The prototypes as they are."""
         return Prototypes(
             centers=parts.get_buffer("centers").clone(), seen=parts.get_buffer("seen").clone(), tau=self.tau
+        )
+
+    def observe(
+        self, parts: nn.Module, known: Prototypes, batch: Batch, representations: Representations, shared: Shared
+    ) -> Geometry:
+        summaries, labels = pooled(representations).detach(), self.labels(parts, batch.targets)
+        return Geometry(
+            prototypes=self.learn(parts, summaries, labels) if parts.training else known,
+            representations=representations,
+            pooled=summaries,
+            labels=labels,
+            potentials=parts.get_buffer("potentials"),
         )
 
     def labels(self, parts: nn.Module, targets: torch.Tensor) -> torch.Tensor:

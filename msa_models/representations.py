@@ -1,4 +1,4 @@
-"""The representation boundary: what encoders hand over, what is made of it, and the gradients that come back.
+"""Representations: what encoders hand over, what is made of it, and the gradients that come back.
 
 B batch, T time steps (0 for utterance vectors), D model width, M modalities, K outputs.
 """
@@ -9,13 +9,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
-from typing import TYPE_CHECKING
+from typing import Any
 
 from msa_models.batch import Batch
 from msa_models.lazy import torch
-
-if TYPE_CHECKING:
-    from msa_models.geometry import Geometry
 
 TASK, STATISTICS = "task", "statistics"
 
@@ -42,6 +39,7 @@ class Representation:
 
 
 Representations = Mapping[str, Representation]
+Shared = Mapping[str, Any]  # name of a shared state -> what it knows
 
 
 def pooled(representations: Representations) -> torch.Tensor:
@@ -56,7 +54,7 @@ def pooled(representations: Representations) -> torch.Tensor:
 class Forward:
     """One forward pass, as loss terms and modulators see it.
 
-    `geometry` is how the batch lies to the prototypes, of a method that has them.
+    `shared` is what each shared state of the method makes of the batch, by the name of the state.
     `conclude` is the way from (refined) representations to the prediction (B, K), without dropout, for any batch size.
     `log` collects what a component has to report of this pass, `<component>/<quantity>` -> scalar or (M,).
     """
@@ -66,14 +64,8 @@ class Forward:
     prediction: torch.Tensor  # (B, K)
     task_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (B, K), (B,) -> scalar
     conclude: Callable[[Representations], torch.Tensor]
-    geometry: Geometry | None = None
+    shared: Shared = field(default_factory=dict)
     log: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
-
-
-def geometry_of(forward: Forward) -> Geometry:
-    """The geometry of a pass through a network that has prototypes."""
-    assert forward.geometry is not None, "built with prototypes"
-    return forward.geometry
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ and |a| the mass, the optimum is
 
     Q_ij = a_i b_j / |a| * exp((f_i + g_j - C_ij) / epsilon)        for potentials f, g in units of the cost.
 
-How it is found is told in `transport_dual`, its derivatives are in `transport_optimum` [ours].
+How it is found is told in `dual`, its derivatives are in `optimum` [ours].
 
 N problems, K rows, L columns, `…` any leading dimensions.
 """
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from msa_models.transport_optimum import Array, Optimum
+from msa_models.transport.optimum import Array, Optimum
 
 Potentials = tuple[torch.Tensor, torch.Tensor]
 

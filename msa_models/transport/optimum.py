@@ -1,4 +1,4 @@
-"""The optimum of a batch of transport problems and its derivatives, on the host [ours]; `transport` is its torch face.
+"""The optimum of a batch of transport problems and its derivatives, on the host [ours]; `coupling` is its torch face.
 
 N problems, K rows, L columns; NumPy in float64 throughout.
 """
@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from msa_models import transport_dual
+from msa_models.transport import dual
 
 Array = np.ndarray
 
@@ -23,7 +23,7 @@ class Optimum:
     a: Array  # (N, K)
     b: Array  # (N, L)
     epsilon: float
-    solution: transport_dual.Solution
+    solution: dual.Solution
     turned: bool
 
     @classmethod
@@ -46,7 +46,7 @@ class Optimum:
         start = None if potentials is None else potentials[0 if turned else 1]
         if turned:
             cost, a, b = cost.swapaxes(1, 2), b, a
-        solution = transport_dual.solve(cost, a, b, epsilon, tolerance, max_iterations, start)
+        solution = dual.solve(cost, a, b, epsilon, tolerance, max_iterations, start)
         return cls(cost=cost, a=a, b=b, epsilon=epsilon, solution=solution, turned=turned)
 
     @cached_property

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from msa_models.prototypes import PrototypeMemory
+from msa_models.components.prototypes import PrototypeMemory
 from msa_models.seams import Shapes
 
 WIDTH = 4
