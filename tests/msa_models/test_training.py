@@ -2,7 +2,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pytest
@@ -162,9 +161,9 @@ def test_modulators_are_told_where_training_is(make_corpus: MakeCorpus, make_con
     assert [progress.share for progress in clock.told[::4]] == [0.0, 0.25, 0.5, 0.75]
 
 
-@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize("direction", Direction)
 def test_a_modulator_works_from_the_epoch_that_its_schedule_names(
-    make_corpus: MakeCorpus, make_config: MakeConfig, direction: Any
+    make_corpus: MakeCorpus, make_config: MakeConfig, direction: Direction
 ) -> None:
     clock, schedule = Clock(), From(epoch=2)
     config = make_config(training={"epochs": 5}, conflict_penalty=None)
