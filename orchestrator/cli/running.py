@@ -210,10 +210,11 @@ def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> i
     from orchestrator.run.launch import launch
     from orchestrator.run.ray_backend.driver import RunStopped
     from orchestrator.store import Store
+    from orchestrator.views.live import Live
 
     _warn(prepared)
     try:
-        finished = launch(prepared, storage, address=address, **how)
+        finished = launch(prepared, storage, address=address, listener=Live(), **how)
     except RunStopped as error:
         say(f"error: {error}; go on with: msa resume {storage}")
         return FAILED

@@ -20,10 +20,11 @@ from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import CorpusInfo, apart
 from orchestrator.plan.plan import Plan, plan
 from orchestrator.plan.studies import Study
+from orchestrator.run.inputs import Encoders, inputs
+from orchestrator.run.output import Listener, Silent
 from orchestrator.run.provenance import provenance
 from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.ray_backend.driver import Finished, run
-from orchestrator.run.texts import Encoders, inputs
 from orchestrator.store import Files, Lease, StorageError, Store
 from orchestrator.store.files import refuse_credentials_in
 from orchestrator.store.process import in_ray_job
@@ -84,12 +85,13 @@ def launch(
     address: str | None = None,
     retry: Callable[[Store], Collection[str]] | None = None,
     allow_changed: bool = False,
+    listener: Listener | None = None,
 ) -> Finished:
     """Run everything that is planned and not finished in this storage; the storage is made if it is new.
 
-    `retry` says which failed trials of the storage are trained again. Raises StorageError if the storage holds another
-    experiment, was made by other code, of other data or with other versions (unless `allow_changed`), or if another
-    driver works on it; all before anything is written.
+    `retry` says which failed trials of the storage are trained again, `listener` hears how the run goes. Raises
+    StorageError if the storage holds another experiment, was made by other code, of other data or with other versions
+    (unless `allow_changed`), or if another driver works on it; all before anything is written.
     """
     refuse_credentials_in(sys.argv[1:])
     files, record = Files.at(storage), record_of(prepared)
@@ -101,7 +103,7 @@ def launch(
             store,
             lease,
             prepared.plan.studies,
-            lambda: _inputs(prepared, store),
+            lambda: _inputs(prepared, store, listener or Silent()),
             demand=Demand(
                 cpu=wanted.cpu,
                 gpu=wanted.gpu,
@@ -111,6 +113,7 @@ def launch(
             ),
             address=address,
             retry=retry(store) if retry else (),
+            listener=listener,
         )
         if not finished.interrupted:
             with contextlib.suppress(StorageError):  # all is trained; `msa compact` tells what is in the way
@@ -191,11 +194,11 @@ def _from_anywhere(experiment: Experiment) -> Experiment:
     return experiment if (changed := located(written)) == written else validate(changed)
 
 
-def _inputs(prepared: Prepared, store: Store) -> Mapping[str, Corpus]:
+def _inputs(prepared: Prepared, store: Store, listener: Listener) -> Mapping[str, Corpus]:
     """What the trials read; texts are encoded here."""
     studies = prepared.plan.studies
     corpora = {info.name: prepared.corpora[info.fingerprint] for info in prepared.infos}
-    return inputs(studies, corpora, prepared.encoders, store.files)
+    return inputs(studies, corpora, prepared.encoders, store.files, listener)
 
 
 def _load(asked: Data) -> Corpus:

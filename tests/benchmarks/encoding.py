@@ -22,7 +22,7 @@ from msa_models.text.encode import encode
 from msa_models.text.encoder import TextEncoder
 from msa_models.text.find import Found, find
 from msa_models.text.load import model_of, quiet, tokenizer_of
-from orchestrator.run.texts import with_features
+from orchestrator.run.inputs import with_features
 from orchestrator.store import Files
 
 ROUNDS = 3

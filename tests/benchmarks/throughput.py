@@ -10,7 +10,7 @@ import time
 
 from msa_models.data import Corpus
 from orchestrator.run.assignment import Assignment
-from orchestrator.run.logs import captured
+from orchestrator.run.output import captured
 from orchestrator.run.ray_backend.cluster import Demand, cluster
 from orchestrator.run.ray_backend.driver import run
 from orchestrator.store import Files, Lease, Store

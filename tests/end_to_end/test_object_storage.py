@@ -17,7 +17,7 @@ from pyarrow import fs
 import orchestrator
 from orchestrator.findings import grid
 from orchestrator.findings.status import summary
-from orchestrator.run.logs import captured
+from orchestrator.run.output import captured
 from orchestrator.store import Files, Lease, LeaseHeld, StorageError, Store
 from orchestrator.store.grid import sources
 from tests.end_to_end.conftest import SMALL, Msa, kill, wait_until

@@ -4,7 +4,7 @@ import platform
 
 import pytest
 
-from orchestrator.run.logs import captured
+from orchestrator.run.output import captured
 from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.ray_backend.driver import RunStopped, run
 from orchestrator.store import Files, Lease, StorageError, Store

@@ -13,8 +13,7 @@ from typing import Any
 from msa_models.data import Corpus
 from orchestrator.plan.studies import Study
 from orchestrator.run.campaign import Campaign
-from orchestrator.run.logs import captured
-from orchestrator.run.progress import Display
+from orchestrator.run.output import Listener, Silent, captured
 from orchestrator.run.provenance import provenance
 from orchestrator.run.ray_backend.autoscaling import Autoscaling
 from orchestrator.run.ray_backend.cluster import Demand, Slots, cluster
@@ -49,6 +48,7 @@ def run(
     address: str | None = None,
     workload: str = TRAIN,
     retry: Collection[str] = (),
+    listener: Listener | None = None,
 ) -> Finished:
     """Train what is planned and not finished; where that is nothing, nothing is read or started.
 
@@ -56,16 +56,14 @@ def run(
 
     The first Ctrl-C (or SIGTERM) lets running steps end, their checkpoints are on file, and returns `interrupted`; the
     second raises KeyboardInterrupt. Raises ClusterError before anything is started, RunStopped after.
-    `retry`: ids of failed trials that are trained again.
+    `retry`: ids of failed trials that are trained again. `listener`: who hears how it goes.
     """
-    demand = demand or Demand()
+    demand, listener = demand or Demand(), listener or Silent()
     campaign = Campaign(store, studies, provenance(), retry=retry, restarts=demand.retries)
     if not campaign.done:
         read = corpora()
-        with captured(store.files) as terminal:
-            display = Display(campaign, terminal)
-            with display.shown(), cluster(address):
-                _tune(campaign, store, lease, read, demand, workload, display, grows=address is not None)
+        with captured(store.files) as terminal, listener.running(campaign, terminal), cluster(address):
+            _tune(campaign, store, lease, read, demand, workload, listener, grows=address is not None)
     return Finished(
         num_new=campaign.num_new,
         num_planned=campaign.num_planned,
@@ -81,7 +79,7 @@ def _tune(
     corpora: Mapping[str, Corpus],
     demand: Demand,
     workload: str,
-    display: Display,
+    listener: Listener,
     *,
     grows: bool,
 ) -> None:
@@ -94,7 +92,7 @@ def _tune(
     slots = Slots(demand, grows=grows)
     autoscaling = Autoscaling(demand) if grows else None
     if autoscaling is not None:
-        autoscaling.wait(slots, display.say)
+        autoscaling.wait(slots, listener.say)
     if demand.grow:
         campaign.grow(demand.retries, slots.fits)
     record = RunRecord(store, slots())
@@ -103,11 +101,11 @@ def _tune(
         if lease.lost:
             raise StorageError(f"{lease.lost}; stopped, so that no trial is trained twice")
         record.take(report, campaign.num_new, slots())
-        display.update()
+        listener.updated()
 
     state = tune_adapters.TuneState(campaign, slots, heard, autoscaling)
     worker = tune.with_parameters(Worker, corpora=dict(corpora), storage=store.files.uri, workload=workload)
-    with _stopped_by_signals(state, display):
+    with _stopped_by_signals(state, listener):
         try:
             while not (campaign.done or state.stopping):  # again if a trial was lost when no worker was kept for it
                 _fit(tune.with_resources(worker, tune_adapters.room(demand)), state)
@@ -155,7 +153,7 @@ def _last_line(error: Exception) -> str:
 
 
 @contextmanager
-def _stopped_by_signals(state: Any, display: Display) -> Iterator[None]:
+def _stopped_by_signals(state: Any, listener: Listener) -> Iterator[None]:
     """The first SIGINT or SIGTERM asks for an orderly stop, the next one is a KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -165,7 +163,7 @@ def _stopped_by_signals(state: Any, display: Display) -> Iterator[None]:
         if state.stopping:
             raise KeyboardInterrupt
         state.request_stop()
-        display.say("stopping: running steps come to their end; once more to stop at once")
+        listener.say("stopping: running steps come to their end; once more to stop at once")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

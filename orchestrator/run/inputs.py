@@ -6,14 +6,11 @@ need neither the hub, nor an encoder's files, nor the cache.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from msa_models.data import SPLITS, Corpus
 from msa_models.data.moments import moments
@@ -23,7 +20,7 @@ from msa_models.text.pretrained import Pretrained
 from orchestrator.plan.corpora import EncoderInfo, inputs_key
 from orchestrator.plan.studies import Study
 from orchestrator.plan.texts import TEXT, text_encoders
-from orchestrator.run.progress import PLAIN_EVERY_S
+from orchestrator.run.output import Listener, Silent
 from orchestrator.store import Files, StorageError
 from orchestrator.store.encodings import Encodings, text_hash
 
@@ -53,11 +50,16 @@ class Encoders:
 
 
 def inputs(
-    studies: Sequence[Study], corpora: Mapping[str, Corpus], encoders: Encoders, storage: Files
+    studies: Sequence[Study],
+    corpora: Mapping[str, Corpus],
+    encoders: Encoders,
+    storage: Files,
+    listener: Listener | None = None,
 ) -> dict[str, Corpus]:
     """What the trials of these studies read, by `inputs_key`; `corpora` are standardised, by the name of the dataset.
 
-    Raises StorageError where the cache, beside the storage, cannot be used, and EncoderError for files that cannot.
+    `listener` hears of texts that are encoded. Raises StorageError where the cache, beside the storage, cannot be used,
+    and EncoderError for files that cannot.
     """
     made: dict[tuple[str, tuple[str | int, ...]], Corpus] = {}
     weights: dict[str, Pretrained] = {}
@@ -76,7 +78,7 @@ def inputs(
                 made[what] = (
                     with_tokens(corpus, encoder, files, weights[encoder.name])
                     if encoder.finetuned
-                    else with_features(corpus, encoder, files, storage)
+                    else with_features(corpus, encoder, files, storage, listener)
                 )
             found[inputs_key(study.data_fingerprint, {"text_encoder": asdict(encoder)})] = made[what]
     return found
@@ -93,14 +95,16 @@ def with_tokens(corpus: Corpus, encoder: TextEncoder, files: Found, weights: Pre
     return _with_text(corpus, inputs, masks, weights)
 
 
-def with_features(corpus: Corpus, encoder: TextEncoder, files: Found, storage: Files) -> Corpus:
+def with_features(
+    corpus: Corpus, encoder: TextEncoder, files: Found, storage: Files, listener: Listener | None = None
+) -> Corpus:
     """A corpus whose text is what the frozen encoder makes of it, standardised: (N, T, d), or (N, d) where pooled."""
     use = {"encoder": files.fingerprint, "pooling": encoder.pooling, "max_length": encoder.max_length}
     cache = Encodings.beside(storage, use | {"dtype": encoder.dtype})
     texts = {text_hash(text): text for text in _texts(corpus)}  # each once
     kept = cache.load(texts)
     if len(kept) < len(texts):
-        _encode(encoder, files, texts, kept.keys(), cache)
+        _encode(encoder, files, texts, kept.keys(), cache, listener or Silent())
         kept = cache.load(texts)
         if len(kept) < len(texts):
             raise StorageError(f"{cache.files.uri} does not hold what has just been written there; try again")
@@ -125,7 +129,12 @@ def with_features(corpus: Corpus, encoder: TextEncoder, files: Found, storage: F
 
 
 def _encode(
-    encoder: TextEncoder, files: Found, texts: Mapping[bytes, str], kept: Collection[bytes], cache: Encodings
+    encoder: TextEncoder,
+    files: Found,
+    texts: Mapping[bytes, str],
+    kept: Collection[bytes],
+    cache: Encodings,
+    listener: Listener,
 ) -> None:
     """Encode what is not kept yet, and keep it."""
     from msa_models.text.encode import encode  # imports torch and transformers
@@ -135,7 +144,7 @@ def _encode(
     encoded = encode(files, encoder, list(texts.values()), missing)
     known = (([hashes[index] for index in batch], features) for batch, features in encoded)
     title = f"encoding {len(missing)} texts with {encoder.name} ({encoder.pooling}, {encoder.max_length})"
-    with _counted(title, len(missing)) as advance, closing(cache.keep(known)) as kept_so_far:
+    with listener.encoding(title, len(missing)) as advance, closing(cache.keep(known)) as kept_so_far:
         for number in kept_so_far:
             advance(number)
 
@@ -175,26 +184,3 @@ def _with_text(
         own = {TEXT: masks[name]} if name in masks else {}
         splits[name] = replace(split, inputs={**split.inputs, TEXT: inputs[name]}, masks={**others, **own}, texts=None)
     return replace(corpus, splits=splits, pretrained=weights)
-
-
-@contextmanager
-def _counted(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar that moves by what it is told; a line now and then where there is no terminal."""
-    console = Console(highlight=False)
-    if console.is_terminal:
-        columns = TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()
-        with Progress(*columns, TimeRemainingColumn(), console=console, expand=True) as progress:
-            task = progress.add_task(title, total=total)
-            yield lambda number: progress.advance(task, number)
-        return
-    console.print(title, soft_wrap=True)
-    said, done = time.monotonic(), 0
-
-    def advance(number: int) -> None:
-        nonlocal said, done
-        done += number
-        if time.monotonic() - said > PLAIN_EVERY_S:
-            said = time.monotonic()
-            console.print(f"{done}/{total} texts encoded", soft_wrap=True)
-
-    yield advance

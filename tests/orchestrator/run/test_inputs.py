@@ -22,14 +22,16 @@ from msa_models.text.find import EncoderError
 from orchestrator.plan.corpora import inputs_key
 from orchestrator.run import launch
 from orchestrator.run.campaign import Campaign
+from orchestrator.run.inputs import Encoders, inputs
 from orchestrator.run.launch import Prepared, prepare, record_of
+from orchestrator.run.output import Listener
 from orchestrator.run.provenance import Provenance, provenance
 from orchestrator.run.report import Outcome
-from orchestrator.run.texts import Encoders, inputs
 from orchestrator.run.trainee import Trainee
 from orchestrator.run.workload import train
 from orchestrator.store import Files, Store
 from orchestrator.store.encodings import text_hash
+from orchestrator.views.live import Live
 from search_spaces.loading import validate
 from tests import tiny_encoders
 from tests.orchestrator.run.fakes import PROVENANCE
@@ -59,10 +61,12 @@ def prepared(config: Mapping[str, Any], task: str = "regression", **experiment: 
     return prepare(validate(asked | experiment))
 
 
-def read(found: Prepared, storage: Path, known: Encoders | None = None) -> dict[str, Corpus]:
+def read(
+    found: Prepared, storage: Path, known: Encoders | None = None, listener: Listener | None = None
+) -> dict[str, Corpus]:
     """What its trials read."""
     corpora = {info.name: found.corpora[info.fingerprint] for info in found.infos}
-    return inputs(found.plan.studies, corpora, known or found.encoders, Files.at(storage))
+    return inputs(found.plan.studies, corpora, known or found.encoders, Files.at(storage), listener)
 
 
 def only(found: Prepared, storage: Path) -> Corpus:
@@ -275,7 +279,7 @@ def test_a_model_that_is_not_found_is_looked_for_once(monkeypatch: pytest.Monkey
         asked.append(name)
         raise EncoderError("nowhere")
 
-    monkeypatch.setattr("orchestrator.run.texts.find", nowhere)
+    monkeypatch.setattr("orchestrator.run.inputs.find", nowhere)
     known = Encoders()
     for _ in range(3):
         with pytest.raises(EncoderError, match="nowhere"):
@@ -316,7 +320,7 @@ import sys
 from pathlib import Path
 from msa_models.text import encode
 from orchestrator.store import encodings
-from tests.orchestrator.run.test_texts import prepared, read
+from tests.orchestrator.run.test_inputs import prepared, read
 encodings.CHUNK_BYTES, encode.TOKENS_PER_BATCH = 0, 60
 keep = encodings.Encodings.keep
 def told(self, encoded):
@@ -351,7 +355,7 @@ def test_encoding_that_is_killed_goes_on_with_the_texts_that_are_not_there_and_t
     process.communicate()
     num_texts = sum(len(split) for split in whole.splits.values())
     capfd.readouterr()
-    resumed = only(found, tmp_path / "killed" / "s")
+    (resumed,) = read(found, tmp_path / "killed" / "s", listener=Live()).values()
     said = capfd.readouterr().out
     number = int(said.split()[1])
     assert said.startswith(f"encoding {number} texts with {encoders['bert']} (tokens, 64)")

@@ -1,4 +1,7 @@
-"""Everything that Ray and the libraries below it print goes to a log; the terminal is the user's."""
+"""Where the output of a run goes: what it has to tell to a listener, whatever libraries print to a log.
+
+The listener is handed in, so that a run knows nothing of screens; without one it is silent.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,54 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TextIO
+from typing import Protocol, TextIO
 
+from orchestrator.run.campaign import Campaign
 from orchestrator.store import Files, StorageError
 from orchestrator.store.faults import advice, reason
+
+
+class Listener(Protocol):
+    """Hears how a run goes; `orchestrator.views.live` has the one that draws."""
+
+    def encoding(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """While the block runs, so many texts are encoded; what it yields is told of each batch of them."""
+        ...
+
+    def running(self, campaign: Campaign, terminal: TextIO) -> AbstractContextManager[None]:
+        """While the block runs, the trials of this campaign do, and stdout is not the terminal but a log."""
+        ...
+
+    def updated(self) -> None:
+        """The campaign has taken a report."""
+        ...
+
+    def say(self, line: str) -> None:
+        """A line that people are to read at once."""
+        ...
+
+
+class Silent:
+    """The listener of a run that nobody watches."""
+
+    @contextlib.contextmanager
+    def encoding(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        yield lambda number: None
+
+    @contextlib.contextmanager
+    def running(self, campaign: Campaign, terminal: TextIO) -> Iterator[None]:
+        yield
+
+    def updated(self) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        pass
 
 
 @contextlib.contextmanager

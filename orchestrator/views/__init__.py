@@ -1,0 +1,1 @@
+"""What people look at: the display of a run, tables, captions."""
