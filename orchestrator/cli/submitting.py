@@ -10,7 +10,7 @@ from orchestrator.cli.base import INTERRUPTED, Examples, msa, say
 from orchestrator.cli.running import asked_for
 
 if TYPE_CHECKING:
-    from orchestrator.run.ray_backend.working_tree import WorkingTree
+    from orchestrator.run.ray_backend.jobs import WorkingTree
 
 _COMMANDS = ("sweep", "ablate", "resume", "describe", "status", "table", "failures", "compact")
 _NOT_OF_THE_EXPERIMENT = ("storage", "address", "allow_changed", "dry_run", "ablation")
@@ -71,7 +71,7 @@ def _checked(arguments: tuple[str, ...]) -> tuple[list[str], WorkingTree]:
     from pathlib import Path
 
     from msa_models.data import SYNTHETIC
-    from orchestrator.run.ray_backend.working_tree import WorkingTree
+    from orchestrator.run.ray_backend.jobs import WorkingTree
     from orchestrator.store.files import refuse_credentials_in
     from search_spaces.loading import names
 

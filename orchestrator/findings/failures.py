@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from orchestrator.store import Store
-from orchestrator.store.causes import Cause, cause_of
+from orchestrator.store.failure_types import FailureType, failure_type_of
 
 _COLUMNS = ("trial_id", "state", "error_type", "error_message", "traceback", "attempts", "host")
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
@@ -20,7 +20,7 @@ _NUM_IDS = 5
 class Group:
     """Trials that failed alike: the same type of error at the same place."""
 
-    cause: Cause
+    cause: FailureType
     error_type: str
     place: str  # `step.py:88 in take`, or nothing
     message: str  # of the first of them, as is the traceback
@@ -31,10 +31,10 @@ class Group:
 
 def failures(store: Store) -> list[Group]:
     """Failed trials by cause, type of error and place, the commonest first."""
-    groups: dict[tuple[Cause, str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[FailureType, str, str], list[dict[str, Any]]] = {}
     for row in store.trials(_COLUMNS).to_pylist():
         if row["state"] == "FAIL":
-            cause = cause_of(row["error_type"], row["error_message"])
+            cause = failure_type_of(row["error_type"], row["error_message"])
             key = cause, row["error_type"] or "unknown error", _place(row["traceback"] or "")
             groups.setdefault(key, []).append(row)
     found = [

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from msa_models.data import Corpus
 from orchestrator.plan.studies import Study
-from orchestrator.run.live_study import LiveStudy
 from orchestrator.run.pruning import rung_epochs
+from orchestrator.run.study_state import StudyState
 
 NUM_CONFIGURATIONS = 3  # of the full method, drawn as its search would draw them
 
@@ -42,7 +42,7 @@ def estimate(studies: Sequence[Study], corpora: Mapping[str, Corpus]) -> Estimat
 def _seconds_per_epoch(study: Study, corpus: Corpus) -> float:
     from orchestrator.run.workload import train  # imports torch
 
-    live = LiveStudy(study, code_fingerprint="", cells={})
+    live = StudyState(study, code_fingerprint="", cells={})
     seconds = []
     for _ in range(NUM_CONFIGURATIONS):
         assignment = live.next()

@@ -16,13 +16,12 @@ from itertools import accumulate
 from typing import Any
 
 from orchestrator.plan.studies import Study
-from orchestrator.run.assignment import Assignment
-from orchestrator.run.live_study import COMPLETE, CONFIRM, FAIL, PRUNED, LiveStudy, intermediate_values
+from orchestrator.run.messages import Assignment, Failure, Outcome, Report
 from orchestrator.run.provenance import Provenance
-from orchestrator.run.report import Failure, Outcome, Report
 from orchestrator.run.seed_race import races
+from orchestrator.run.study_state import COMPLETE, CONFIRM, FAIL, PRUNED, StudyState, intermediate_values
 from orchestrator.store import StorageError, Store
-from orchestrator.store.causes import Cause, cause_of
+from orchestrator.store.failure_types import FailureType, failure_type_of
 
 
 class Campaign:
@@ -56,9 +55,9 @@ class Campaign:
         history = defaultdict(list)
         for row in rows:
             history[row["study_id"]].append(row)
-        live: dict[str, LiveStudy] = {}
+        live: dict[str, StudyState] = {}
         for study in studies:  # a leader comes before those that follow it
-            live[study.study_id] = LiveStudy(
+            live[study.study_id] = StudyState(
                 study,
                 code_fingerprint=provenance.code_fingerprint,
                 cells=self._cells,
@@ -176,7 +175,7 @@ class Campaign:
     def _started_anew(self, started: _Started, failure: Failure) -> bool:
         """Whether a trial out of memory gets another start, with twice the room."""
         larger = replace(started.assignment, scale=2 * started.assignment.scale)
-        if cause_of(failure.error_type, failure.message) != Cause.OUT_OF_MEMORY:
+        if failure_type_of(failure.error_type, failure.message) != FailureType.OUT_OF_MEMORY:
             return False
         if larger.scale > 2**self._growths or not self._fits(larger.scale):
             return False
@@ -258,7 +257,7 @@ def _assignments(started: Iterable[Mapping[str, Any]]) -> list[Assignment]:
 @dataclass
 class _Started:
     assignment: Assignment
-    study: LiveStudy
+    study: StudyState
     attempts: int
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     measurements: list[dict[str, float]] = field(default_factory=list)

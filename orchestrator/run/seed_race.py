@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from orchestrator.run.live_study import LiveStudy
+from orchestrator.run.study_state import StudyState
 
 
 class SeedRace:
     """All cells that are compared with one full method, which has as many seeds as the last of them."""
 
-    def __init__(self, full: LiveStudy, cells: Sequence[LiveStudy], values: Mapping[str, float | None]) -> None:
+    def __init__(self, full: StudyState, cells: Sequence[StudyState], values: Mapping[str, float | None]) -> None:
         self._full, self._values = full, values
         self._going_on = list(cells)
         self.advance()
@@ -22,7 +22,7 @@ class SeedRace:
         """Take the looks that are complete."""
         self._going_on = [cell for cell in self._going_on if self._goes_on(cell)]
 
-    def _goes_on(self, cell: LiveStudy) -> bool:
+    def _goes_on(self, cell: StudyState) -> bool:
         """False once a cell has enough seeds, all that it may have, or failed with each of them."""
         race = cell.study.race
         assert race is not None, cell.study.study_id
@@ -39,10 +39,10 @@ class SeedRace:
         return False
 
 
-def races(studies: Iterable[LiveStudy], values: Mapping[str, float | None]) -> list[SeedRace]:
+def races(studies: Iterable[StudyState], values: Mapping[str, float | None]) -> list[SeedRace]:
     """One for each full method whose cells race; `values` by trial id, None for a FAIL, are kept up to date."""
     by_id = {each.study.study_id: each for each in studies}
-    cells: dict[str, list[LiveStudy]] = {}
+    cells: dict[str, list[StudyState]] = {}
     for each in by_id.values():
         if each.study.race and each.study.reference:
             cells.setdefault(each.study.reference, []).append(each)

@@ -9,7 +9,7 @@ from msa_models.data import Corpus
 from msa_models.training import Objective, Training
 from orchestrator.plan import registry
 from orchestrator.plan.configure import configure
-from orchestrator.run.assignment import Assignment
+from orchestrator.run.messages import Assignment
 
 # The first optimiser of a process imports another second and a half of torch: before the first trial, not inside it.
 torch.optim.AdamW([torch.zeros(1, requires_grad=True)])

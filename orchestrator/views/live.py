@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from orchestrator.run.campaign import Campaign
-from orchestrator.run.live_study import COMPLETE, FAIL, PRUNED
+from orchestrator.run.study_state import COMPLETE, FAIL, PRUNED
 
 PLAIN_EVERY_S, DRAW_EVERY_S = 30.0, 0.2
 

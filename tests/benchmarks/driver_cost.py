@@ -33,8 +33,8 @@ from msa_models.data import Corpus
 from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.plan import plan
 from orchestrator.plan.studies import Study, search_trial_id
-from orchestrator.run.assignment import Assignment
 from orchestrator.run.campaign import Campaign
+from orchestrator.run.messages import Assignment
 from orchestrator.run.ray_backend.cluster import _ENVIRONMENT, Demand
 from orchestrator.run.ray_backend.driver import run
 from orchestrator.store import Files, Lease, Store
@@ -49,7 +49,7 @@ TRIAL_S, EPOCHS = 2.0, 9
 FINISHED = (100, 1_000, 10_000)
 KINDS = {"one study": 1, "ten studies": 10}
 PARTS = {  # of the driver, by what is called: the innermost one pays
-    "suggest": ("orchestrator.run.live_study:LiveStudy", ("_suggestion", "_begin")),
+    "suggest": ("orchestrator.run.study_state:StudyState", ("_suggestion", "_begin")),
     "store": ("orchestrator.store.store:Store", ("begin", "finish")),
     "decide": ("orchestrator.run.campaign:Campaign", ("next", "report", "done", "exhausted")),
 }

@@ -9,7 +9,7 @@ import tempfile
 import time
 
 from msa_models.data import Corpus
-from orchestrator.run.assignment import Assignment
+from orchestrator.run.messages import Assignment
 from orchestrator.run.output import captured
 from orchestrator.run.ray_backend.cluster import Demand, cluster
 from orchestrator.run.ray_backend.driver import run

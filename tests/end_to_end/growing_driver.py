@@ -15,7 +15,7 @@ from pathlib import Path
 import ray
 
 from msa_models.data import Corpus
-from orchestrator.run.assignment import Assignment
+from orchestrator.run.messages import Assignment
 from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.ray_backend.driver import Finished, run
 from orchestrator.store import Files, Lease, Store

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from msa_models.data import Corpus
-from orchestrator.run.assignment import Assignment
+from orchestrator.run.messages import Assignment
 from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.ray_backend.driver import run
 from orchestrator.store import Files, Lease, Store

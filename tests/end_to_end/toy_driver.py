@@ -17,9 +17,9 @@ from typing import Any
 from msa_models.data import Corpus
 from orchestrator.findings import grid
 from orchestrator.plan.studies import Study
-from orchestrator.run import trainee
-from orchestrator.run.assignment import Assignment
+from orchestrator.run import trial_runner
 from orchestrator.run.launch import record_of
+from orchestrator.run.messages import Assignment
 from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.ray_backend.driver import run
 from orchestrator.store import Files, Lease, Store
@@ -46,7 +46,7 @@ class SlowRun(fakes.PlantedRun):
 
 def slow(assignment: Assignment, corpus: Corpus) -> SlowRun:
     """The workload."""
-    trainee.STRETCH_S = STRETCH_S  # of the worker's process, and of no test that imports this module
+    trial_runner.STRETCH_S = STRETCH_S  # of the worker's process, and of no test that imports this module
     return SlowRun(assignment)
 
 

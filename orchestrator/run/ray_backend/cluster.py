@@ -1,4 +1,7 @@
-"""The Ray cluster a run works on: joined by its address, or started on this machine and stopped again."""
+"""The Ray cluster a run works on: joined by its address, or started on this machine and stopped again.
+
+How many trials it has room for, and how its autoscaler hears of more that could run.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from orchestrator.run.ray_backend.auth import AccessError, check_cluster, loopback_only
+
+if TYPE_CHECKING:
+    from ray.util.placement_group import PlacementGroup
 
 _ENVIRONMENT = {  # must be set before ray is imported
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -25,6 +32,8 @@ _ENVIRONMENT = {  # must be set before ray is imported
 }
 
 LOOK_EVERY_S = 1.0  # for nodes that joined or were lost
+PATIENCE_S = 900.0  # until there is a first slot; a machine with GPUs takes minutes to start
+AT_LEAST = 16  # otherwise as many more as there are: a cluster doubles until it is large enough
 
 
 class ClusterError(ValueError):
@@ -106,7 +115,7 @@ class Slots:
     def __init__(self, demand: Demand, *, grows: bool = False) -> None:
         self._demand, self._slots, self._looked_at = demand, 0, -math.inf
         if self() < 1 and not grows:
-            raise no_room(demand)
+            raise _no_room(demand)
 
     def __call__(self) -> int:
         if time.monotonic() - self._looked_at > LOOK_EVERY_S:
@@ -121,7 +130,48 @@ class Slots:
         return any(_room_on(node, self._demand.bundle(scale)) for node in _nodes())
 
 
-def no_room(demand: Demand) -> ClusterError:
+class Autoscaling:
+    """Room that the run could use and the cluster does not have, shown to Ray's autoscaler.
+
+    The searcher hands out no more trials than there are slots, so that each suggestion knows as many results as
+    possible; an autoscaler would never hear of the rest. So a run whose slots are all taken holds placement groups that
+    find no place. Groups, because they belong to the driver's job and vanish with it, whoever kills it: what
+    `request_resources` asks for outlives a killed driver, and so would the machines. One bundle in each, because a
+    group is placed as a whole. Whether an autoscaler listens cannot be told from here; where none does the groups wait
+    to no effect.
+    """
+
+    def __init__(self, demand: Demand) -> None:
+        self._demand = demand
+        self._groups: list[PlacementGroup] = []
+
+    def wait(self, slots: Slots, say: Callable[[str], None]) -> None:
+        """Until there is room for a trial. Raises ClusterError where none comes."""
+        deadline = time.monotonic() + PATIENCE_S
+        if not slots():
+            say(f"no node has room for a trial: waiting up to {PATIENCE_S / 60:.0f} minutes for one")
+        while not slots():
+            if time.monotonic() > deadline:
+                raise _no_room(self._demand)
+            self.ask(1)
+            time.sleep(0.2)
+
+    def ask(self, num_trials: int, slots: int = 0) -> None:
+        """Ask for room for so many more trials than the slots there are; 0 where a slot is free or about to be taken,
+        so that no group takes the place of a trial.
+        """
+        from ray.util import placement_group, remove_placement_group
+
+        if self._demand.max_concurrent is not None:
+            num_trials = min(num_trials, self._demand.max_concurrent - slots)
+        num_groups = max(0, min(num_trials, max(slots, AT_LEAST)))
+        while len(self._groups) > num_groups:
+            remove_placement_group(self._groups.pop())
+        while len(self._groups) < num_groups:
+            self._groups.append(placement_group([self._demand.bundle()]))
+
+
+def _no_room(demand: Demand) -> ClusterError:
     """What to raise where no node, however empty, holds a trial."""
     nodes = sorted({f"{node.get('CPU', 0.0):g} CPU and {node.get('GPU', 0.0):g} GPU" for node in _nodes()})
     return ClusterError(

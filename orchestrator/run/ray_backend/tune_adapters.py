@@ -16,10 +16,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.run.campaign import Campaign
-from orchestrator.run.ray_backend.autoscaling import Autoscaling
-from orchestrator.run.ray_backend.cluster import Demand
-from orchestrator.run.report import Failure, Report
-from orchestrator.store.causes import WORKER_DIED
+from orchestrator.run.messages import Failure, Report
+from orchestrator.run.ray_backend.cluster import Autoscaling, Demand
+from orchestrator.store.failure_types import WORKER_DIED
 
 DRAIN_S = 9.0  # after the first Ctrl-C, how long running steps get to come to their end
 

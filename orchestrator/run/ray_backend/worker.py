@@ -14,13 +14,13 @@ import ray
 from ray import tune
 
 from orchestrator.plan.corpora import inputs_key
-from orchestrator.run.assignment import Assignment
-from orchestrator.run.trainee import Trainee, out_of_reach
+from orchestrator.run.messages import Assignment
+from orchestrator.run.trial_runner import TrialRunner, out_of_reach
 from orchestrator.store import StorageError, Store
 
 
 class Worker(tune.Trainable):
-    """Ray Tune's class API around a `Trainee`; `config` holds one assignment as JSON."""
+    """Ray Tune's class API around a `TrialRunner`; `config` holds one assignment as JSON."""
 
     def setup(self, config: dict[str, Any], corpora: Any = None, storage: str = "", workload: str = "") -> None:
         """`corpora`, by what a trial reads, are in this machine's object store, not copied; `workload` names one."""
@@ -38,9 +38,9 @@ class Worker(tune.Trainable):
         if not self.fault:
             assignment = Assignment.from_json(new_config["assignment"])
             corpus = self.corpora[inputs_key(assignment.data_fingerprint, assignment.config)]
-            self.trainee = Trainee(assignment, corpus, self.store, self.workload)
+            self.runner = TrialRunner(assignment, corpus, self.store, self.workload)
         return True
 
     def step(self) -> dict[str, Any]:
         """One stretch of training."""
-        return {"report": out_of_reach(self.fault) if self.fault else self.trainee.stretch()}
+        return {"report": out_of_reach(self.fault) if self.fault else self.runner.stretch()}

@@ -6,10 +6,10 @@ import pytest
 
 from orchestrator.findings import failures
 from orchestrator.store import Store
-from orchestrator.store.causes import Cause, cause_of
+from orchestrator.store.failure_types import FailureType, failure_type_of
 
 STEP = """Traceback (most recent call last):
-  File "/x/trainee.py", line 70, in _train
+  File "/x/trial_runner.py", line 70, in _train
     run.train_epoch()
   File "/x/step.py", line 88, in take
     raise NonFiniteLoss
@@ -20,18 +20,22 @@ NonFiniteLoss: loss is nan
 @pytest.mark.parametrize(
     ("error_type", "message", "cause"),
     [
-        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2 GiB", Cause.OUT_OF_MEMORY),
-        ("RuntimeError", "[enforce fail] DefaultCPUAllocator: can't allocate memory: 12 bytes", Cause.OUT_OF_MEMORY),
-        ("MemoryError", "", Cause.OUT_OF_MEMORY),
-        ("NonFiniteLoss", "the loss 'task' is nan", Cause.NON_FINITE),
-        ("WorkerDied", "the worker process or its node was lost", Cause.WORKER_LOST),
-        ("ExperimentError", "encoder.width 6 is not a multiple", Cause.CONFIGURATION),
-        ("RuntimeError", "shapes do not match", Cause.CODE),
-        (None, None, Cause.CODE),
+        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2 GiB", FailureType.OUT_OF_MEMORY),
+        (
+            "RuntimeError",
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: 12 bytes",
+            FailureType.OUT_OF_MEMORY,
+        ),
+        ("MemoryError", "", FailureType.OUT_OF_MEMORY),
+        ("NonFiniteLoss", "the loss 'task' is nan", FailureType.NON_FINITE),
+        ("WorkerDied", "the worker process or its node was lost", FailureType.WORKER_LOST),
+        ("ExperimentError", "encoder.width 6 is not a multiple", FailureType.CONFIGURATION),
+        ("RuntimeError", "shapes do not match", FailureType.CODE),
+        (None, None, FailureType.CODE),
     ],
 )
 def test_every_error_has_a_cause(error_type, message, cause) -> None:
-    assert cause_of(error_type, message) == cause
+    assert failure_type_of(error_type, message) == cause
     assert cause.advice
 
 
@@ -42,8 +46,8 @@ def test_failures_are_grouped_by_type_and_place_the_commonest_first(store: Store
     store.finish(make_row(3, state="FAIL", **other), [])
     store.finish(make_row(4), [])
     first, second = failures.failures(store)
-    assert (first.cause, first.place, len(first.trial_ids)) == (Cause.NON_FINITE, "step.py:88 in take", 3)
-    assert (second.cause, second.place, len(second.trial_ids)) == (Cause.CODE, "model.py:88 in take", 1)
+    assert (first.cause, first.place, len(first.trial_ids)) == (FailureType.NON_FINITE, "step.py:88 in take", 3)
+    assert (second.cause, second.place, len(second.trial_ids)) == (FailureType.CODE, "model.py:88 in take", 1)
     assert failures.lines([first]) == ["3 trials failed with NonFiniteLoss: loss is nan"]
 
 

@@ -14,11 +14,11 @@ from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.plan import plan
 from orchestrator.plan.studies import Study
-from orchestrator.run.assignment import Assignment
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.launch import Prepared, record_of
+from orchestrator.run.messages import Assignment
 from orchestrator.run.provenance import Provenance
-from orchestrator.run.trainee import Trainee, Workload
+from orchestrator.run.trial_runner import TrialRunner, Workload
 from orchestrator.store import Store
 from search_spaces.loading import validate
 
@@ -203,14 +203,14 @@ def play(
     """Run everything that is planned and not finished, in this process, `slots` trials taking turns."""
     store = Store.create(uri, kept or record(planned))
     campaign = Campaign(store, planned, PROVENANCE, retry=retry)
-    active: dict[str, Trainee] = {}
+    active: dict[str, TrialRunner] = {}
     while True:
         while len(active) < slots and (assignment := campaign.next()) is not None:
-            active[assignment.trial_id] = Trainee(assignment, on or corpus(), Store.open(uri), workload)
+            active[assignment.trial_id] = TrialRunner(assignment, on or corpus(), Store.open(uri), workload)
         if not active:
             return campaign
-        for trial_id, trainee in list(active.items()):
-            if campaign.report(trial_id, trainee.stretch()):
+        for trial_id, runner in list(active.items()):
+            if campaign.report(trial_id, runner.stretch()):
                 del active[trial_id]
 
 

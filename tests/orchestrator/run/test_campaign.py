@@ -6,7 +6,7 @@ import json
 import optuna
 import pytest
 
-from orchestrator.run import trainee
+from orchestrator.run import trial_runner
 from orchestrator.run.campaign import Campaign
 from orchestrator.store import Files, StorageError, Store
 from tests.orchestrator.run import fakes
@@ -46,7 +46,7 @@ def test_pruned_trials_stop_at_a_rung_and_never_see_the_test_split(uninterrupted
 
 
 def test_a_row_names_the_torch_that_trained_and_not_the_driver_s(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainee, "version", lambda package: {"torch": "9.9+cu999"}[package])
+    monkeypatch.setattr(trial_runner, "version", lambda package: {"torch": "9.9+cu999"}[package])
     fakes.play(str(tmp_path), fakes.studies(search={"trials": 1}, confirm={"seeds": 0}))
     (row,) = fakes.table(str(tmp_path))
     assert json.loads(row["versions"]) == {"python": "3", "torch": "9.9+cu999"}
@@ -103,13 +103,13 @@ def test_a_study_can_be_extended_by_trials_and_seeds(tmp_path, uninterrupted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stretch_s", [trainee.STRETCH_S, 0.0], ids=["to the rung", "of an epoch"])
+@pytest.mark.parametrize("stretch_s", [trial_runner.STRETCH_S, 0.0], ids=["to the rung", "of an epoch"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_killed_at_any_write_and_continued_equals_never_interrupted(
     tmp_path, monkeypatch, uninterrupted, after, stretch_s
 ):
     """Every write of the whole run is the last one once, and dies just before or just after it is whole."""
-    monkeypatch.setattr(trainee, "STRETCH_S", stretch_s)
+    monkeypatch.setattr(trial_runner, "STRETCH_S", stretch_s)
     whole = Files.write
     countdown = [0]
 

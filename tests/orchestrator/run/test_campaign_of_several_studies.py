@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from orchestrator.run.campaign import Campaign
-from orchestrator.run.trainee import Trainee
+from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.store import Files, Store
 from tests.orchestrator.run import fakes
 
@@ -26,12 +26,16 @@ def handed_out(uri: str, planned, slots: int) -> list[tuple[str, str]]:
     """Study and phase of each trial in turn; a free slot is refused only where every study waits for its own search."""
     names = {study.study_id: study.variant.name for study in planned}
     campaign = Campaign(Store.create(uri, fakes.record(planned)), planned, fakes.PROVENANCE)
-    active: dict[str, tuple[Trainee, str, str]] = {}
+    active: dict[str, tuple[TrialRunner, str, str]] = {}
     order: list[tuple[str, str]] = []
     while not campaign.done:
         while len(active) < slots and (assignment := campaign.next()) is not None:
             name, phase = names[assignment.study_id], assignment.phase
-            active[assignment.trial_id] = Trainee(assignment, fakes.corpus(), Store.open(uri), fakes.toy), name, phase
+            active[assignment.trial_id] = (
+                TrialRunner(assignment, fakes.corpus(), Store.open(uri), fakes.toy),
+                name,
+                phase,
+            )
             order.append((name, phase))
         if len(active) < slots:
             for study in planned:
@@ -39,8 +43,8 @@ def handed_out(uri: str, planned, slots: int) -> list[tuple[str, str]]:
                 assert counts[name, "search"] == study.search.trials
                 searching = any(each[1:] == (name, "search") for each in active.values())
                 assert searching or counts[name, "confirm"] == len(study.confirm_seeds)
-        for trial_id, (trainee, *_) in list(active.items())[:1]:
-            if campaign.report(trial_id, trainee.stretch()):
+        for trial_id, (runner, *_) in list(active.items())[:1]:
+            if campaign.report(trial_id, runner.stretch()):
                 del active[trial_id]
     return order
 

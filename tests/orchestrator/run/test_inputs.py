@@ -24,10 +24,10 @@ from orchestrator.run import launch
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.inputs import Encoders, inputs
 from orchestrator.run.launch import Prepared, prepare, record_of
+from orchestrator.run.messages import Outcome
 from orchestrator.run.output import Listener
 from orchestrator.run.provenance import Provenance, provenance
-from orchestrator.run.report import Outcome
-from orchestrator.run.trainee import Trainee
+from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.run.workload import train
 from orchestrator.store import Files, Store
 from orchestrator.store.encodings import text_hash
@@ -82,8 +82,8 @@ def trained(found: Prepared, storage: Path, code: Provenance = PROVENANCE) -> li
     campaign = Campaign(store, found.plan.studies, code)
     while (assignment := campaign.next()) is not None:
         corpus = corpora[inputs_key(assignment.data_fingerprint, assignment.config)]
-        trainee = Trainee(assignment, corpus, store, train)
-        while not campaign.report(assignment.trial_id, report := trainee.stretch()):
+        runner = TrialRunner(assignment, corpus, store, train)
+        while not campaign.report(assignment.trial_id, report := runner.stretch()):
             pass
         assert isinstance(report.end, Outcome), report.end
     assert campaign.done
@@ -406,4 +406,4 @@ def test_a_worker_needs_neither_the_files_of_the_encoder_nor_a_network(
     assignment = Campaign(store, found.plan.studies, PROVENANCE).next()
     assert assignment is not None
     corpus = corpora[inputs_key(assignment.data_fingerprint, assignment.config)]
-    assert isinstance(Trainee(assignment, corpus, store, train).stretch().end, Outcome)
+    assert isinstance(TrialRunner(assignment, corpus, store, train).stretch().end, Outcome)

@@ -3,8 +3,8 @@
 import pytest
 
 from orchestrator.run.campaign import Campaign
-from orchestrator.run.report import Failure
-from orchestrator.run.trainee import Trainee
+from orchestrator.run.messages import Failure
+from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.store import Store
 from tests.orchestrator.run import fakes
 
@@ -31,13 +31,13 @@ def play(uri, campaign, losses):
     left, said = dict(losses), []
     while assignment := campaign.next():
         said.append(assignment)
-        trainee = Trainee(assignment, fakes.corpus(), Store.open(uri), fakes.toy)
+        runner = TrialRunner(assignment, fakes.corpus(), Store.open(uri), fakes.toy)
         if assignment.phase == "search" and left.get(assignment.number):
             left[assignment.number] -= 1
-            trainee.stretch()
+            runner.stretch()
             campaign.lose(assignment.trial_id, LOST)
             continue
-        while not campaign.report(assignment.trial_id, trainee.stretch()):
+        while not campaign.report(assignment.trial_id, runner.stretch()):
             pass
     return said
 

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.run.campaign import Campaign
-from orchestrator.run.trainee import Trainee
+from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.store import Store
 from tests.orchestrator.run import fakes
 
@@ -96,8 +96,8 @@ def play_growing(uri, times, most=64):
     scales = []
     while (assignment := campaign.next()) is not None:
         scales.append((assignment.number, assignment.scale))
-        trainee = Trainee(assignment, fakes.corpus(), store, lambda trial, corpus: _Hungry(trial))
-        while not campaign.report(assignment.trial_id, trainee.stretch()):
+        runner = TrialRunner(assignment, fakes.corpus(), store, lambda trial, corpus: _Hungry(trial))
+        while not campaign.report(assignment.trial_id, runner.stretch()):
             pass
     assert campaign.done
     return scales, {row["number"]: row for row in rows_of(uri).values()}
@@ -124,8 +124,8 @@ def test_no_other_error_is_tried_again(tmp_path):
     campaign = Campaign(store, planned, fakes.PROVENANCE)
     campaign.grow(2, lambda scale: True)
     while (assignment := campaign.next()) is not None:
-        trainee = Trainee(assignment, fakes.corpus(), store, fakes.failing_toy)
-        while not campaign.report(assignment.trial_id, trainee.stretch()):
+        runner = TrialRunner(assignment, fakes.corpus(), store, fakes.failing_toy)
+        while not campaign.report(assignment.trial_id, runner.stretch()):
             pass
     assert [row["state"] for row in fakes.table(str(tmp_path))].count("FAIL") == 1
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.run.assignment import Assignment
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.launch import Prepared, prepare, record_of
-from orchestrator.run.report import Outcome
-from orchestrator.run.trainee import Trainee
+from orchestrator.run.messages import Assignment, Outcome
+from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.run.workload import train
 from orchestrator.store import Store
 from search_spaces.loading import validate
@@ -49,9 +48,9 @@ def trial(method: str, task: str, folder: Any) -> tuple[Prepared, Assignment, St
 def trained(prepared: Prepared, assignment: Assignment, store: Store) -> tuple[Trained, list[bytes]]:
     """Train to the end, with the checkpoint that was the newest after each stretch."""
     corpus = prepared.corpora[assignment.data_fingerprint]
-    trainee, measurements, checkpoints = Trainee(assignment, corpus, store, train), [], []
+    runner, measurements, checkpoints = TrialRunner(assignment, corpus, store, train), [], []
     while True:
-        report = trainee.stretch()
+        report = runner.stretch()
         measurements += report.measurements
         if report.end is not None:
             assert isinstance(report.end, Outcome), report.end

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from orchestrator.run.trainee import Trainee
+from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.store import Files, Store, checkpoints
 from tests.orchestrator.run import fakes
 
@@ -89,7 +89,7 @@ def test_a_whole_checkpoint_that_the_trial_refuses_is_set_aside_too(tmp_path: Pa
     assert assignment is not None
     store.checkpoint_write(assignment.trial_id, 1, b'[{"epoch": 1, "valid/mae": 0.5}]')
     store.checkpoint_write(assignment.trial_id, 2, b"whole, but not JSON")
-    report = Trainee(assignment, fakes.corpus(), store, fakes.toy).stretch()
+    report = TrialRunner(assignment, fakes.corpus(), store, fakes.toy).stretch()
     assert [row["epoch"] for row in report.measurements] == [1]  # a rung, at which the driver decides first
     assert store.checkpoint_epochs(assignment.trial_id) == [1]
     names = store.files.names(f"running/{assignment.trial_id}")

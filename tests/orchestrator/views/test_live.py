@@ -38,7 +38,7 @@ def played(uri: Path, listener: Listener, screen: io.StringIO, clock: list[float
     campaign = Campaign(Store.create(uri, fakes.record(planned)), planned, fakes.PROVENANCE)
     with listener.running(campaign, screen):
         while (assignment := campaign.next()) is not None:
-            runner = fakes.Trainee(assignment, fakes.corpus(), Store.open(uri), fakes.failing_toy)
+            runner = fakes.TrialRunner(assignment, fakes.corpus(), Store.open(uri), fakes.failing_toy)
             over = False
             while not over:
                 over = campaign.report(assignment.trial_id, runner.stretch())

@@ -1,8 +1,7 @@
 import pytest
 
-from orchestrator.run.ray_backend import autoscaling, cluster
-from orchestrator.run.ray_backend.autoscaling import AT_LEAST, Autoscaling
-from orchestrator.run.ray_backend.cluster import ClusterError, Demand, Slots
+from orchestrator.run.ray_backend import cluster
+from orchestrator.run.ray_backend.cluster import AT_LEAST, Autoscaling, ClusterError, Demand, Slots
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def test_what_is_asked_for_follows_what_is_left_to_do_and_has_the_room_of_a_tria
 def test_a_run_without_room_asks_for_one_slot_waits_and_says_so(groups, monkeypatch):
     joined = [{"CPU": 0.0}]
     monkeypatch.setattr(cluster, "_nodes", lambda: joined)
-    monkeypatch.setattr(autoscaling.time, "sleep", lambda seconds: joined.append({"CPU": 1.0}))
+    monkeypatch.setattr(cluster.time, "sleep", lambda seconds: joined.append({"CPU": 1.0}))
     monkeypatch.setattr(cluster, "LOOK_EVERY_S", 0.0)
     said: list[str] = []
     Autoscaling(Demand()).wait(Slots(Demand(), grows=True), said.append)
@@ -57,6 +56,6 @@ def test_a_run_without_room_asks_for_one_slot_waits_and_says_so(groups, monkeypa
 
 def test_a_run_to_which_no_room_ever_comes_is_refused(groups, monkeypatch):
     monkeypatch.setattr(cluster, "_nodes", lambda: [{"CPU": 0.0}])
-    monkeypatch.setattr(autoscaling, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(cluster, "PATIENCE_S", 0.0)
     with pytest.raises(ClusterError, match="no room for a single trial: it asks for 1 CPU"):
         Autoscaling(Demand()).wait(Slots(Demand(), grows=True), print)

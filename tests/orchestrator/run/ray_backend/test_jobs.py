@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.run.ray_backend import jobs, working_tree
-from orchestrator.run.ray_backend.working_tree import TreeError, WorkingTree
+from orchestrator.run.ray_backend import jobs
+from orchestrator.run.ray_backend.jobs import TreeError, WorkingTree
 from orchestrator.store import StorageError
 
 
@@ -354,7 +354,7 @@ def test_the_files_that_are_sent_are_those_that_ray_packs(folder: Path, tmp_path
     (folder / "deep" / ".gitignore").write_text("*.log\n!kept.log\n")
     for name in ("a.log", "kept.log", "runs.txt"):
         (folder / "deep" / name).write_text("x")
-    create_package(str(folder), tmp_path / "p.zip", include_gitignore=True, excludes=working_tree.LEFT_OUT)
+    create_package(str(folder), tmp_path / "p.zip", include_gitignore=True, excludes=jobs.LEFT_OUT)
     packed = {name for name in ZipFile(tmp_path / "p.zip").namelist() if not name.endswith("/")}
     assert set(WorkingTree.of(folder).sizes) == packed
     assert {"deep/kept.log", "deep/runs.txt", "data/mosi.pkl"} < packed

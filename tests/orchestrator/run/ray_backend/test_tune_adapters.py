@@ -6,8 +6,7 @@ from typing import Any, cast
 import pytest
 
 from msa_models.metrics import Direction
-from orchestrator.run.assignment import Assignment
-from orchestrator.run.report import Failure
+from orchestrator.run.messages import Assignment, Failure
 
 pytestmark = pytest.mark.slow  # imports ray.tune
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.run import trainee
+from orchestrator.run import trial_runner
 from orchestrator.run.campaign import Campaign
-from orchestrator.run.trainee import Trainee
+from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.store import Store
 from tests.orchestrator.run import fakes
 
@@ -48,7 +48,7 @@ def test_a_stretch_lasts_five_seconds_and_ten_times_what_the_last_checkpoint_too
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, snapshots_s = Clock(), [0.4, 3.0, 0.1, 0.0]
-    monkeypatch.setattr(trainee, "time", SimpleNamespace(perf_counter=clock.perf_counter, time=clock.time))
+    monkeypatch.setattr(trial_runner, "time", SimpleNamespace(perf_counter=clock.perf_counter, time=clock.time))
     planned = fakes.studies(config={"training.epochs": 100}, search={"trials": 1, "pruner": {"kind": "none"}})
     store = Store.create(tmp_path, fakes.record(planned))
     assignment = Campaign(store, planned, fakes.PROVENANCE).next()
@@ -58,7 +58,7 @@ def test_a_stretch_lasts_five_seconds_and_ten_times_what_the_last_checkpoint_too
     def workload(assignment: Any, corpus: Any) -> SlowRun:
         return SlowRun(assignment, clock=clock, snapshots_s=snapshots_s)
 
-    one = Trainee(assignment, fakes.corpus(), store, workload)
+    one = TrialRunner(assignment, fakes.corpus(), store, workload)
     stretches = [one.stretch() for _ in range(4)]
     # One epoch more than is due, as the limit must be over; what a checkpoint takes does not count as training.
     assert [len(stretch.measurements) for stretch in stretches] == [6, 6, 31, 6]

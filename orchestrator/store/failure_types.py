@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Cause(StrEnum):
+class FailureType(StrEnum):
     """What a failed trial failed of."""
 
     OUT_OF_MEMORY = "out of memory"
@@ -21,23 +21,23 @@ class Cause(StrEnum):
 
 
 _ADVICE = {
-    Cause.OUT_OF_MEMORY: "give a trial more room: larger resources, a smaller batch, or resources.on_oom=grow",
-    Cause.NON_FINITE: "the same again unless code or data change: search a smaller training.learning_rate next time",
-    Cause.WORKER_LOST: "may pass by itself: retry; if it comes back, look at the node and at the logs of the storage",
-    Cause.CONFIGURATION: "values that do not fit together: narrow the space, or fix one of them",
-    Cause.CODE: "mend the code, then retry with --allow-changed",
+    FailureType.OUT_OF_MEMORY: "give a trial more room: larger resources, a smaller batch, or resources.on_oom=grow",
+    FailureType.NON_FINITE: "the same again unless code or data change; next time search a smaller learning rate",
+    FailureType.WORKER_LOST: "may pass by itself: retry; if it comes back, look at the node and at the storage's logs",
+    FailureType.CONFIGURATION: "values that do not fit together: narrow the space, or fix one of them",
+    FailureType.CODE: "mend the code, then retry with --allow-changed",
 }
 WORKER_DIED = "WorkerDied"
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "unable to allocate")
 
 
-def cause_of(error_type: str | None, message: str | None) -> Cause:
+def failure_type_of(error_type: str | None, message: str | None) -> FailureType:
     """The cause of an error, by its type and, for what PyTorch raises as RuntimeError, by its words."""
     kind, words = error_type or "", (message or "").lower()
     if kind in ("OutOfMemoryError", "MemoryError") or any(each in words for each in _OUT_OF_MEMORY):
-        return Cause.OUT_OF_MEMORY
+        return FailureType.OUT_OF_MEMORY
     if kind == "NonFiniteLoss":
-        return Cause.NON_FINITE
+        return FailureType.NON_FINITE
     if kind == WORKER_DIED:
-        return Cause.WORKER_LOST
-    return Cause.CONFIGURATION if kind in ("ExperimentError", "CorpusError") else Cause.CODE
+        return FailureType.WORKER_LOST
+    return FailureType.CONFIGURATION if kind in ("ExperimentError", "CorpusError") else FailureType.CODE

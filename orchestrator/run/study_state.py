@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 
 from msa_models.seeding import derive
 from orchestrator.plan.studies import Study, confirm_trial_id, search_trial_id
-from orchestrator.run.assignment import Assignment
+from orchestrator.run.messages import Assignment
 from orchestrator.run.pruning import Rungs, rung_epochs
 from orchestrator.run.sampling import NUM_BEST, past_trial, suggest
 
@@ -29,7 +29,7 @@ def intermediate_values(assignment: Assignment, curve: Sequence[float]) -> dict[
     return {epoch: curve[epoch - 1] for epoch in assignment.rungs if epoch <= len(curve)}
 
 
-class LiveStudy:
+class StudyState:
     """Search first, pruned by ASHA; then the best configuration on every confirm seed, never pruned.
 
     `history`: finished rows of this study. `interrupted`: assignments of its search that were started but not finished.
@@ -48,7 +48,7 @@ class LiveStudy:
         history: Iterable[Mapping[str, Any]] = (),
         interrupted: Iterable[Assignment] = (),
         again: Iterable[Mapping[str, Any]] = (),
-        leader: LiveStudy | None = None,
+        leader: StudyState | None = None,
     ) -> None:
         self.study = study
         self.num_seeds = study.race.min if study.race else len(study.confirm_seeds)

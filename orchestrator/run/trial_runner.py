@@ -12,16 +12,40 @@ import time
 import traceback
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any, Protocol
 
 import numpy as np
 
 from msa_models.data import Corpus
-from orchestrator.run.assignment import Assignment
-from orchestrator.run.report import Failure, Outcome, Report, Run
+from orchestrator.run.messages import Assignment, Failure, Outcome, Report
 from orchestrator.store import StorageError, Store
 
 STRETCH_S = 5.0  # a stretch ends after the epoch in which this is over, so that the driver can be interrupted
 TIMES_CHECKPOINT = 10.0  # but it lasts so many times what the last checkpoint took: those of large models take seconds
+
+
+class Result(Protocol):
+    """What a run yields at its best epoch."""
+
+    best_epoch: int
+    value: float
+    metrics: dict[str, float]
+    predictions: np.ndarray
+
+
+class Run(Protocol):
+    """One trial being trained; `msa_models.training.Training` is one, tests bring small ones of their own."""
+
+    measurements: list[dict[str, float]]
+
+    @property
+    def done(self) -> bool: ...
+    def train_epoch(self) -> dict[str, float]: ...
+    def snapshot(self) -> bytes: ...
+    def restore(self, data: bytes) -> None: ...
+    def result(self) -> Any: ...
+    def model(self) -> bytes: ...
+
 
 Workload = Callable[[Assignment, Corpus], Run]
 
@@ -38,7 +62,7 @@ def out_of_reach(fault: str) -> Report:
     )
 
 
-class Trainee:
+class TrialRunner:
     """Trains up to the next rung, the end, or for a few seconds, whichever is first."""
 
     def __init__(self, assignment: Assignment, corpus: Corpus, store: Store, workload: Workload) -> None:

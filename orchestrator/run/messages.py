@@ -1,0 +1,79 @@
+"""What the driver and its workers tell each other: an assignment to train, a report after each stretch of training.
+
+Plain data that survives a file and a network.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from msa_models.metrics import Direction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """Everything a worker needs to train one trial of one study.
+
+    `params` is what the sampler suggested, `config` the whole method configuration.
+    """
+
+    trial_id: str
+    study_id: str
+    phase: str  # search | confirm
+    number: int  # within the study and phase
+    seed: int
+    method: str
+    modalities: tuple[str, ...]
+    data_fingerprint: str  # of all that trials of its study can read
+    params: dict[str, Any]
+    config: dict[str, Any]
+    metric: str  # valid/...
+    direction: Direction
+    rungs: tuple[int, ...]  # epochs at which the driver may prune; none for confirm trials
+    keep: bool = False  # the model of the best epoch
+    scale: int = 1  # of what it occupies; doubled when it ran out of memory
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The inverse of `to_json`."""
+        data = json.loads(text)
+        lists = {name: tuple(data[name]) for name in ("modalities", "rungs")}
+        return cls(**data | lists | {"direction": Direction(data["direction"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A trained trial: metrics of valid and test at the best epoch."""
+
+    best_epoch: int
+    value: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A trial that raised."""
+
+    error_type: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One stretch: new measurements (all of them after a restart), and how the trial ended, if it did."""
+
+    measurements: list[dict[str, float]]
+    host: str
+    pid: int
+    started: float  # of this stretch, seconds since the epoch
+    busy_s: float  # spent inside training and evaluation
+    end: Outcome | Failure | None = None
+    torch: str = ""  # the build that trained, which on a node with GPUs is another than the driver's
+    storage_fault: str = ""  # the storage could not be written or read: no fault of the trial, which stays unfinished
