@@ -78,7 +78,8 @@ def read(files: Files) -> pa.Table | None:
     if written is None or any(moment is not None and moment >= written for moment in sources(files).values()):
         return None
     try:
-        table = pq.read_table(pa.BufferReader(files.read(GRID_PATH)))
+        # No dataset scan, as `pq.read_table` is: its threads may hold the bytes until after the interpreter has ended.
+        table = pq.ParquetFile(pa.BufferReader(files.read(GRID_PATH))).read(use_threads=False)
     except (pa.ArrowException, OSError):  # damaged, and made anew from what it was made of
         return None
     return table if table.num_rows and table.schema.equals(grid_schema(), check_metadata=True) else None

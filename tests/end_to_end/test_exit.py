@@ -1,0 +1,125 @@
+"""The end of a command: nothing that native libraries leave behind changes its exit code or what it prints."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from orchestrator.findings import grid
+from tests.orchestrator.findings import ablations
+
+SCRIPT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["scripts"]["msa"]
+STARTS = {
+    "msa": f"import importlib; getattr(importlib.import_module({SCRIPT.split(':')[0]!r}), {SCRIPT.split(':')[1]!r})()",
+    "python -m": "import runpy; runpy.run_module('orchestrator.cli', run_name='__main__', alter_sys=True)",
+}
+# What a library can leave behind: something that aborts while the interpreter takes its modules apart, and something
+# that aborts when the C library ends the process.
+CRASHES = {
+    "interpreter": (
+        "import builtins, os\n"
+        "class Late:\n    def __del__(self, abort=os.abort):\n        abort()\n"
+        "builtins.late = Late()\n"
+    ),
+    "process": (
+        "import ctypes\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.__cxa_atexit(ctypes.cast(libc.abort, ctypes.c_void_p), None, None)\n"
+    ),
+}
+
+
+def run(start: str, *arguments: str, before: str = "", **options) -> subprocess.CompletedProcess[str]:
+    code = f"{before}\nimport sys\nsys.argv = ['msa', *{arguments!r}]\n{STARTS[start]}"
+    options = {"stdout": subprocess.PIPE, **options}
+    return subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, timeout=240, **options)
+
+
+@pytest.mark.parametrize("crash", CRASHES)
+def test_a_process_that_ends_as_usual_dies_of_what_is_planted_here(crash):
+    code = f"{CRASHES[crash]}\nprint('done')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=240)
+    assert done.returncode == -6
+
+
+@pytest.mark.parametrize("crash", CRASHES)
+@pytest.mark.parametrize("start", STARTS)
+def test_a_command_ends_with_its_own_code_whatever_libraries_leave_behind(tmp_path, start, crash):
+    values = {"full": [0.7, 0.71, 0.72], "without gate": [0.8, 0.82, 0.81]}
+    storage = str(tmp_path / "s")
+    ablations.storage(tmp_path / "s", ablations.record(list(values)), ablations.table(values), seeds=(1, 2, 3))
+    table = ["table", storage, "--ablation", "--metrics"]
+    good = run(start, *table, "mae", before=CRASHES[crash])
+    assert good.returncode == 0, good.stderr
+    assert "without gate" in good.stdout
+    wrong = run(start, *table, "mae,acc8", before=CRASHES[crash])
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: no metric 'acc8'")
+    assert len(wrong.stderr.splitlines()) == 1
+    unknown = run(start, "tabel", before=CRASHES[crash])
+    assert unknown.returncode == 2
+    assert "tabel" in unknown.stderr
+
+
+def test_python_threads_are_joined_and_exit_handlers_run_before_the_end():
+    before = (
+        "import threading, time\n"
+        "from orchestrator.cli.base import msa\n"
+        "@msa.command()\n"
+        "def late():\n"
+        "    import atexit\n"
+        "    atexit.register(print, 'an exit handler')\n"
+        "    threading.Thread(target=lambda: (time.sleep(0.2), print('a thread'))).start()\n"
+        "    return 1\n"
+    )
+    done = run("msa", "late", before=before)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines() == ["a thread", "an exit handler"]
+
+
+def test_a_fork_that_ends_does_not_end_with_the_code_of_the_command():
+    before = (
+        "import os, sys\n"
+        "from orchestrator.cli.base import msa\n"
+        "@msa.command()\n"
+        "def fork():\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        sys.exit(7)\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "    return 1\n"
+    )
+    done = run("msa", "fork", before=before)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "7\n", "")
+
+
+def test_what_is_still_buffered_and_cannot_be_written_is_a_failure():
+    before = (
+        "from orchestrator.cli.base import msa\n"
+        "@msa.command()\n"
+        "def buffered():\n"
+        "    print('never on the disk')\n"
+        "    return 0\n"
+    )
+    with open("/dev/full", "w") as full:
+        assert run("msa", "buffered", before=before, stdout=full).returncode == 1
+
+
+def test_reading_a_grid_starts_no_thread_that_may_hold_its_bytes(tmp_path):
+    values = {"full": [0.7, 0.71], "without gate": [0.8, 0.82]}
+    record = ablations.record(list(values))
+    grid.write(ablations.storage(tmp_path / "s", record, ablations.table(values), seeds=(1, 2)))
+    code = (
+        "import os, sys\n"
+        "from orchestrator.store import Store, grid\n"
+        "files = Store.open(sys.argv[1]).files\n"
+        "before = set(os.listdir('/proc/self/task'))\n"
+        "assert grid.read(files).num_rows\n"
+        "print(len(set(os.listdir('/proc/self/task')) - before))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "s")], capture_output=True, text=True, timeout=240
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
