@@ -21,6 +21,8 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
+from tests.patience import LIMIT_S
+
 ROOT = Path(__file__).parents[2]
 SHARED = "/mnt"  # in each host, the folder that all of them share: what NFS is to real ones
 SCRATCH = "/tmp/ray"  # in each host, a folder of its own: Ray's sessions and temporary files
@@ -104,13 +106,13 @@ class Host:
         return process
 
     def run(
-        self, *command: str, environment: dict[str, str] | None = None, check: bool = True, timeout_s: float = 120.0
+        self, *command: str, environment: dict[str, str] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run it to its end; OSError with what it said if it fails."""
         pipe = subprocess.PIPE
         with self.start(*command, environment=environment, stdout=pipe, stderr=pipe) as process:
             try:
-                out, err = process.communicate(timeout=timeout_s)
+                out, err = process.communicate(timeout=LIMIT_S)
             finally:
                 process.kill()
         if check and process.returncode:

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.cluster.launcher_files import CHECKOUT, FILES, ROOT, TOKEN, faults, secrets
+from tests.patience import LIMIT_S
 
 NAMED_BY_US = {"head", "cpu_worker", "gpu_worker"}  # a worker type may have any name
 CONFIGS = {name: yaml.safe_load(path.read_text()) for name, path in FILES.items()}
@@ -136,7 +137,7 @@ def launched(path: Path, home: Path) -> dict[str, Any]:
         env={**os.environ, **fake, **own},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=LIMIT_S,
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout.splitlines()[-1])

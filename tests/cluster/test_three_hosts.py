@@ -8,7 +8,6 @@ from tests.cluster.story import NUM_PLANNED, STORAGE, Story, corpus_bytes, told
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_what_is_promised_is_true_of_the_story(cluster, subtests):
     story = told(cluster)  # in one test, because it takes minutes and workers of pytest-xdist share nothing
     for promise in PROMISES:

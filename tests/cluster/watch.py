@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.store import Store
+from tests.patience import wait_until
 
-PATIENCE_S = 300.0
 RESULTS = ("trials", "measurements", "predictions")
 
 
@@ -38,13 +38,16 @@ class Watch:
 
     def until(self, what: str, happens: Callable[[], object], job: subprocess.Popen[str]) -> None:
         """Wait for it; the test fails if it takes too long, or the job is over before."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not happens():
-            assert job.poll() is None, f"{what}: did not happen, the job ended: {job.communicate()[0]}"
-            assert time.monotonic() < deadline, f"{what}: did not happen within {PATIENCE_S:.0f} s"
-            time.sleep(0.1)
+
+        def seen_to_happen() -> object:
             for trial_id in self.running:
                 self._look(trial_id)
+            return happens()
+
+        finished, running = (lambda: sorted(self.rows)), (lambda: sorted(self.running))
+        wait_until(
+            seen_to_happen, what, seen=lambda: f"finished {finished()}, running {running()}", process=job, every_s=0.1
+        )
 
     @property
     def running(self) -> set[str]:

@@ -1,14 +1,16 @@
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.patience import LIMIT_S, wait_until
 
 SMALL = (
     "data.options={num_train: 128, num_valid: 48, num_test: 48, layout: utterances}",
@@ -45,7 +47,7 @@ class Msa:
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=LIMIT_S)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def sweep_arguments(self, storage: str, overrides: Sequence[str] = SMALL) -> list[str]:
@@ -62,12 +64,19 @@ def msa(tmp_path) -> Iterator[Msa]:
             kill(process)
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
-    """Look every few milliseconds; fails the test when the time is over."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not happen"
-        time.sleep(0.01)
+def progress(lines: Sequence[str]) -> list[str]:
+    """The lines that tell how far a run was: where there is no terminal one every half minute, and one at the end."""
+    return [line for line in lines if re.match(r"\d+/\d+ trials\b", line)]
+
+
+def finished_trials(storage: Path) -> list[str]:
+    """The names of the files of finished trials, as they stand there now."""
+    return sorted(path.name for path in (storage / "trials").glob("*.parquet"))
+
+
+def wait_for_trials(storage: Path, num: int, driver: subprocess.Popen[str]) -> None:
+    """Until so many trials of the driver are finished."""
+    wait_until(lambda: len(finished_trials(storage)) >= num, process=driver, seen=lambda: finished_trials(storage))
 
 
 def workers_of(driver: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -84,4 +93,4 @@ def workers_of(driver: subprocess.Popen[str]) -> list[psutil.Process]:
 def kill(process: subprocess.Popen[str]) -> None:
     """SIGKILL, and wait until its children are gone with it."""
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=LIMIT_S)

@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 
 from tests.end_to_end import toy_driver
+from tests.patience import LIMIT_S, wait_until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 90.0  # for the first epoch of a driver, or for processes to end
 LONG_S = 5.0
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
@@ -68,13 +68,15 @@ class DriverProcess:
 
     def wait_for(self, condition: Callable[[], bool]) -> bool:
         """False once the driver is over."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            if self.over:
-                return False
-            assert time.monotonic() < deadline, f"nothing happened: {self.said()[-2000:]}"
-            time.sleep(0.005)
-        return True
+        happened = False
+
+        def decided() -> bool:
+            nonlocal happened
+            happened = condition()
+            return happened or self.over
+
+        wait_until(decided, seen=lambda: self.said()[-2000:], every_s=0.005)
+        return happened
 
     def end(self, lingering: Counter[str]) -> float:
         """Wait for the processes to end by themselves; the seconds it took, infinite for those that had to be killed.
@@ -82,9 +84,9 @@ class DriverProcess:
         Two agents of Ray that neither train nor write outlive it by a minute, looking for its server; they are killed.
         """
         began, late = time.monotonic(), set[str]()
-        self.popen.wait(PATIENCE_S)
+        self.popen.wait(LIMIT_S)
         while rest := [process for process in self.processes() if not _title(process).startswith(AGENTS)]:
-            if time.monotonic() - began > PATIENCE_S:
+            if time.monotonic() - began > LIMIT_S:
                 break
             if time.monotonic() - began > LONG_S:
                 late |= {Path(_title(process)).name for process in rest}

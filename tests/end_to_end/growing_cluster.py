@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from tests.end_to_end.driver_process import ROOT
+from tests.patience import wait_until
 
 CPUS_OF_HEAD, CPUS_OF_NODE = 1, 2
 _HEAD_ID = "f" * 51 + "00000"  # which Ray's provider for tests gives to the head; its nodes count on from there
@@ -93,12 +94,12 @@ class GrowingCluster:
         lines = self._seen.read_text().splitlines()
         return [Sight(**json.loads(line)) for line in lines if line.startswith("{")]  # Ray has its say there too
 
-    def _wait(self, patience_s: float = 90.0) -> None:
-        deadline = time.monotonic() + patience_s
-        while "runtime started" not in self._out.read_text():
-            assert self._head.poll() is None, self._out.read_text()[-2000:]
-            assert time.monotonic() < deadline, self._out.read_text()[-2000:]
-            time.sleep(0.1)
+    def _wait(self) -> None:
+        wait_until(
+            lambda: "runtime started" in self._out.read_text() or self._head.poll() is not None,
+            seen=lambda: self._out.read_text()[-2000:],
+        )
+        assert self._head.poll() is None, self._out.read_text()[-2000:]
 
     def kill(self, node_id: str) -> None:
         """SIGKILL for the raylet of a node, and with it for the node."""

@@ -110,7 +110,7 @@ def rendered(tally: Tally) -> str:
     times = {
         "from a kill to the end of the last process": tally.death_s,
         "from Ctrl-C to the exit": tally.stop_s,
-        "waiting for the lease": tally.lease_s,
+        "pauses for the lease": tally.lease_s,
     }
     lines = [
         tabulate([*kills, sums], headers=["killed", *phases], tablefmt="simple"),

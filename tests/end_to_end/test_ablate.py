@@ -5,7 +5,7 @@ import json
 import pytest
 
 from orchestrator.store import Store
-from tests.end_to_end.conftest import Msa, kill, wait_until
+from tests.end_to_end.conftest import Msa, kill, progress, wait_for_trials
 from tests.orchestrator.run.fakes import table
 
 pytestmark = pytest.mark.slow
@@ -40,8 +40,9 @@ def test_an_ablation_ends_with_its_tables_and_nothing_of_ray_on_the_screen(finis
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     lines = result.stdout.splitlines()
-    assert lines[0].startswith(f"{NUM_TRIALS}/{NUM_TRIALS} trials")
-    assert "5 of 5 studies done" in lines[0]
+    last = progress(lines)[-1]
+    assert last.startswith(f"{NUM_TRIALS}/{NUM_TRIALS} trials")
+    assert "5 of 5 studies done" in last
     assert lines[-1] == "results: whole (msa table --ablation, msa status, grid.parquet)"
     for name in ("full", "without conflict_penalty", "without gated_fusion", "only text"):
         assert any(line.startswith(name) for line in lines)
@@ -77,8 +78,7 @@ def test_the_dry_run_says_what_was_done(finished):
 @pytest.mark.parametrize("num_finished", [4, 14, 22])
 def test_a_killed_ablation_resumed_has_the_grid_of_one_never_killed_bit_for_bit(finished, msa, num_finished):
     driver = msa.start(*arguments("killed"))
-    trials = msa.folder / "killed" / "trials"
-    wait_until(lambda: trials.is_dir() and len(list(trials.glob("*.parquet"))) >= num_finished)
+    wait_for_trials(msa.folder / "killed", num_finished, driver)
     kill(driver)
     resumed = msa("resume", "killed")
     assert resumed.returncode == 0, resumed.stderr

@@ -10,9 +10,9 @@ import pytest
 
 from orchestrator.store import Store
 from tests.end_to_end import growing_driver
-from tests.end_to_end.conftest import wait_until
 from tests.end_to_end.growing_cluster import Sight, growing_cluster
 from tests.end_to_end.growing_driver import NUM_SEARCHED, epochs
+from tests.patience import LIMIT_S, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -47,10 +47,10 @@ def test_nodes_that_join_are_used_and_no_node_that_is_killed_or_removed_takes_a_
     with growing_cluster(version=1, max_nodes=2) as cluster:
         command = (growing_driver.__name__, str(tmp_path / "storage"), cluster.address)
         driver = cluster.join(*command, out=tmp_path / "driver.out")
-        wait_until(lambda: bool(amid_a_trial(joined(cluster.sights), log)))
+        wait_until(lambda: amid_a_trial(joined(cluster.sights), log), seen=lambda: cluster.sights[-1:])
         killed = amid_a_trial(joined(cluster.sights), log)
         cluster.kill(killed)
-        assert driver.wait(timeout=120) == 0, (tmp_path / "driver.out").read_text()
+        assert driver.wait(timeout=LIMIT_S) == 0, (tmp_path / "driver.out").read_text()
         sights = cluster.sights
     check_all_finished_once(tmp_path / "storage")
 
@@ -75,13 +75,19 @@ def test_nodes_that_join_are_used_and_no_node_that_is_killed_or_removed_takes_a_
 
 def test_what_a_run_asks_for_dies_with_its_driver_and_another_driver_goes_on(tmp_path, log):
     with growing_cluster(version=2, max_nodes=1) as cluster:
+
+        def look() -> list[Sight]:
+            return cluster.sights[-1:]
+
         command = (growing_driver.__name__, str(tmp_path / "storage"), cluster.address)
         driver = cluster.join(*command, out=tmp_path / "driver.out")
-        wait_until(lambda: any(len(each.nodes) == 2 and "PENDING" in each.groups for each in cluster.sights))
+        wait_until(lambda: any(len(each.nodes) == 2 and "PENDING" in each.groups for each in cluster.sights), seen=look)
         driver.send_signal(signal.SIGKILL)
-        wait_until(lambda: set(cluster.sights[-1].groups) == {"REMOVED"} and len(cluster.sights[-1].nodes) == 1)
+        wait_until(
+            lambda: set(cluster.sights[-1].groups) == {"REMOVED"} and len(cluster.sights[-1].nodes) == 1, seen=look
+        )
         num_before = len(Store.open(tmp_path / "storage").finished_ids())
         driver = cluster.join(*command, out=tmp_path / "driver.out")
-        assert driver.wait(timeout=120) == 0, (tmp_path / "driver.out").read_text()
+        assert driver.wait(timeout=LIMIT_S) == 0, (tmp_path / "driver.out").read_text()
     assert 0 < num_before <= NUM_SEARCHED
     check_all_finished_once(tmp_path / "storage")

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.cli import main
 from tests.end_to_end.conftest import Msa
+from tests.patience import LIMIT_S
 
 HEAVY = ("torch", "ray", "transformers")
 
@@ -224,7 +225,7 @@ def test_light_commands_import_neither_torch_nor_ray(tmp_path, arguments):
         f"heavy = [name for name in {HEAVY} if name in sys.modules]\nassert not heavy, heavy\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.findings import grid
 from tests.orchestrator.findings import ablations
+from tests.patience import LIMIT_S
 
 SCRIPT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["scripts"]["msa"]
 STARTS = {
@@ -34,13 +35,13 @@ CRASHES = {
 def run(start: str, *arguments: str, before: str = "", **options) -> subprocess.CompletedProcess[str]:
     code = f"{before}\nimport sys\nsys.argv = ['msa', *{arguments!r}]\n{STARTS[start]}"
     options = {"stdout": subprocess.PIPE, **options}
-    return subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, timeout=240, **options)
+    return subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, timeout=LIMIT_S, **options)
 
 
 @pytest.mark.parametrize("crash", CRASHES)
 def test_a_process_that_ends_as_usual_dies_of_what_is_planted_here(crash):
     code = f"{CRASHES[crash]}\nprint('done')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=240)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=LIMIT_S)
     assert done.returncode == -6
 
 
@@ -120,6 +121,6 @@ def test_reading_a_grid_starts_no_thread_that_may_hold_its_bytes(tmp_path):
         "print(len(set(os.listdir('/proc/self/task')) - before))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "s")], capture_output=True, text=True, timeout=240
+        [sys.executable, "-c", code, str(tmp_path / "s")], capture_output=True, text=True, timeout=LIMIT_S
     )
     assert (done.stdout, done.stderr) == ("0\n", "")

@@ -28,6 +28,7 @@ from pyarrow import fs
 from orchestrator.cli import msa
 from tests.end_to_end.test_object_storage import give_access
 from tests.end_to_end.test_readme import write_corpus
+from tests.patience import LIMIT_S
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "cluster.md"
@@ -129,7 +130,7 @@ class Machine:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=LIMIT_S,
         )
         if done.returncode:
             pytest.fail(f"{command} {more}: exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")

@@ -20,8 +20,9 @@ from orchestrator.findings.status import summary
 from orchestrator.run.output import captured
 from orchestrator.store import Files, Lease, LeaseHeld, StorageError, Store
 from orchestrator.store.grid import sources
-from tests.end_to_end.conftest import SMALL, Msa, kill, wait_until
+from tests.end_to_end.conftest import SMALL, Msa, kill
 from tests.orchestrator.run import fakes
+from tests.patience import wait_until
 
 MakeRow = Callable[..., dict[str, Any]]
 BUCKET = "experiments"
@@ -243,7 +244,7 @@ def test_a_sweep_killed_and_resumed_equals_one_in_a_folder_never_killed(uri: str
     assert whole.returncode == 0, whole.stderr
     driver = msa.start(*arguments("sweep", uri, *SMALL))
     files = Files.at(uri)
-    wait_until(lambda: len(files.names("trials")) >= 3)
+    wait_until(lambda: len(files.names("trials")) >= 3, process=driver, seen=lambda: files.names("trials"))
     kill(driver)
     assert len(files.names("trials")) < 8
     resumed = msa("resume", uri)

@@ -24,7 +24,8 @@ import pytest
 import requests
 
 import orchestrator
-from tests.end_to_end.conftest import SMALL, wait_until
+from tests.end_to_end.conftest import SMALL, finished_trials
+from tests.patience import LIMIT_S, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +44,8 @@ class Head:
 
     def jobs(self) -> list[dict[str, Any]]:
         """What its dashboard tells of its jobs, to whom has the token."""
-        return requests.get(f"{self.url}/api/jobs/", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10).json()
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        return requests.get(f"{self.url}/api/jobs/", headers=headers, timeout=LIMIT_S).json()
 
 
 @contextmanager
@@ -75,7 +77,7 @@ def ray_head(mode: str) -> Iterator[Head]:
         )
         url = f"http://127.0.0.1:{ports['dashboard-port']}"
         try:
-            wait_until(lambda: answers(url), timeout_s=60)
+            wait_until(lambda: answers(url))
             yield Head(url=url, address=f"127.0.0.1:{ports['port']}", environment=environment)
         finally:
             for member in [*psutil.Process(started.pid).children(recursive=True), started]:
@@ -108,7 +110,7 @@ class Submit:
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=LIMIT_S)
         return process.returncode, out, err
 
 
@@ -196,9 +198,9 @@ def test_a_sweep_runs_as_a_job_with_the_code_of_the_folder_and_is_followed_over_
     storage = str(tmp_path / "storage")
 
     process = submit.start("--", "sweep", "cpsl", "--storage", storage, *OVERRIDES, address=line.url)
-    wait_until(lambda: Path(storage, "experiment.json").exists())  # its output is being followed
+    wait_until(lambda: Path(storage, "experiment.json").exists(), process=process)  # its output is being followed
     line.is_cut_for(3.0)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=LIMIT_S)
 
     assert process.returncode == 0, err
     assert err.count("the connection is lost") == err.count("connected again") == 1
@@ -222,15 +224,15 @@ def test_a_sweep_runs_as_a_job_with_the_code_of_the_folder_and_is_followed_over_
 def test_ctrl_c_detaches_the_job_goes_on_and_stop_ends_it_in_order(submit: Submit, tmp_path: Path) -> None:
     storage = tmp_path / "storage"
     process = submit.start("--", "sweep", "cpsl", "--storage", str(storage), *OVERRIDES, "--set", "search.trials=500")
-    wait_until(lambda: any((storage / "trials").glob("*.parquet")))
+    wait_until(lambda: finished_trials(storage), process=process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=LIMIT_S)
     job = job_of(err)
     assert process.returncode == 130
     assert f"detached; {job} goes on" in err
 
-    num_trials = len(list((storage / "trials").glob("*.parquet")))
-    wait_until(lambda: len(list((storage / "trials").glob("*.parquet"))) > num_trials)
+    num_trials = len(finished_trials(storage))
+    wait_until(lambda: len(finished_trials(storage)) > num_trials)
     code, out, _ = submit("--stop", job)
     assert code == 130
     assert "interrupted after" in out

@@ -16,8 +16,9 @@ from msa_models import data
 from orchestrator.store import Files, Store
 from orchestrator.store.encodings import Encodings, text_hash
 from tests import tiny_encoders
-from tests.end_to_end.conftest import Msa, wait_until
+from tests.end_to_end.conftest import Msa, wait_for_trials
 from tests.end_to_end.test_object_storage import give_access
+from tests.patience import LIMIT_S
 
 SWEEP = (
     *("--trials", "2", "--epochs", "3", "--set", "search.pruner.min_epochs=3", "--set", "confirm.seeds=1"),
@@ -89,9 +90,9 @@ def test_frozen_and_fine_tuned_in_one_search_and_killed_it_goes_on_from_another_
     options = ("--set", space, "--set", "text_encoder.learning_rate=1e-3")
     driver = msa.start("sweep", "cpsl", "--storage", "runs/both", *SWEEP, *options, "--trials", "5")
     trials = place / "runs" / "both" / "trials"
-    wait_until(lambda: trials.is_dir() and any(trials.glob("*.parquet")))
+    wait_for_trials(place / "runs" / "both", 1, driver)
     os.killpg(driver.pid, signal.SIGKILL)
-    driver.communicate(timeout=60)
+    driver.communicate(timeout=LIMIT_S)
     (tmp_path / "elsewhere").mkdir()
     before = {path.name: path.read_bytes() for path in trials.glob("*.parquet")}
     assert 0 < len(before) < 6

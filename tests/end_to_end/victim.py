@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from orchestrator.store import Store
 from tests.end_to_end import toy_driver
-from tests.end_to_end.driver_process import PATIENCE_S, DriverProcess
+from tests.end_to_end.driver_process import DriverProcess
+from tests.patience import LIMIT_S
 
 ENDS = (-signal.SIGKILL, -signal.SIGINT, toy_driver.INTERRUPTED)  # SIGINT: before its first line
 MOST_SESSIONS = 60  # of one storage: more, and it gets nowhere
@@ -117,7 +118,7 @@ class Victim:
             if victim == "Ctrl-C":
                 began = time.monotonic()
                 driver.popen.send_signal(signal.SIGINT)
-                driver.popen.wait(PATIENCE_S)
+                driver.popen.wait(LIMIT_S)
                 self._tally.stop_s.append(time.monotonic() - began)
                 return number + 1
             for process in driver.processes() if victim == "all" else [driver.popen]:

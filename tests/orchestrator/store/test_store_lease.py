@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,12 +18,14 @@ from pyarrow import fs
 
 from orchestrator.store import Files, Lease, LeaseHeld, StorageError, holder, lease
 from orchestrator.store.process import gone, place, process_started
+from tests.patience import wait_until
 
 HOLDER = """
-import sys, time
+import sys
 from orchestrator.store import Files, Lease, LeaseHeld
 files = Files.at(sys.argv[1])
-time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
+print("ready", flush=True)
+sys.stdin.readline()
 try:
     with Lease(files):
         print("won", flush=True)
@@ -35,9 +35,16 @@ except LeaseHeld as error:
 """
 
 
-def start_holder(folder: Path, at: float = 0.0) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", HOLDER, str(folder), str(at)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def start_holders(folder: Path, num: int) -> list[subprocess.Popen[str]]:
+    """Drivers that all reach for the lease at the same moment."""
+    pipe, command = subprocess.PIPE, [sys.executable, "-c", HOLDER, str(folder)]
+    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(num)]
+    assert [told(process) for process in processes] == ["ready"] * num
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return processes
 
 
 def told(process: subprocess.Popen[str]) -> str:
@@ -90,11 +97,34 @@ def write_foreign(files: Files, *, age_s: float, **changes: Any) -> dict[str, An
     return held
 
 
-def wait_until(true: Callable[[], object], timeout_s: float = 10.0) -> bool:
-    until = time.monotonic() + timeout_s
-    while not true() and time.monotonic() < until:
-        time.sleep(0.01)
-    return bool(true())
+class Clock:
+    """Time that passes only while a driver pauses, so that nothing here depends on how fast the machine is."""
+
+    def __init__(self) -> None:
+        self.pauses_s = list[float]()
+        self.meanwhile: Callable[[], object] = lambda: None
+        self.passed_s, self._start = 0.0, datetime.now(UTC)
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses_s.append(seconds)
+        self.passed_s += seconds
+        self.meanwhile()
+
+    def monotonic(self) -> float:
+        self.passed_s += 1e-9  # no two looks at a clock are at one time
+        return self.passed_s
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self.passed_s)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of every driver in this process."""
+    made = Clock()
+    monkeypatch.setattr(lease, "time", made)
+    monkeypatch.setattr(lease, "_now", made.now)
+    return made
 
 
 def test_a_lease_says_who_holds_it_and_is_gone_afterwards(files: Files) -> None:
@@ -115,7 +145,7 @@ def test_a_lease_is_released_when_the_driver_fails(files: Files) -> None:
 
 @pytest.mark.parametrize("where", ["files", "far"])
 def test_a_second_driver_is_refused_and_told_by_whom_since_when_and_what_to_do(
-    where: str, request: pytest.FixtureRequest
+    where: str, request: pytest.FixtureRequest, clock: Clock
 ) -> None:
     files: Files = request.getfixturevalue(where)
     with Lease(files):
@@ -139,8 +169,7 @@ def test_a_second_driver_is_refused_and_told_by_whom_since_when_and_what_to_do(
 
 
 def test_of_many_drivers_that_start_together_exactly_one_wins(files: Files) -> None:
-    start = time.time() + 2.5
-    processes = [start_holder(Path(files.root), start) for _ in range(5)]
+    processes = start_holders(Path(files.root), 5)
     with ended(*processes):
         lines = [told(process) for process in processes]
         assert lines.count("won") == 1
@@ -149,38 +178,37 @@ def test_of_many_drivers_that_start_together_exactly_one_wins(files: Files) -> N
 
 
 @pytest.mark.parametrize("reaped", [True, False])
-def test_the_lease_of_a_killed_driver_on_this_host_is_taken_over_at_once(files: Files, reaped: bool) -> None:
-    first = start_holder(Path(files.root))
+def test_the_lease_of_a_killed_driver_on_this_host_is_taken_over_at_once(
+    files: Files, reaped: bool, clock: Clock
+) -> None:
+    (first,) = start_holders(Path(files.root), 1)
     with ended(first):
         assert told(first) == "won"
         first.kill()
         if reaped:
             first.wait()
         else:
-            assert wait_until(lambda: process_started(first.pid) == 0)
+            wait_until(lambda: process_started(first.pid) == 0)
         assert holder(files) is None
-        started = time.monotonic()
         with Lease(files):
-            assert time.monotonic() - started < 1.0
+            assert clock.pauses_s == []
             assert on_file(files)["pid"] == os.getpid()
 
 
 def test_of_many_drivers_that_find_a_dead_one_exactly_one_takes_over(files: Files) -> None:
-    first = start_holder(Path(files.root))
+    (first,) = start_holders(Path(files.root), 1)
     with ended(first):
         assert told(first) == "won"
         first.kill()
-    start = time.time() + 2.5
-    processes = [start_holder(Path(files.root), start) for _ in range(4)]
+    processes = start_holders(Path(files.root), 4)
     with ended(*processes):
         assert [told(process) for process in processes].count("won") == 1
 
 
-def test_a_process_id_that_was_given_to_another_process_does_not_keep_the_lease(files: Files) -> None:
+def test_a_process_id_that_was_given_to_another_process_does_not_keep_the_lease(files: Files, clock: Clock) -> None:
     write_foreign(files, age_s=0.0, place=place(), pid=os.getpid(), process_started=1, beat_s=60.0)
-    started = time.monotonic()
     with Lease(files):
-        assert time.monotonic() - started < 1.0
+        assert clock.pauses_s == []
 
 
 def test_of_a_process_elsewhere_or_of_another_user_nobody_claims_that_it_is_gone(
@@ -201,26 +229,23 @@ def test_of_a_process_elsewhere_or_of_another_user_nobody_claims_that_it_is_gone
 @pytest.mark.parametrize("where", ["files", "far"])
 @pytest.mark.parametrize("age_s", [61.0, -3600.0], ids=["old", "clock far ahead"])
 def test_a_lease_whose_heartbeat_stopped_on_another_host_is_taken_over_after_a_look(
-    where: str, age_s: float, request: pytest.FixtureRequest
+    where: str, age_s: float, request: pytest.FixtureRequest, clock: Clock
 ) -> None:
     files: Files = request.getfixturevalue(where)
     write_foreign(files, age_s=age_s, beat_s=0.4)
     assert holder(files) is None
-    started = time.monotonic()
     with Lease(files):
-        assert time.monotonic() - started > 0.5
+        assert clock.pauses_s[0] == pytest.approx(1.5 * 0.4)
+        assert len(clock.pauses_s) == (1 if files.local else 2)  # an object store is read once more after a moment
         assert on_file(files)["pid"] == os.getpid()
 
 
-def test_a_driver_whose_clock_is_late_keeps_its_lease_as_long_as_it_beats(files: Files) -> None:
+def test_a_driver_whose_clock_is_late_keeps_its_lease_as_long_as_it_beats(files: Files, clock: Clock) -> None:
     write_foreign(files, age_s=500.0, beat_s=0.4)
-    beats = threading.Timer(0.2, lambda: write_foreign(files, age_s=499.0, beat_s=0.4))
-    beats.start()
-    try:
-        with pytest.raises(LeaseHeld, match="node07"), Lease(files):
-            pytest.fail("two drivers")
-    finally:
-        beats.join()
+    clock.meanwhile = lambda: write_foreign(files, age_s=499.0, beat_s=0.4)
+    with pytest.raises(LeaseHeld, match="node07"), Lease(files):
+        pytest.fail("two drivers")
+    assert clock.pauses_s == [pytest.approx(1.5 * 0.4)]
     assert on_file(files)["token"] == "theirs"
 
 
@@ -244,13 +269,13 @@ def test_the_heart_beats_until_somebody_takes_the_lease_and_then_says_that_it_is
     files: Files = request.getfixturevalue(where)
     with Lease(files, ttl_s=5.0, beat_s=0.05) as mine:
         first = on_file(files)
-        assert wait_until(lambda: on_file(files)["beat"] > first["beat"])
+        wait_until(lambda: on_file(files)["beat"] > first["beat"])
         assert on_file(files) | {"beat": ""} == first | {"beat": ""}
         theirs = write_foreign(files, age_s=0.0)
-        assert wait_until(lambda: mine.lost or on_file(files) != theirs)
+        wait_until(lambda: mine.lost or on_file(files) != theirs)
         if on_file(files) != theirs:  # without locks a beat may have gone between; the other one is told then
             write_foreign(files, age_s=0.0)
-        assert wait_until(lambda: mine.lost)
+        wait_until(lambda: mine.lost)
         assert "taken over by the driver on node07 (pid 4242)" in mine.lost
     assert on_file(files)["token"] == "theirs"
 
@@ -258,23 +283,28 @@ def test_the_heart_beats_until_somebody_takes_the_lease_and_then_says_that_it_is
 def test_a_lease_that_was_removed_is_lost(files: Files) -> None:
     with Lease(files, ttl_s=5.0, beat_s=0.05) as mine:
         files.delete("lease.json")
-        assert wait_until(lambda: mine.lost)
+        wait_until(lambda: mine.lost)
         assert "removed or damaged" in mine.lost
     assert not files.exists("lease.json")
 
 
 def test_a_lease_whose_heartbeat_cannot_be_written_is_lost_after_its_time_to_live(
-    files: Files, monkeypatch: pytest.MonkeyPatch
+    files: Files, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
+    refused = list[str]()
+
     def refuse(self: Files, path: str, data: bytes, *, durable: bool = False) -> None:
+        refused.append(path)
         raise StorageError("cannot write lease.json: No space left on device")
 
-    with Lease(files, ttl_s=0.4, beat_s=0.05) as mine:
+    with Lease(files, ttl_s=60.0, beat_s=0.01) as mine:
         with monkeypatch.context() as patch:
             patch.setattr(Files, "write", refuse)
-            time.sleep(0.15)
+            clock.passed_s = 59.0
+            wait_until(lambda: len(refused) > 2)
             assert mine.lost == ""
-            assert wait_until(lambda: mine.lost)
+            clock.passed_s += 60.1
+            wait_until(lambda: mine.lost)
         assert "no heartbeat could be written" in mine.lost
         assert "No space left" in mine.lost
 
@@ -306,38 +336,28 @@ def in_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_job_waits_for_the_lease_of_a_lost_host_and_takes_it_over(
-    files: Files, in_a_job: None, capfd: pytest.CaptureFixture[str]
+    files: Files, in_a_job: None, capfd: pytest.CaptureFixture[str], clock: Clock
 ) -> None:
-    write_foreign(files, age_s=0.0)
-    with Lease(files, ttl_s=0.6, beat_s=0.2):
+    write_foreign(files, age_s=0.0, beat_s=10.0)
+    with Lease(files):
         assert on_file(files)["pid"] == os.getpid()
+        assert 60.0 < clock.passed_s <= 60.0 + 2 * 15.0  # until it is stale, and then a look
     (line,) = capfd.readouterr().err.splitlines()
     assert "in use by the driver on node07 (pid 4242)" in line
-    assert line.endswith("(last heartbeat 0 s ago); waiting 1 s for its end")
+    assert line.endswith("(last heartbeat 0 s ago); waiting 60 s for its end")
 
 
-def test_a_job_goes_on_as_soon_as_the_driver_before_it_ends(files: Files, in_a_job: None) -> None:
+def test_a_job_goes_on_as_soon_as_the_driver_before_it_ends(files: Files, in_a_job: None, clock: Clock) -> None:
     write_foreign(files, age_s=0.0)
-    released = threading.Timer(0.3, files.delete, ["lease.json"])
-    released.start()
+    clock.meanwhile = lambda: clock.passed_s >= 3.0 and files.delete("lease.json")
     with Lease(files, ttl_s=60.0, beat_s=0.2):
-        released.join()
         assert on_file(files)["pid"] == os.getpid()
+        assert clock.passed_s == pytest.approx(3.0, abs=0.21)
 
 
-def test_a_job_is_refused_when_the_driver_before_it_still_beats(files: Files, in_a_job: None) -> None:
-    done = threading.Event()
-
-    def beat() -> None:
-        while not done.wait(0.05):
-            write_foreign(files, age_s=0.0)
-
+def test_a_job_is_refused_when_the_driver_before_it_still_beats(files: Files, in_a_job: None, clock: Clock) -> None:
     write_foreign(files, age_s=0.0)
-    other = threading.Thread(target=beat)
-    other.start()
-    try:
-        with pytest.raises(LeaseHeld, match="in use by the driver on node07"), Lease(files, ttl_s=0.6, beat_s=0.2):
-            pytest.fail("two drivers")
-    finally:
-        done.set()
-        other.join()
+    clock.meanwhile = lambda: write_foreign(files, age_s=-clock.passed_s)
+    with pytest.raises(LeaseHeld, match="in use by the driver on node07"), Lease(files):
+        pytest.fail("two drivers")
+    assert clock.passed_s > 60.0 + 15.0

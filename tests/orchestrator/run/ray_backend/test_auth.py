@@ -20,6 +20,7 @@ import pytest
 from orchestrator.run.ray_backend import auth
 from orchestrator.run.ray_backend.auth import AccessError
 from orchestrator.run.ray_backend.cluster import ClusterError, cluster
+from tests.patience import LIMIT_S
 
 TOKEN = "0123456789abcdef" * 4
 
@@ -213,7 +214,7 @@ def test_a_ray_that_is_started_here_listens_on_loopback_only(tmp_path: Path) -> 
         [sys.executable, "-c", LISTENING],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIMIT_S,
         check=False,
         env={**os.environ, "HOME": str(tmp_path)},
     )
