@@ -1,7 +1,9 @@
 # Each target makes what it needs on a fresh machine: a virtual environment and the pinned packages in it.
 PYTHON ?= python3
 BIN := .venv/bin
+# What `msa` needs is installed, and what tests, lint and benchmarks need besides.
 READY := .venv/.ready
+READY_DEV := .venv/.ready-dev
 
 .PHONY: demo test test-quick lint bench clean
 
@@ -11,20 +13,20 @@ demo: $(READY)
 	$(BIN)/msa ablate cpsl --storage runs/demo-ablation --designs leave_one_out --tuning none --seeds 5 --epochs 6 \
 		--components text,vision,statistical_loss,conflict_penalty
 
-test: $(READY)
+test: $(READY_DEV)
 	.ci/packages
 	$(BIN)/pytest -n 3
 
-test-quick: $(READY)
+test-quick: $(READY_DEV)
 	$(BIN)/pytest -n 2 -m "not slow"
 
-lint: $(READY)
+lint: $(READY_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-bench: $(READY)
+bench: $(READY_DEV)
 	$(BIN)/python -m tests.benchmarks
 
 clean:
@@ -32,5 +34,9 @@ clean:
 
 $(READY): pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -qq --constraint requirements.lock --editable '.[dev]'
+	$(BIN)/pip install -qq --constraint requirements.lock --editable .
 	touch $(READY)
+
+$(READY_DEV): $(READY)
+	$(BIN)/pip install -qq --constraint requirements.lock --editable '.[dev]'
+	touch $(READY_DEV)
