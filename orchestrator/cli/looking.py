@@ -35,12 +35,27 @@ def compact(storage: str) -> int:
     store = Store.open(storage)
     with Lease(Files.at(storage)):
         folded = store.compact()
-        if folded and store.record.get("ablation"):
+        if folded and store.record.ablation:
             grid.write(store)  # which was made of files that are no longer there
     for each in folded:
         click.echo(f"{each.folder}: {each.num_parts} files of {each.num_trials} trials folded into {each.num_files}")
     if not folded:
         click.echo("nothing to fold")
+    return DONE
+
+
+@msa.command(cls=Examples, examples="msa upgrade runs/mosi")
+@click.argument("storage")
+def upgrade(storage: str) -> int:
+    """Bring STORAGE, which an earlier version of this program wrote, up to date. It is readable without that, too."""
+    from orchestrator.store import SCHEMA_VERSION, Lease, Store
+    from orchestrator.store.experiment_file import upgrade as write_anew
+
+    files = Store.open(storage).files
+    with Lease(files):
+        before = write_anew(files)
+    now = f"schema version {before} is now {SCHEMA_VERSION}"
+    click.echo(f"{storage}: {now if before != SCHEMA_VERSION else f'is of schema version {SCHEMA_VERSION} already'}")
     return DONE
 
 

@@ -17,6 +17,7 @@ from msa_models.metrics import direction
 from orchestrator.findings import ablation_captions as captions
 from orchestrator.findings import utterances
 from orchestrator.findings.render import Cell, Interval, Marked, MeanSd, Signed, Table
+from orchestrator.store.record import Record
 from search_spaces.faults import did_you_mean, listed
 
 _Row = Mapping[str, Any]
@@ -27,7 +28,7 @@ _MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 def tables(
     grid: pa.Table,
-    record: Mapping[str, Any],
+    record: Record,
     *,
     metrics: Sequence[str] | None = None,
 ) -> list[Table]:
@@ -35,8 +36,8 @@ def tables(
 
     `metrics`: names of the test metrics to show, all if left out; ValueError for one that there is not.
     """
-    shown = _known(metrics, record["metrics"])
-    objective = record["experiment"]["objective"]["metric"].rpartition("/")[2]
+    shown = _known(metrics, record.metrics)
+    objective = record.objective.rpartition("/")[2]
     rows = grid.drop_columns(["trial_ids", "designs"])
     mine = rows.filter(pc.field("metric") == objective)
     cells = _pairs(mine.filter(pc.field("comparison") == "full"))
@@ -46,7 +47,7 @@ def tables(
     return [*found, _effects(others, record, objective)] if others else found
 
 
-def _contributions(cells: Sequence[_Pair], boot: Sequence[_Pair], record: Mapping[str, Any], objective: str) -> Table:
+def _contributions(cells: Sequence[_Pair], boot: Sequence[_Pair], record: Record, objective: str) -> Table:
     level = captions.level(record)
     columns: dict[str, list[Cell]] = _where(cells) | {
         f"valid/{objective}": [_mean_sd(valid) for valid, _ in cells],
@@ -66,7 +67,7 @@ def _contributions(cells: Sequence[_Pair], boot: Sequence[_Pair], record: Mappin
     return _table(columns, caption, "tab:contributions")
 
 
-def _metrics(rows: pa.Table, cells: Sequence[_Pair], record: Mapping[str, Any], shown: Sequence[str]) -> Table:
+def _metrics(rows: pa.Table, cells: Sequence[_Pair], record: Record, shown: Sequence[str]) -> Table:
     """Cells by test metrics; the best of each dataset in bold, and what differs from the full method with its marks."""
     test = rows.filter((pc.field("split") == "test") & (pc.field("comparison") == "full"))
     columns = _where(cells)
@@ -89,7 +90,7 @@ def _metrics(rows: pa.Table, cells: Sequence[_Pair], record: Mapping[str, Any], 
     return _table(columns, captions.metrics(record, cells), "tab:metrics")
 
 
-def _effects(contrasts: Sequence[_Pair], record: Mapping[str, Any], objective: str) -> Table:
+def _effects(contrasts: Sequence[_Pair], record: Record, objective: str) -> Table:
     where = _where(contrasts)
     columns: dict[str, list[Cell]] = {
         "dataset": where["dataset"],
@@ -156,12 +157,12 @@ def _interval(low: float | None, high: float | None) -> Interval | None:
     return None if low is None or high is None else Interval(low=low, high=high)
 
 
-def _signflip(row: _Row, record: Mapping[str, Any]) -> Cell:
+def _signflip(row: _Row, record: Record) -> Cell:
     """The p-value; where no deltas of so many seeds could be significant, with the least that it can be."""
     if row["p_signflip"] is None:
         return None
     p, least = row["p_signflip"], captions.least_signflip_p(row["num_pairs"], record)
-    if least <= record["ablation"]["alpha"]:
+    if least <= captions.ablation(record).alpha:
         return p
     return Marked(cell=p, mark=" (least)" if math.isclose(p, least) else f" (least {least:.3g})")
 

@@ -7,15 +7,14 @@ from typing import Any
 
 from orchestrator.findings.statistics import smallest_signflip_p
 from orchestrator.findings.utterances import NUM_RESAMPLES
-from orchestrator.plan.race import Race
+from orchestrator.store.record import AblationRecord, Record
 
-_Record = Mapping[str, Any]
 _Pairs = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]  # valid and test rows of a grid
 
 
-def contributions(record: _Record, cells: _Pairs, bootstrapped: str | None) -> str:
+def contributions(record: Record, cells: _Pairs, bootstrapped: str | None) -> str:
     """`bootstrapped`: the metric of the intervals over utterances, if the table has them."""
-    alpha, objective = record["ablation"]["alpha"], _objective(record)
+    alpha, objective = ablation(record).alpha, record.objective
     parts = [
         f"Contributions on {_datasets(cells)} by {objective}, mean ± sd (ddof=1).",
         *_design(record, cells),
@@ -43,7 +42,7 @@ def contributions(record: _Record, cells: _Pairs, bootstrapped: str | None) -> s
     return " ".join([*parts, _HONEST])
 
 
-def metrics(record: _Record, cells: _Pairs) -> str:
+def metrics(record: Record, cells: _Pairs) -> str:
     """Of the table with all test metrics."""
     best = "bold (Markdown, LaTeX): the best by its difference from full on common seeds"
     parts = [f"Test metrics on {_datasets(cells)}, mean ± sd (ddof=1); {best}.", *_design(record, cells)]
@@ -51,7 +50,7 @@ def metrics(record: _Record, cells: _Pairs) -> str:
     return " ".join([*parts, f"{_correction(record, cells)[:-1]}, each metric by itself.", _HONEST])
 
 
-def effects(record: _Record, contrasts: _Pairs, objective: str) -> str:
+def effects(record: Record, contrasts: _Pairs, objective: str) -> str:
     """Of the table of steps and effects."""
     kinds = dict.fromkeys(test["comparison"] for _, test in contrasts)
     meaning = {
@@ -63,7 +62,7 @@ def effects(record: _Record, contrasts: _Pairs, objective: str) -> str:
         f"{sum(test['comparison'] == kind and test['p_holm'] is not None for _, test in contrasts)} of kind {kind}"
         for kind in kinds
     )
-    alpha = record["ablation"]["alpha"]
+    alpha = ablation(record).alpha
     if any(" = " in test["variant"] for _, test in contrasts):
         meaning["main effect"] += "; a = b x c: a fraction of the runs cannot tell these apart"
     parts = [
@@ -76,74 +75,72 @@ def effects(record: _Record, contrasts: _Pairs, objective: str) -> str:
     return " ".join([*parts, _HONEST])
 
 
-def level(record: _Record) -> str:
+def ablation(record: Record) -> AblationRecord:
+    """What the record says of its ablation, of which there is a grid."""
+    assert record.ablation is not None, "a sweep has no grid"
+    return record.ablation
+
+
+def level(record: Record) -> str:
     """Of the intervals, as in `95 % CI`."""
-    return f"{100 * (1 - record['ablation']['alpha']):g} %"
+    return f"{100 * (1 - ablation(record).alpha):g} %"
 
 
-def least_signflip_p(num_pairs: int, record: _Record) -> float:
+def least_signflip_p(num_pairs: int, record: Record) -> float:
     """What the sign-flip test of so many pairs cannot go below, having paid for its look in a race."""
-    race = _race(record)
+    race = ablation(record).race
     return min(1.0, smallest_signflip_p(num_pairs) / (race.share(num_pairs) if race else 1.0))
 
 
 _HONEST = "Intervals cover the luck of the seed, not that of the search or of the split."
 
 
-def _design(record: _Record, cells: _Pairs) -> list[str]:
-    ablation, race = record["ablation"], _race(record)
+def _design(record: Record, cells: _Pairs) -> list[str]:
+    asked = ablation(record)
+    race = asked.race
     if race:
         looks = ", ".join(map(str, race.looks[:-1]))
         seeds = (
             f"{race.min} to {race.max} seeds, the same for all: a race with looks at {looks} and {race.looks[-1]}, "
-            f"more while the interval of the delta on {_objective(record)} is wider than ± {race.until:g}; each look "
+            f"more while the interval of the delta on {record.objective} is wider than ± {race.until:g}; each look "
             "pays its share of the error rate."
         )
     else:
-        number = len(ablation["seeds"])
-        seeds = f"{number} seed{'s' * (number != 1)} ({', '.join(map(str, ablation['seeds']))}), the same for all."
-    searches = [study["planned"]["search"] for study in record["studies"].values()]
+        number = len(asked.seeds)
+        seeds = f"{number} seed{'s' * (number != 1)} ({', '.join(map(str, asked.seeds))}), the same for all."
+    searches = [study.planned.get("search", 0) for study in record.studies.values()]
     tuning = {
         "none": "No tuning: values as configured, for all.",
         "shared": f"Tuning: the full method's best configuration of {max(searches, default=0)} trials, for all.",
         "per_variant": f"Tuning: a search of equal budget for each, {max(searches, default=0)} trials.",
-    }[ablation["tuning"]]
+    }[asked.tuning]
     done = sum(_complete(valid, record) for valid, _ in cells)
     lacks = f"{done} of {len(cells)} cells have all of their seeds; the others are not finished, or trials failed."
     return [seeds, tuning, *([lacks] if done < len(cells) else [])]
 
 
-def _complete(valid: Mapping[str, Any], record: _Record) -> bool:
+def _complete(valid: Mapping[str, Any], record: Record) -> bool:
     """Whether a cell has all of its seeds; in a race, whether its interval is as narrow as it was to be."""
-    race = _race(record)
+    race = ablation(record).race
     if race is None:
-        return valid["n"] >= len(record["ablation"]["seeds"])
+        return valid["n"] >= len(ablation(record).seeds)
     if valid["num_pairs"] is None or valid["num_pairs"] >= race.max:
         return valid["n"] >= race.min
     narrow = valid["ci_low"] is not None and (valid["ci_high"] - valid["ci_low"]) / 2 <= race.until
     return valid["n"] >= race.min and narrow
 
 
-def _correction(record: _Record, cells: _Pairs) -> str:
+def _correction(record: Record, cells: _Pairs) -> str:
     family = sum(test["p_holm"] is not None for _, test in cells)
     return f"Paired t test over seeds, two-sided; Holm's correction over {family} comparison{'s' * (family != 1)}."
 
 
-def _signflip(record: _Record, cells: _Pairs) -> list[str]:
+def _signflip(record: Record, cells: _Pairs) -> list[str]:
     numbers = sorted({test["num_pairs"] for _, test in cells if test["p_signflip"] is not None})
     unable = [(number, least_signflip_p(number, record)) for number in numbers]
-    said = [f"{least:.3g} with {number}" for number, least in unable if least > record["ablation"]["alpha"]]
+    said = [f"{least:.3g} with {number}" for number, least in unable if least > ablation(record).alpha]
     return [f"The sign-flip test is exact, but cannot go below {', '.join(said)} seeds."] if said else []
 
 
 def _datasets(pairs: _Pairs) -> str:
     return ", ".join(dict.fromkeys(test["dataset"] for _, test in pairs))
-
-
-def _objective(record: _Record) -> str:
-    return record["experiment"]["objective"]["metric"]
-
-
-def _race(record: _Record) -> Race | None:
-    race = record["ablation"]["race"]
-    return Race(**race) if race else None

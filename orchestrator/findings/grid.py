@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from orchestrator.findings import contrasts, importance, utterances
-from orchestrator.plan.race import Race
 from orchestrator.store import Store, selection
 from orchestrator.store import grid as file
+from orchestrator.store.record import AblationRecord
 from orchestrator.store.schema import SPLITS
 
 
@@ -44,22 +44,24 @@ def write(store: Store) -> pa.Table:
 
 def collect(store: Store) -> pa.Table:
     """The grid from the trials of the storage: the same trials give the same table, in whatever order they finished."""
-    ablation = store.record.get("ablation")
+    ablation = store.record.ablation
     if not ablation:
         raise ValueError(f"{store.files.uri} holds a sweep and no ablation; `msa table` shows what a sweep found")
     entries = _entries(ablation)
     table = store.trials([*selection.COLUMNS, *_metrics(store)])
-    trials = _trials(store, table, ablation["seeds"])
+    trials = _trials(store, table, ablation.seeds)
     deltas = np.stack([_delta(entry, trials) for entry in entries])
-    columns = _cell_columns(entries, trials, deltas) | _utterance_columns(store, entries, trials, deltas)
+    columns = _cell_columns(entries, trials, deltas) | _utterance_columns(
+        store, entries, trials, deltas, ablation.alpha
+    )
     columns |= contrasts.columns(
         deltas,
         kinds=[entry.comparison if entry.weights else None for entry in entries],
         twins=_twins(entries),
         metrics=trials.metrics,
-        objective=store.record["experiment"]["objective"]["metric"],
-        alpha=ablation["alpha"],
-        race=Race(**ablation["race"]) if ablation["race"] else None,
+        objective=store.record.objective,
+        alpha=ablation.alpha,
+        race=ablation.race,
     )
     shares = importance.of_cells(store.record, table)
     mine = [shares.get((entry.dataset, entry.variant), np.nan) if entry.study_id else np.nan for entry in entries]
@@ -100,35 +102,35 @@ class _Trials:
     names: tuple[str, ...]
 
 
-def _entries(ablation: Mapping[str, Any]) -> list[_Entry]:
+def _entries(ablation: AblationRecord) -> list[_Entry]:
     """In the order of the record: cells, then the contrasts that are no cell's."""
-    cells = {(cell["dataset"], cell["variant"]): cell for cell in ablation["cells"]}
+    cells = {(cell.dataset, cell.variant): cell for cell in ablation.cells}
     weights: dict[tuple[str, str, str], dict[str, float]] = {}
-    for contrast in ablation["contrasts"]:
+    for contrast in ablation.contrasts:
         by_study: dict[str, float] = {}  # cells that mean the same are one study, and may cancel
-        for variant, weight in contrast["weights"].items():
-            study_id = cells[contrast["dataset"], variant]["study_id"]
+        for variant, weight in contrast.weights.items():
+            study_id = cells[contrast.dataset, variant].study_id
             by_study[study_id] = by_study.get(study_id, 0.0) + weight
-        weights[contrast["comparison"], contrast["dataset"], contrast["name"]] = by_study
+        weights[contrast.comparison, contrast.dataset, contrast.name] = by_study
     entries = [
         _Entry(
             dataset=dataset,
             variant=variant,
-            modalities=cell["modalities"],
-            setting=cell["setting"],
+            modalities=cell.modalities,
+            setting=cell.setting,
             comparison="full",
-            designs=",".join(cell["designs"]),
-            study_id=cell["study_id"],
+            designs=",".join(cell.designs),
+            study_id=cell.study_id,
             weights=weights.get(("full", dataset, variant), {}),
         )
         for (dataset, variant), cell in cells.items()
     ]
-    for contrast in ablation["contrasts"]:
-        kind, dataset, name = contrast["comparison"], contrast["dataset"], contrast["name"]
+    for contrast in ablation.contrasts:
+        kind, dataset, name = contrast.comparison, contrast.dataset, contrast.name
         if kind == "full":
             continue
-        mine = [cells[dataset, variant] for variant in contrast["weights"]]
-        modalities = {cell["modalities"] for cell in mine}
+        mine = [cells[dataset, variant] for variant in contrast.weights]
+        modalities = {cell.modalities for cell in mine}
         entries.append(
             _Entry(
                 dataset=dataset,
@@ -136,9 +138,7 @@ def _entries(ablation: Mapping[str, Any]) -> list[_Entry]:
                 modalities=modalities.pop() if len(modalities) == 1 else "",
                 setting="",
                 comparison=kind,
-                designs=",".join(
-                    design for design in mine[0]["designs"] if all(design in cell["designs"] for cell in mine)
-                ),
+                designs=",".join(design for design in mine[0].designs if all(design in cell.designs for cell in mine)),
                 study_id=None,
                 weights=weights[kind, dataset, name],
             )
@@ -196,7 +196,7 @@ def _cell_columns(entries: Sequence[_Entry], trials: _Trials, deltas: np.ndarray
 
 
 def _utterance_columns(
-    store: Store, entries: Sequence[_Entry], trials: _Trials, deltas: np.ndarray
+    store: Store, entries: Sequence[_Entry], trials: _Trials, deltas: np.ndarray, alpha: float
 ) -> dict[str, np.ndarray]:
     """The intervals over utterances, in the test rows of the one metric that they are about."""
     column = trials.metrics.index(f"test/{utterances.metric(store.record)}")
@@ -207,7 +207,7 @@ def _utterance_columns(
         named = tuple((weight, tuple(trials.names[each] for each in ids)) for weight, ids in terms if len(ids))
         comparisons.append(utterances.Comparison(dataset=entry.dataset, terms=named))
     low, high = np.full((2, len(entries), len(trials.metrics)), np.nan)
-    low[:, column], high[:, column] = utterances.intervals(store, comparisons, alpha=store.record["ablation"]["alpha"])
+    low[:, column], high[:, column] = utterances.intervals(store, comparisons, alpha=alpha)
     return {"boot_low": low.ravel(), "boot_high": high.ravel()}
 
 

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from msa_models.metrics import Direction
 from orchestrator.findings.render import Table
 from orchestrator.findings.tables import short_names
+from orchestrator.store.record import FULL, Record
 from orchestrator.store.selection import ranked
 from search_spaces.dotted import within
 
@@ -26,7 +27,7 @@ _QUANTILE = 0.1
 _Row = dict[str, Any]
 
 
-def importances(record: Mapping[str, Any], trials: pa.Table) -> dict[str, dict[str, float]]:
+def importances(record: Record, trials: pa.Table) -> dict[str, dict[str, float]]:
     """For each study of the record the share of each parameter by its dotted path, largest first.
 
     `trials`: with study_id, phase, number, state, value and params. PED-ANOVA reads COMPLETE trials only. A study with
@@ -36,39 +37,39 @@ def importances(record: Mapping[str, Any], trials: pa.Table) -> dict[str, dict[s
     searched: dict[str, list[_Row]] = {}
     for row in complete.select(["study_id", "number", "value", "params"]).sort_by("number").to_pylist():
         searched.setdefault(row["study_id"], []).append(row)
-    found, direction = {}, Direction(record["direction"])
-    for study_id, study in (record.get("studies") or {}).items():
+    found, direction = {}, record.direction
+    for study_id, study in record.studies.items():
         mine = searched.get(study_id, [])
-        if study["space"] and len(mine) >= FEWEST and _best_are_better(mine, direction):
-            found[study_id] = _ped_anova(study["space"], mine, direction)
+        if study.space and len(mine) >= FEWEST and _best_are_better(mine, direction):
+            found[study_id] = _ped_anova(study.space, mine, direction)
     return found
 
 
-def of_cells(record: Mapping[str, Any], trials: pa.Table) -> dict[tuple[str, str], float]:
+def of_cells(record: Record, trials: pa.Table) -> dict[tuple[str, str], float]:
     """By dataset and variant of an ablation the shares, in the full method's search, of what the variant removes.
 
     What has no searched parameter, or no search to tell from, is left out.
     """
-    cells = record["ablation"]["cells"]
-    full = {cell["dataset"]: cell["study_id"] for cell in cells if cell["variant"] == "full"}
-    studies = {study_id: record["studies"][study_id] for study_id in full.values()}
-    shares = importances({**record, "studies": studies}, trials)
+    cells = record.ablation.cells if record.ablation else ()
+    full = {cell.dataset: cell.study_id for cell in cells if cell.variant == FULL}
+    studies = {study_id: record.studies[study_id] for study_id in full.values()}
+    shares = importances(record.model_copy(update={"studies": studies}), trials)
     found = {}
     for cell in cells:
-        of_full = shares.get(full[cell["dataset"]], {})
-        mine = [share for path, share in of_full.items() if any(within(path, part) for part in cell["removed"])]
+        of_full = shares.get(full[cell.dataset], {})
+        mine = [share for path, share in of_full.items() if any(within(path, part) for part in cell.removed)]
         if mine:
-            found[cell["dataset"], cell["variant"]] = sum(mine)
+            found[cell.dataset, cell.variant] = sum(mine)
     return found
 
 
-def table(record: Mapping[str, Any], importances: Mapping[str, Mapping[str, float]]) -> Table:
+def table(record: Record, importances: Mapping[str, Mapping[str, float]]) -> Table:
     """Parameters by studies, what matters most on average first."""
-    studies = record.get("studies") or {}
-    times = Counter(studies[study_id]["name"] for study_id in importances)
+    studies = record.studies
+    times = Counter(studies[study_id].name for study_id in importances)
     heads = [
-        name if times[name] == 1 else f"{name} on {studies[study_id]['dataset']}"
-        for study_id, name in ((study_id, studies[study_id]["name"]) for study_id in importances)
+        name if times[name] == 1 else f"{name} on {studies[study_id].dataset}"
+        for study_id, name in ((study_id, studies[study_id].name) for study_id in importances)
     ]
     shares: dict[str, list[float]] = {}
     for each in importances.values():
@@ -76,7 +77,7 @@ def table(record: Mapping[str, Any], importances: Mapping[str, Mapping[str, floa
             shares.setdefault(path, []).append(share)
     paths = sorted(shares, key=lambda path: (-sum(shares[path]) / len(shares[path]), path))
     names = short_names(paths)
-    searching = [study_id for study_id, study in studies.items() if study["space"] and study["planned"]["search"]]
+    searching = [study_id for study_id, study in studies.items() if study.space and study.planned.get("search")]
     left_out = sum(study_id not in importances for study_id in searching)
     caption = (
         "Share of each hyperparameter in being among the best tenth of its search "

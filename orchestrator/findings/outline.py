@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 from tabulate import tabulate
 
 from msa_models.balancing import Balancing
 from orchestrator.plan import registry
 from orchestrator.plan.configure import sections
+from orchestrator.plan.space import described
 from orchestrator.plan.studies import Study
 from search_spaces.dotted import flatten
 from search_spaces.schema import Experiment
@@ -30,7 +30,7 @@ def render(experiment: Experiment, studies: Sequence[Study]) -> str:
     of_all = " by all" if several else ""
     parts = [tabulate(facts.items(), tablefmt="plain")]
     for heading, values in (
-        (("searched" + of_all, "values"), [(path, _range(distribution)) for path, distribution in searched.items()]),
+        (("searched" + of_all, "values"), [(path, described(distribution)) for path, distribution in searched.items()]),
         (("study", "method", "balancing", "its own", "values"), particular),
         (("fixed" + of_all, "value"), [(path, json.dumps(value)) for path, value in fixed.items()]),
     ):
@@ -84,7 +84,7 @@ def _particular(experiment: Experiment, studies: Sequence[Study], common: Collec
         entries += [("modalities", "+".join(study.variant.modalities))] if own.modalities else []
         said = [path for path in {**experiment.config, **own.config} if path in fixed and path not in common]
         entries += [(path, f"= {json.dumps(fixed[path])}") for path in said]
-        entries += [(path, _range(each)) for path, each in study.distributions.items() if path not in common]
+        entries += [(path, described(each)) for path, each in study.distributions.items() if path not in common]
         entries += [] if study.distributions else [("search", "one trial: nothing to search")]
         entries = [(name, text) for name, text in entries if text] or [("-", "")]
         rules = ", ".join(rule for rule in _RULES if study.fixed.get(rule) is not None) or "-"
@@ -124,10 +124,3 @@ def _common(mappings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         path: value for path, value in first.items() if all(path in other and other[path] == value for other in others)
     }
-
-
-def _range(distribution: BaseDistribution) -> str:
-    if isinstance(distribution, CategoricalDistribution):
-        return ", ".join(map(str, distribution.choices))
-    low, high, log = (getattr(distribution, name) for name in ("low", "high", "log"))
-    return f"{low:g} to {high:g}{', logarithmic' if log else ''}"

@@ -28,7 +28,7 @@ class Results:
     @property
     def record(self) -> dict[str, Any]:
         """experiment.json: the resolved experiment, its studies, fingerprints, the command line."""
-        return self._store().record
+        return self._store().record.plain()
 
     @property
     def trials(self) -> pd.DataFrame:

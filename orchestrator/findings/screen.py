@@ -10,7 +10,6 @@ from textwrap import fill
 
 import pyarrow as pa
 
-from msa_models.metrics import Direction
 from orchestrator.findings.ablation import tables as ablation_tables
 from orchestrator.findings.grid import current
 from orchestrator.findings.importance import importances
@@ -31,8 +30,8 @@ def tables(store: Store, format: str = "plain", *, top: int | None = None, phase
     plain = format == "plain"
     if format in ("csv", "json"):
         phase = phase or "search"
-    trials, objective = store.trials(), store.record["experiment"]["objective"]["metric"]
-    facts = trials, objective, Direction(store.record["direction"]), store.metrics
+    trials, objective = store.trials(), store.record.objective
+    facts = trials, objective, store.record.direction, store.metrics
     several = len(set(trials["study_id"].to_pylist())) > 1
     search = leaderboard(
         *facts, top=top or (1 if several else 5), shared_only=several and format not in ("csv", "json")
@@ -65,13 +64,13 @@ def importance(store: Store, format: str = "plain") -> str:
 
 def _chosen(store: Store, trials: pa.Table) -> dict[str, list[str]] | None:
     """The confirm trials of each study by its name, as the record tells; None where it does not."""
-    studies = store.record.get("studies")
-    if not isinstance(studies, dict):
+    studies = store.record.studies
+    if not studies:
         return None
     found = confirm_trials(store.record, trials.select(list(COLUMNS)).to_pylist())
-    times = Counter(study["name"] for study in studies.values())
+    times = Counter(study.name for study in studies.values())
     return {
-        studies[study_id]["name"] if times[studies[study_id]["name"]] == 1 else study_id: [
+        studies[study_id].name if times[studies[study_id].name] == 1 else study_id: [
             row["trial_id"] for row in rows.values()
         ]
         for study_id, rows in found.items()

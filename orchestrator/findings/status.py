@@ -26,15 +26,14 @@ def summary(store: Store) -> dict[str, Any]:
     failed = [row for row in rows if row["state"] == "FAIL"]
     attempts = {row["trial_id"]: row["attempts"] or 0 for row in failed}
     driver = holder(store.files)
-    objective = store.record["experiment"].get("objective") or {}
-    direction = Direction(store.record["direction"])
+    direction = store.record.direction
     return {
         "storage": store.files.uri,
-        "method": store.record["experiment"].get("method"),
-        "objective": objective.get("metric"),
+        "method": store.record.method,
+        "objective": store.record.objective,
         "direction": direction,
         "counts": counts,
-        "planned": _planned(store),
+        "planned": dict(store.record.planned),
         "running": [
             {"trial_id": trial["trial_id"], "epochs": max(store.checkpoint_epochs(trial["trial_id"]), default=0)}
             for trial in store.running(clean=False)
@@ -100,28 +99,15 @@ def _studies(store: Store, rows: list[dict[str, Any]], direction: Direction) -> 
     """Finished trials by phase and the best value of the search, of each study that the driver recorded."""
     best = {found["study_id"]: found["value"] for found in _best(rows, direction)}
     finished = Counter((row["study_id"], row["phase"]) for row in rows)
-    studies = store.record.get("studies")
     return [
         {
             "study_id": study_id,
-            **{name: study[name] for name in ("name", "method", "dataset", "planned")},
+            **study.model_dump(include={"name", "method", "dataset", "planned"}),
             "finished": {phase: finished[study_id, phase] for phase in PHASES},
             "best": best.get(study_id),
         }
-        for study_id, study in (studies.items() if isinstance(studies, dict) else ())
+        for study_id, study in store.record.studies.items()
     ]
-
-
-def _planned(store: Store) -> dict[str, int]:
-    """As the driver recorded it; else what one study of the experiment asks for."""
-    if store.record.get("planned"):
-        return dict(store.record["planned"])
-    experiment = store.record["experiment"]
-    asked = {
-        "search": (experiment.get("search") or {}).get("trials"),
-        "confirm": (experiment.get("confirm") or {}).get("seeds"),
-    }
-    return {phase: number for phase, number in asked.items() if number is not None}
 
 
 def _best(rows: list[dict[str, Any]], direction: Direction) -> list[dict[str, Any]]:

@@ -9,15 +9,15 @@ Legend: U utterances, C comparisons.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.store import Store
+from orchestrator.store.record import Record
 
 NUM_RESAMPLES = 2_000
 _TRIALS_AT_ONCE = 500
@@ -33,12 +33,12 @@ class Comparison:
     terms: tuple[tuple[float, tuple[str, ...]], ...]
 
 
-def metric(record: Mapping[str, Any]) -> str:
+def metric(record: Record) -> str:
     """The metric of the intervals: the objective's if it is a mean over utterances, else mae or (classes) accuracy."""
-    objective = record["experiment"]["objective"]["metric"].rpartition("/")[2]
+    objective = record.objective.rpartition("/")[2]
     if objective in _MEANS:
         return objective
-    return "mae" if "mae" in record["metrics"] else "accuracy"
+    return "mae" if "mae" in record.metrics else "accuracy"
 
 
 def intervals(store: Store, comparisons: Sequence[Comparison], *, alpha: float) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +50,7 @@ def intervals(store: Store, comparisons: Sequence[Comparison], *, alpha: float) 
     low, high = np.full((2, len(comparisons)), np.nan)
     for dataset in dict.fromkeys(each.dataset for each in comparisons):
         rows = [row for row, each in enumerate(comparisons) if each.dataset == dataset and each.terms]
-        scale = store.record["corpora"][dataset]["scale"]
+        scale = store.record.corpora[dataset].scale
         differences = _differences(store, [comparisons[row] for row in rows], scale)
         low[rows], high[rows] = percentile_intervals(differences, alpha=alpha)
     return low, high

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,14 +22,18 @@ class Race:
     `until` has the unit of the validation objective; alpha is that of the ablation.
     """
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
     min: int
     max: int
     until: float
     alpha: float = 0.05
 
     def __post_init__(self) -> None:
-        assert 2 <= self.min < self.max, (self.min, self.max)
-        assert self.until > 0, self.until
+        if not 2 <= self.min < self.max:
+            raise ValueError(f"got min {self.min} and max {self.max}, expected 2 or more, and min below max")
+        if not (self.until > 0 and 0 < self.alpha < 1):
+            raise ValueError(f"got until {self.until} and alpha {self.alpha}, expected until > 0 and 0 < alpha < 1")
 
     @property
     def looks(self) -> tuple[int, ...]:

@@ -57,6 +57,14 @@ def search_space(config_type: type, values: Mapping[str, Any], space: Mapping[st
     return SearchSpace(distributions=distributions, config=tree, left=left)
 
 
+def described(distribution: BaseDistribution) -> str:
+    """What is searched, in words: `0.001 to 0.1, logarithmic`, or `32, 64`."""
+    if isinstance(distribution, CategoricalDistribution):
+        return ", ".join(map(str, distribution.choices))
+    low, high, log = (getattr(distribution, name) for name in ("low", "high", "log"))
+    return f"{low:g} to {high:g}{', logarithmic' if log else ''}"
+
+
 def _distribution(config_type: type, path: str, entry: Range | Choices) -> BaseDistribution:
     """One entry of the space, every value of it that can be checked alone checked alone."""
     if path in sections(config_type):

@@ -11,24 +11,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import distribution_to_json
-
 from msa_models import data
 from msa_models.data import Corpus
 from msa_models.text.find import absolute
 from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import CorpusInfo, apart
 from orchestrator.plan.plan import Plan, plan
-from orchestrator.plan.studies import Study
 from orchestrator.run.inputs import Encoders, inputs
 from orchestrator.run.output import Listener, Silent
 from orchestrator.run.provenance import provenance
 from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.ray_backend.driver import Finished, run
 from orchestrator.store import Files, Lease, StorageError, Store
+from orchestrator.store.experiment_file import check_record
 from orchestrator.store.files import refuse_credentials_in
 from orchestrator.store.process import in_ray_job
-from orchestrator.store.record import check_record
+from orchestrator.store.record import AblationRecord, CorpusRecord, Record, StudyRecord
+from orchestrator.store.schema import SCHEMA_VERSION
 from search_spaces.faults import Places, did_you_mean, listed
 from search_spaces.loading import validate
 from search_spaces.parts import Data
@@ -141,10 +140,10 @@ def retried(only: Collection[str] | None = None) -> Callable[[Store], Collection
 def stored(storage: str) -> Prepared:
     """What a storage holds, planned again as it was resolved."""
     record = Store.open(storage).record
-    return prepare(validate(record["experiment"]), ablation=bool(record.get("ablation")))
+    return prepare(validate(record.experiment), ablation=record.ablation is not None)
 
 
-def record_of(prepared: Prepared) -> dict[str, Any]:
+def record_of(prepared: Prepared) -> Record:
     """What experiment.json holds of it.
 
     Of a corpus the whole path, so that a resume finds it from anywhere; not so in a Ray job, whose working folder is
@@ -155,29 +154,30 @@ def record_of(prepared: Prepared) -> dict[str, Any]:
         if corpus["source"] != data.SYNTHETIC and not in_ray_job():
             corpus["source"] = str(Path(corpus["source"]).expanduser().absolute())
     read = {study.dataset for study in studies if study.encoders}
-    origin = provenance()
-    described = {study.study_id: _study(study) for study in studies}
+    origin, grid = provenance(), prepared.plan.grid
+    recorded = {study.study_id: StudyRecord.planned_as(study) for study in studies}
     planned: Counter[str] = Counter()
-    for each in described.values():
-        planned.update(each["planned"])
-    return {
-        "experiment": experiment,
-        "identity": sorted(study.study_id for study in studies),
-        "provenance": {"code": origin.code_fingerprint, "versions": origin.versions},
-        "corpora": {
-            info.name: {"fingerprint": info.fingerprint, "task": info.task, "scale": info.scale}
+    for each in recorded.values():
+        planned.update(each.planned)
+    return Record(
+        schema_version=SCHEMA_VERSION,
+        experiment=experiment,
+        identity=tuple(sorted(recorded)),
+        provenance={"code": origin.code_fingerprint, "versions": origin.versions},
+        corpora={
+            info.name: CorpusRecord(fingerprint=info.fingerprint, task=info.task, scale=info.scale)
             for info in prepared.infos
         },
-        "texts": {info.name: info.texts for info in prepared.infos if info.name in read},
-        "encoders": {name: known for study in studies for name, known in study.encoders.items()},
-        "studies": described,
-        "ablation": prepared.plan.grid and prepared.plan.grid.to_json(),
-        "metrics": list(prepared.metrics),
-        "direction": studies[0].direction,
-        "planned": dict(planned),
-        "argv": sys.argv[1:],
-        "created_at": datetime.now(UTC).isoformat(),
-    }
+        texts={info.name: info.texts for info in prepared.infos if info.name in read},
+        encoders={name: known for study in studies for name, known in study.encoders.items()},
+        studies=recorded,
+        ablation=None if grid is None else AblationRecord.planned_as(grid),
+        metrics=prepared.metrics,
+        direction=studies[0].direction,
+        planned=dict(planned),
+        argv=tuple(sys.argv[1:]),
+        created_at=datetime.now(UTC).isoformat(),
+    )
 
 
 def _from_anywhere(experiment: Experiment) -> Experiment:
@@ -210,18 +210,3 @@ def _load(asked: Data) -> Corpus:
         scale=asked.scale,
         options=asked.options,
     )
-
-
-def _study(study: Study) -> dict[str, Any]:
-    num_seeds = study.race.min if study.race else len(study.confirm_seeds)  # a race may come to more
-    return {
-        "name": study.variant.name,
-        "method": study.method,
-        "dataset": study.dataset,
-        "data_fingerprint": study.data_fingerprint,
-        "modalities": list(study.variant.modalities),
-        "config": dict(study.fixed),
-        "space": {path: distribution_to_json(each) for path, each in study.distributions.items()},
-        "leader": study.leader,
-        "planned": {"search": study.search.trials, "confirm": num_seeds},
-    }

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.store.experiment_file import PATH as RECORD_PATH
 from orchestrator.store.files import Files
-from orchestrator.store.record import PATH as RECORD_PATH
 from orchestrator.store.schema import parquet
 
 GRID_PATH = "grid.parquet"

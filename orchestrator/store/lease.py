@@ -26,10 +26,10 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
+from orchestrator.store.experiment_file import LEASE_PATH
 from orchestrator.store.faults import AbsentFile, StorageError
 from orchestrator.store.files import Files
 from orchestrator.store.process import gone, in_ray_job, place, process_started
-from orchestrator.store.record import LEASE_PATH
 
 _KINDS = {"host": str, "pid": int, "since": str, "beat_s": float, "ttl_s": float, "token": str}
 _SETTLE_S = 1.0

@@ -1,121 +1,215 @@
-"""experiment.json: what a storage is about, so that two experiments never share one by accident."""
+"""What the JSON files of a storage hold, as typed records: experiment.json first of all.
+
+`Record` is the only form of experiment.json: the driver makes one, readers get one, and the file is its dump. More may
+be in a file than a record knows of; it is kept.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from orchestrator.store.faults import AbsentFile, StorageError
-from orchestrator.store.files import Files
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from msa_models.metrics import Direction
+from orchestrator.plan.race import Race
 from orchestrator.store.schema import SCHEMA_VERSION
-from orchestrator.store.shape import fault_of
 
-PATH = "experiment.json"
-LEASE_PATH = "lease.json"
-_VOLATILE = ("schema_version", "identity", "created_at", "updated_at", "argv")
-_ORIGINS = ("provenance", "corpora", "texts", "encoders")  # what results come from: nobody hears of changes too late
-_NUM_SHOWN = 3
-_DERIVED = ("studies", "ablation", "planned")  # what the experiment comes to
-_ABSENT = object()
+if TYPE_CHECKING:
+    from orchestrator.plan.grid import Grid
+    from orchestrator.plan.studies import Study
+
+FULL = "full"  # the cell of the full method
 
 
-def create_record(files: Files, record: Mapping[str, Any], *, allow_changed: bool = False) -> dict[str, Any]:
-    """Write the record of a new storage, or renew that of a storage that it extends."""
-    new = check_record(files, record, allow_changed=allow_changed)
-    files.write(PATH, json.dumps(new, indent=1).encode(), durable=True)  # a value may be infinite
-    return new
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    @classmethod
+    def of(cls, data: Any) -> Self:
+        """From plain data. Raises ValueError with what is missing or wrong, in one line."""
+        if not isinstance(data, Mapping):
+            raise ValueError("no JSON object")
+        try:
+            return cls.model_validate(dict(data))
+        except ValidationError as error:
+            raise ValueError(_one_line(error)) from error
 
 
-def check_record(files: Files, record: Mapping[str, Any], *, allow_changed: bool = False) -> dict[str, Any]:
-    """The record as it would be written; `StorageError` where another experiment, or something else, is there.
+class CorpusRecord(_Part):
+    """A corpus: its fingerprint, and the scale of its labels (empty for classes)."""
 
-    `identity` lists what the storage is about (the ids of its studies): a record may add to it and take nothing away.
-    Code, versions and data must be the same, unless `allow_changed`; studies of changed data are others, and the former
-    ones stay part of the storage.
-    """
-    new = {**record, "schema_version": SCHEMA_VERSION}
-    if fault := fault_of("record", new):
-        raise ValueError(f"an experiment record is incomplete: {fault}")
-    if files.exists(PATH):
-        old = load_record(files)
-        if changed := [line for name in _ORIGINS for line in _changes(old.get(name) or {}, new.get(name) or {}, name)]:
-            if not allow_changed:
-                raise StorageError(
-                    f"{files.uri} was made otherwise: {_some(changed)}; go on with --allow-changed (what is trained "
-                    "from here on carries the new ones), or use a new storage"
-                )
-            new["identity"] = sorted({*old["identity"], *new["identity"]})
-        if not set(old["identity"]) <= set(new["identity"]):
-            raise StorageError(
-                f"{files.uri} holds another experiment: {_shown(old, new)}; "
-                "use a new storage for this one, or go back to the stored experiment to resume it"
+    fingerprint: str = ""
+    task: str = ""
+    scale: str = ""
+
+
+class StudyRecord(_Part):
+    """A study as it was planned; `space` by path in Optuna's JSON of a distribution."""
+
+    name: str
+    method: str
+    dataset: str
+    data_fingerprint: str
+    modalities: tuple[str, ...]
+    config: dict[str, Any]
+    space: dict[str, str]
+    leader: str | None  # the study whose best configuration this one takes
+    planned: dict[Literal["search", "confirm"], int]
+
+    @classmethod
+    def planned_as(cls, study: Study) -> StudyRecord:
+        """The record of a planned study."""
+        from optuna.distributions import distribution_to_json
+
+        return cls(
+            name=study.variant.name,
+            method=study.method,
+            dataset=study.dataset,
+            data_fingerprint=study.data_fingerprint,
+            modalities=study.variant.modalities,
+            config=dict(study.fixed),
+            space={path: distribution_to_json(each) for path, each in study.distributions.items()},
+            leader=study.leader,
+            planned={
+                "search": study.search.trials,
+                "confirm": study.race.min if study.race else len(study.confirm_seeds),  # a race may come to more
+            },
+        )
+
+
+class CellRecord(_Part):
+    """A cell of an ablation."""
+
+    variant: str
+    dataset: str
+    modalities: str  # "text+audio"
+    setting: str  # "transport.epsilon=0.1", or empty
+    study_id: str
+    designs: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+class ContrastRecord(_Part):
+    """A comparison of cells on a corpus: their weighted sum, by variant."""
+
+    comparison: Literal["full", "step", "main effect", "interaction"]
+    name: str
+    dataset: str
+    weights: dict[str, float]
+
+
+class AblationRecord(_Part):
+    """The grid of an ablation, for the tables."""
+
+    tuning: Literal["none", "shared", "per_variant"]
+    alpha: float = Field(gt=0, lt=1)
+    seeds: tuple[int, ...]
+    race: Race | None
+    cells: tuple[CellRecord, ...] = Field(min_length=1)
+    contrasts: tuple[ContrastRecord, ...]
+
+    @classmethod
+    def planned_as(cls, grid: Grid) -> AblationRecord:
+        """The record of a planned grid."""
+        cells = tuple(
+            CellRecord(
+                variant=cell.name,
+                dataset=cell.study.dataset,
+                modalities="+".join(cell.study.variant.modalities),
+                setting=cell.change.setting_text,
+                study_id=cell.study.study_id,
+                designs=cell.designs,
+                removed=cell.change.removed,
             )
-        return {**old, **new, "created_at": old.get("created_at")}
-    if strangers := [name for name in files.names() + files.folders() if name != LEASE_PATH]:
-        raise StorageError(
-            f"{files.uri} is not empty and no storage (it has {', '.join(strangers[:_NUM_SHOWN])}, but no {PATH}); "
-            "use a new or an empty folder"
+            for cell in grid.cells
         )
-    return new
-
-
-def load_record(files: Files) -> dict[str, Any]:
-    """The record of an existing storage."""
-    try:
-        record = json.loads(files.read(PATH))
-    except AbsentFile as error:
-        raise StorageError(
-            f"no storage at {files.uri}: there is no {PATH}; check the path, or start a sweep with it"
-        ) from error
-    except ValueError as error:
-        if isinstance(error, StorageError):
-            raise
-        raise StorageError(f"{files.uri_of(PATH)} is damaged ({error}); restore it, or start a new storage") from error
-    version = record.get("schema_version") if isinstance(record, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise StorageError(
-            f"{files.uri} was written with schema version {version}, this program knows up to {SCHEMA_VERSION}; "
-            "update the program to read it"
+        contrasts = tuple(
+            ContrastRecord(comparison=each.comparison, name=each.name, dataset=dataset, weights=dict(each.weights))
+            for dataset, each in grid.contrasts
         )
-    if fault := fault_of("record", record):
-        raise StorageError(f"{files.uri_of(PATH)} is damaged ({fault}); restore it, or start a new storage")
-    return record
+        return cls(
+            tuning=grid.tuning,
+            alpha=grid.alpha,
+            seeds=grid.seeds,
+            race=grid.race,
+            cells=cells,
+            contrasts=contrasts,
+        )
 
 
-def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """Each dotted path at which two JSON values differ, with both values."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in dict.fromkeys([*old, *new]):
-            yield from differences(old.get(key, _ABSENT), new.get(key, _ABSENT), f"{path}.{key}" if path else str(key))
-    elif old != new:
-        yield f"{path} is {_short(old)} there and {_short(new)} here"
+class Record(_Part):
+    """experiment.json: the resolved experiment, what it comes to, and where its results come from."""
+
+    schema_version: int = SCHEMA_VERSION
+    experiment: dict[str, Any]  # as it was resolved, see `search_spaces.schema.Experiment`
+    identity: tuple[str, ...]  # what the storage is about: the ids of its studies
+    metrics: tuple[str, ...]  # without a split
+    direction: Direction
+    studies: dict[str, StudyRecord] = Field(default_factory=dict)
+    corpora: dict[str, CorpusRecord] = Field(default_factory=dict)  # by name
+    texts: dict[str, str] = Field(default_factory=dict)  # fingerprints of corpora that a text encoder reads, by name
+    encoders: dict[str, str] = Field(default_factory=dict)  # fingerprints of text encoders, by name
+    planned: dict[str, int] = Field(default_factory=dict)  # trials by phase
+    ablation: AblationRecord | None = None
+    provenance: dict[str, Any] = Field(default_factory=dict)  # of code and versions
+    argv: tuple[str, ...] = ()
+    created_at: str | None = None
+
+    @property
+    def objective(self) -> str:
+        """The metric that is searched for, with its split: `valid/mae`."""
+        return self.experiment["objective"]["metric"]
+
+    @property
+    def method(self) -> str | None:
+        """The method of the experiment; its studies may have others."""
+        return self.experiment.get("method")
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON holds it, but for infinite values; what was never said is left out."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        objective = self.experiment.get("objective")
+        if not isinstance(objective, Mapping) or not isinstance(objective.get("metric"), str):
+            raise ValueError("experiment.objective.metric is no text")
+        for study_id, study in self.studies.items():
+            if study.leader is not None and study.leader not in self.studies:
+                raise ValueError(f"studies.{study_id}.leader {study.leader!r}, which is no study of it")
+        if self.ablation is not None:
+            _check_references(self, self.ablation)
+        return self
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> Iterator[str]:
-    """What differs of that which both say something of: an older program may not have known of all."""
-    for key in [key for key in old if key in new]:
-        inner = _changes if isinstance(old[key], dict) and isinstance(new[key], dict) else differences
-        yield from inner(old[key], new[key], f"{name}.{key}")
+class StartedRecord(_Part):
+    """running/<trial_id>/trial.json: what was handed out."""
+
+    trial_id: str
+    attempts: int = 1
 
 
-def _shown(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    rest_old, rest_new = (
-        {key: value for key, value in each.items() if key not in (*_VOLATILE, *_DERIVED, "experiment")}
-        for each in (old, new)
-    )
-    found = [*differences(old["experiment"], new["experiment"]), *differences(rest_old, rest_new)]
-    gone = [study_id for study_id in old["identity"] if study_id not in new["identity"]]
-    studies = old["studies"] if isinstance(old.get("studies"), dict) else {}
-    names = [studies[study_id]["name"] if study_id in studies else study_id for study_id in gone]
-    return f"{_some(found)}{'; ' * bool(found)}this one is without its {_some(names, ', ')}"
+class RunRecord(_Part):
+    """runs/<started>.json: one run of a driver."""
+
+    started_at: AwareDatetime
+    slots: int | None = None
+    utilisation: float | None = None
 
 
-def _some(lines: list[str], between: str = "; ") -> str:
-    more = f" (and {len(lines) - _NUM_SHOWN} more)" if len(lines) > _NUM_SHOWN else ""
-    return between.join(lines[:_NUM_SHOWN]) + more
+def _check_references(record: Record, ablation: AblationRecord) -> None:
+    for cell in ablation.cells:
+        if cell.study_id not in record.studies or cell.dataset not in record.corpora:
+            raise ValueError(f"the cell {cell.variant!r} of a study or a corpus that it does not have")
+    cells = {(cell.dataset, cell.variant) for cell in ablation.cells}
+    for contrast in ablation.contrasts:
+        if any((contrast.dataset, name) not in cells for name in contrast.weights):
+            raise ValueError(f"the contrast {contrast.name!r} of a cell that it does not have")
+    if any((cell.dataset, FULL) not in cells for cell in ablation.cells):
+        raise ValueError("a corpus without its full method")
 
 
-def _short(value: Any, max_length: int = 60) -> str:
-    text = "absent" if value is _ABSENT else json.dumps(value, default=str)
-    return text if len(text) <= max_length else text[: max_length - 1] + "…"
+def _one_line(error: ValidationError) -> str:
+    found = [(".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")) for each in error.errors()]
+    return " ".join("; ".join(f"{path}: {words}" if path else words for path, words in found[:3]).split())

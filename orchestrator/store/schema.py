@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # see `orchestrator.store.experiment_file` for what each version changed
 PHASES = ("search", "confirm")
 STATES = ("COMPLETE", "PRUNED", "FAIL")
 SPLITS = ("valid", "test")
@@ -144,6 +144,9 @@ def fault(folder: str, table: pa.Table, columns: Sequence[str] | None = None) ->
     needed = [name for name in _NEEDED[folder] if columns is None or name in columns]
     if missing := [name for name in needed if name not in table.column_names]:
         return f"it has no {', '.join(missing)}"
+    version = (table.schema.metadata or {}).get(b"schema_version", b"1").decode(errors="replace")
+    if not version.isdecimal() or int(version) > SCHEMA_VERSION:
+        return f"it is of schema version {version}, this program knows up to {SCHEMA_VERSION}"
     for each in table.schema:
         kinds = _KINDS[folder].get(each.name, (_REAL,))
         if each.type not in kinds:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from msa_models.metrics import Direction
+from orchestrator.store.record import Record
 from search_spaces.dotted import placed
 
 Row = Mapping[str, Any]
@@ -23,7 +24,7 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 def confirm_trials(
-    record: Mapping[str, Any], rows: Iterable[Row], seeds: Collection[int] | None = None
+    record: Record, rows: Iterable[Row], seeds: Collection[int] | None = None
 ) -> dict[str, dict[int, Row]]:
     """For each study of the record, the COMPLETE confirm trials of its chosen configuration, by ascending seed.
 
@@ -40,36 +41,35 @@ def confirm_trials(
             trained.setdefault((row["method"], row["data_fingerprint"], row["modalities"], config), []).append(row)
     found: dict[str, dict[int, Row]] = {}
     for study_id, params in chosen_params(record, rows).items():
-        study = record["studies"][study_id]
-        cell = (study["method"], study["data_fingerprint"], "+".join(study["modalities"]))
-        config = None if params is None else _canonical(placed(study["config"], params))
+        study = record.studies[study_id]
+        cell = (study.method, study.data_fingerprint, "+".join(study.modalities))
+        config = None if params is None else _canonical(placed(study.config, params))
         found[study_id] = {} if config is None else one_per_seed(trained.get((*cell, config), ()))
     return found
 
 
-def chosen_params(record: Mapping[str, Any], rows: Iterable[Row]) -> dict[str, dict[str, Any] | None]:
+def chosen_params(record: Record, rows: Iterable[Row]) -> dict[str, dict[str, Any] | None]:
     """The best parameters of each study by their dotted paths; None while its search has no COMPLETE trial.
 
     With a `leader` they are the leader's, as far as the study has them in its own space. A study that searches nothing
     has none: {}.
     """
-    studies = record["studies"]
+    studies = record.studies
     searched: dict[str, list[Row]] = {study_id: [] for study_id in studies}
     for row in rows:
         if row["phase"] == "search" and row["study_id"] in searched:
             searched[row["study_id"]].append(row)
-    best = {study_id: best_trial(own, Direction(record["direction"])) for study_id, own in searched.items()}
+    best = {study_id: best_trial(own, record.direction) for study_id, own in searched.items()}
     found: dict[str, dict[str, Any] | None] = {}
     for study_id, study in studies.items():
-        leader = study.get("leader")
-        chosen = best[leader or study_id]
-        if not study["space"] or not (leader or study["planned"]["search"]):
+        chosen = best[study.leader or study_id]
+        if not study.space or not (study.leader or study.planned.get("search")):
             found[study_id] = {}
         elif chosen is None:
             found[study_id] = None
         else:
             params = json.loads(chosen["params"])
-            found[study_id] = {path: value for path, value in params.items() if path in study["space"]}
+            found[study_id] = {path: value for path, value in params.items() if path in study.space}
     return found
 
 

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,13 +22,13 @@ import pyarrow as pa
 from orchestrator.store import checkpoints
 from orchestrator.store.compaction import Folded, compact
 from orchestrator.store.compacts import is_compact
+from orchestrator.store.experiment_file import create_record, load_record
 from orchestrator.store.faults import AbsentFile, StorageError
 from orchestrator.store.files import Files
 from orchestrator.store.parts import part_path
-from orchestrator.store.record import create_record, load_record
+from orchestrator.store.record import Record, RunRecord, StartedRecord
 from orchestrator.store.rows import Rows, ids_in, read_rows
 from orchestrator.store.schema import measurements_table, parquet, predictions_table, trial_schema, trial_table, utc
-from orchestrator.store.shape import fault_of
 
 _ORDER = (("study_id", "ascending"), ("phase", "descending"), ("number", "ascending"), ("seed", "ascending"))
 _SAFE_NAME = re.compile(r"[^\s._/\\*?\[\]{}\"'][^\s/\\*?\[\]{}\"']{0,199}")
@@ -42,16 +42,19 @@ class Store:
     """
 
     files: Files
-    record: dict[str, Any]
+    record: Record
     warnings_: list[str] = field(default_factory=list, compare=False)
 
     @classmethod
-    def create(cls, uri: str | os.PathLike[str], record: Mapping[str, Any], *, allow_changed: bool = False) -> Store:
+    def create(
+        cls, uri: str | os.PathLike[str], record: Record | Mapping[str, Any], *, allow_changed: bool = False
+    ) -> Store:
         """The storage of this experiment, made if it is new; `StorageError` if it holds another one. Hold its `Lease`.
 
-        `record`: `experiment` (dict), `identity` (fingerprint of what must match), `metrics`, `direction` and what else
-        is worth keeping; `planned` ({phase: number of trials}) lets `status` say how much is left.
+        Raises ValueError for plain data that is no record.
         """
+        if not isinstance(record, Record):
+            record = Record.of(record)
         files = Files.at(uri)
         return cls(files=files, record=create_record(files, record, allow_changed=allow_changed))
 
@@ -64,7 +67,7 @@ class Store:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metric names, without their split."""
-        return tuple(self.record["metrics"])
+        return self.record.metrics
 
     # The driver writes: begin, finish, write_run.
 
@@ -85,7 +88,7 @@ class Store:
         for trial_id in begun:
             if trial_id in done:
                 continue
-            trials += self._json_files([f"{_running(trial_id)}/trial.json"], "trial")
+            trials += self._json_files([f"{_running(trial_id)}/trial.json"], StartedRecord)
         return trials
 
     def finish(self, row: Mapping[str, Any], measurements: Sequence[Mapping[str, float | None]]) -> None:
@@ -172,13 +175,13 @@ class Store:
 
     def runs(self) -> list[dict[str, Any]]:
         """The records of all driver runs, oldest first."""
-        return self._json_files([f"runs/{name}" for name in self.files.names("runs")], "run")
+        return self._json_files([f"runs/{name}" for name in self.files.names("runs")], RunRecord)
 
     def checkpoint_epochs(self, trial_id: str) -> list[int]:
         """The epochs of a running trial that have a checkpoint, ascending."""
         return checkpoints.epochs(self.files, trial_id)
 
-    def _json_files(self, paths: Iterable[str], kind: Literal["trial", "run"]) -> list[dict[str, Any]]:
+    def _json_files(self, paths: Iterable[str], kind: type[StartedRecord] | type[RunRecord]) -> list[dict[str, Any]]:
         """The content of those that are there and whole."""
         values = []
         for path in paths:
@@ -186,8 +189,7 @@ class Store:
                 data = self.files.read(path)
                 try:
                     value = json.loads(data)
-                    if fault := fault_of(kind, value):
-                        raise ValueError(fault)
+                    kind.of(value)
                     values.append(value)
                 except ValueError as error:
                     self._warn(f"{self.files.uri_of(path)} is damaged ({error}); it is left out")

@@ -117,8 +117,9 @@ def test_an_ablation_leaves_the_encoder_out_and_compares_another(msa: Msa, place
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("texts with") == 2
     record = Store.open(place / "runs" / "a").record
-    assert record["encoders"].keys() == {f"{place}/bert", f"{place}/deberta"}
-    cells = {cell["variant"]: record["studies"][cell["study_id"]] for cell in record["ablation"]["cells"]}
+    assert record.encoders.keys() == {f"{place}/bert", f"{place}/deberta"}
+    assert record.ablation is not None
+    cells = {cell.variant: record.studies[cell.study_id] for cell in record.ablation.cells}
     assert [name.replace(f"{place}/", "") for name in cells] == [
         "full",
         "without text_encoder",
@@ -126,8 +127,8 @@ def test_an_ablation_leaves_the_encoder_out_and_compares_another(msa: Msa, place
         "text_encoder.name=bert",
         "text_encoder.name=deberta",
     ]
-    fingerprint = record["corpora"]["corpus"]["fingerprint"]
-    assert [study["data_fingerprint"] == fingerprint for study in cells.values()] == [False, True, True, False, False]
+    fingerprint = record.corpora["corpus"].fingerprint
+    assert [study.data_fingerprint == fingerprint for study in cells.values()] == [False, True, True, False, False]
     assert len(rows(place / "runs" / "a")) == 8
 
 

@@ -25,6 +25,7 @@ from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.ray_backend.driver import run
 from orchestrator.store import Files, Lease, Store
 from orchestrator.store import lease as of_the_lease
+from orchestrator.store.record import Record
 from tests.orchestrator.run import fakes
 
 TOY_LOG = "TOY_LOG"
@@ -52,20 +53,20 @@ def slow(assignment: Assignment, corpus: Corpus) -> SlowRun:
     return SlowRun(assignment)
 
 
-def sweep() -> tuple[dict[str, Any], tuple[Study, ...]]:
+def sweep() -> tuple[Record, tuple[Study, ...]]:
     """Search with pruning, then confirm: 17 trials of up to 27 epochs."""
     search = {"trials": 14, "startup": 4, "seed": 0, "pruner": {"kind": "asha", "min_epochs": 3, "reduction": 3}}
     planned = fakes.studies(config={"training.epochs": 27}, search=search, confirm={"seeds": 3})
     return fakes.record(planned), planned
 
 
-def ablation() -> tuple[dict[str, Any], tuple[Study, ...]]:
+def ablation() -> tuple[Record, tuple[Study, ...]]:
     """A search for each of three cells, and a race for seeds: 39 trials of 3 epochs."""
     prepared = fakes.ablation(seeds={"min": 3, "max": 12, "until": 0.05})
     return record_of(prepared), prepared.plan.studies
 
 
-KINDS: dict[str, Callable[[], tuple[dict[str, Any], tuple[Study, ...]]]] = {"sweep": sweep, "ablation": ablation}
+KINDS: dict[str, Callable[[], tuple[Record, tuple[Study, ...]]]] = {"sweep": sweep, "ablation": ablation}
 EPOCHS = {"sweep": 27, "ablation": 3}
 # The stretch ends with the epoch in which its time is over, and the one after it may be under way.
 EPOCHS_BETWEEN_CHECKPOINTS = {kind: math.ceil(STRETCH_S * epochs / TRIAL_S) + 1 for kind, epochs in EPOCHS.items()}

@@ -74,6 +74,7 @@ def record() -> dict[str, Any]:
         "identity": ["1f3a"],
         "metrics": ["mae", "corr"],
         "direction": "minimize",
+        "planned": {"search": 60, "confirm": 5},
         "argv": ["msa", "sweep", "cpsl.yaml"],
         "created_at": "2026-03-01T12:00:00+00:00",
     }

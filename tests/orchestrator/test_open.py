@@ -32,7 +32,7 @@ def test_the_tables_of_a_sweep_are_those_of_its_storage(tmp_path: Path) -> None:
     assert list(results.trials.columns) == trial_schema(store.metrics).names
     assert {json.loads(text)["training"]["epochs"] for text in results.trials["config"]} == {9}
     assert results.trials["seed"].dtype == np.int64
-    assert results.record == store.record
+    assert results.record == store.record.plain()
     assert results.warnings == []
     assert snapshot(tmp_path) == before
 

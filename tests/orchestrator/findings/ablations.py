@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.store import Store
+from orchestrator.store.record import Record
 
 Value = Callable[[str, str, str, int], float]  # variant, dataset, "valid/mae", seed
 SEEDS = (1, 2, 3, 4, 5)
@@ -82,6 +84,11 @@ def record(
         "studies": studies,
         "ablation": ablation,
     }
+
+
+def with_record(store: Store, **changes: Any) -> Store:
+    """The same storage, of which this is said otherwise; nothing is written."""
+    return replace(store, record=Record.of({**store.record.plain(), **changes}))
 
 
 def row(record: Mapping[str, Any], study_id: str, seed: int, value: Value | None = None, **changes: Any) -> dict:

@@ -17,7 +17,7 @@ EFFECTS = {"full": 0.0, "without gate": 0.1, "without penalty": -0.1, "without h
 
 def made(folder: Path, record: dict[str, Any], value: ablations.Value, seeds: Any = ablations.SEEDS, **options: Any):
     store = storage(folder, record, value, seeds=seeds)
-    return ablation.tables(grid.collect(store), record, **options)
+    return ablation.tables(grid.collect(store), store.record, **options)
 
 
 @pytest.fixture
@@ -98,10 +98,10 @@ def test_the_caption_states_what_was_done_and_what_it_does_not_cover(tmp_path: P
 def test_the_caption_says_how_cells_were_tuned(tmp_path: Path) -> None:
     record = ablations.record(["full"], tuning="per_variant")
     record["studies"]["mosi-full"]["planned"]["search"] = 20
-    found = ablation.tables(grid.collect(storage(tmp_path / "s", record, table({"full": [0.7] * 5}))), record)
+    found = made(tmp_path / "s", record, table({"full": [0.7] * 5}))
     assert "a search of equal budget for each, 20 trials" in found[0].caption
     record["ablation"]["tuning"] = "shared"
-    found = ablation.tables(grid.collect(storage(tmp_path / "s", record, table({"full": [0.7] * 5}))), record)
+    found = made(tmp_path / "s", record, table({"full": [0.7] * 5}))
     assert "the full method's best configuration of 20 trials, for all" in found[0].caption
 
 
@@ -165,7 +165,8 @@ def test_stars_follow_the_corrected_p_value_of_the_same_metric(tmp_path: Path) -
 
 def test_metrics_can_be_chosen_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
     record = ablations.record(list(EFFECTS))
-    found = grid.collect(storage(tmp_path / "s", record, table(noisy(EFFECTS))))
+    store = storage(tmp_path / "s", record, table(noisy(EFFECTS)))
+    found, record = grid.collect(store), store.record
     assert ablation.tables(found, record, metrics=["corr"])[1].headers == ("variant", "seeds", "test/corr")
     with pytest.raises(ValueError, match=r"no metric 'cor'; this ablation has mae, corr\. Did you mean 'corr'\?"):
         ablation.tables(found, record, metrics=["cor"])

@@ -15,6 +15,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from orchestrator.findings.importance import FEWEST, importances, of_cells, table
 from orchestrator.findings.render import render
+from orchestrator.store.record import Record
 from orchestrator.store.schema import trial_table
 from tests.orchestrator.findings import ablations
 
@@ -25,12 +26,13 @@ SPACE = {
 }
 
 
-def record(direction: str = "minimize", names: tuple[str, ...] = ("full",)) -> dict[str, Any]:
+def record(direction: str = "minimize", names: tuple[str, ...] = ("full",), num_trials: int = 0) -> Record:
     made = ablations.record(names)
     made["direction"] = direction
     for study in made["studies"].values():
         study["space"] = {path: distribution_to_json(each) for path, each in SPACE.items()}
-    return made
+        study["planned"] = {"search": num_trials, "confirm": 5}
+    return Record.of(made)
 
 
 def trials(make_row: Callable[..., dict[str, Any]], num: int, *, sign: float = 1.0, flat: bool = False) -> pa.Table:
@@ -83,15 +85,13 @@ def test_a_search_that_says_too_little_is_left_out_without_a_word(
     with caplog.at_level(logging.INFO):
         assert importances(record(), few) == {}
         assert importances(record(), trials(make_row, 60, flat=True)) == {}
-        assert importances(ablations.record(["full"]), trials(make_row, 60)) == {}
+        assert importances(Record.of(ablations.record(["full"])), trials(make_row, 60)) == {}
         assert list(importances(record(), trials(make_row, 60))) == ["mosi-full"]
     assert not caplog.records
 
 
 def test_the_table_has_parameters_by_studies_the_most_important_first() -> None:
-    made = record(names=("full", "without gate", "without heads"))
-    for study in made["studies"].values():
-        study["planned"]["search"] = 20
+    made = record(names=("full", "without gate", "without heads"), num_trials=20)
     shares = {"full": {"encoder.width": 0.1, "training.learning_rate": 0.9}, "without gate": {"encoder.width": 1.0}}
     found = table(made, {f"mosi-{name}": each for name, each in shares.items()})
     assert found.headers == ("parameter", "full", "without gate")
@@ -101,8 +101,8 @@ def test_the_table_has_parameters_by_studies_the_most_important_first() -> None:
 
 
 def test_studies_of_one_name_are_told_apart_by_their_datasets() -> None:
-    made = ablations.record(["full"], datasets=("mosi", "sims"))
-    found = table(made, {study_id: {"encoder.width": 1.0} for study_id in made["studies"]})
+    made = Record.of(ablations.record(["full"], datasets=("mosi", "sims")))
+    found = table(made, {study_id: {"encoder.width": 1.0} for study_id in made.studies})
     assert found.headers == ("parameter", "full on mosi", "full on sims")
     with pytest.raises(ValueError, match="no search here has 10 COMPLETE trials"):
         table(made, {})
@@ -112,8 +112,6 @@ def test_the_importance_of_what_was_removed_is_summed_over_its_parameters_in_the
     make_row: Callable[..., dict[str, Any]],
 ) -> None:
     made = record(names=("full", "without gate", "without heads"))
-    for cell in made["ablation"]["cells"]:
-        cell["removed"] = [cell["variant"].removeprefix("without ")] if cell["variant"] != "full" else []
     searched = trials(make_row, 40)
     searched = searched.set_column(1, "study_id", pa.array(["mosi-full"] * len(searched)))
     shares = importances(made, searched)["mosi-full"]

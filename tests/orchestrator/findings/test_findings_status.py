@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.findings.status import render, summary
 from orchestrator.store import Lease, Store
+from tests.orchestrator.findings.ablations import study, with_record
 
 MakeRow = Callable[..., dict[str, Any]]
 
@@ -54,8 +55,8 @@ def test_the_summary_counts_by_phase_and_state_and_is_json(busy: Store, make_row
 
 
 def test_the_planned_numbers_of_the_driver_come_before_those_of_one_study(store: Store) -> None:
-    store.record["planned"] = {"search": 240, "confirm": 20}
-    assert summary(store)["planned"] == {"search": 240, "confirm": 20}
+    driven = with_record(store, planned={"search": 240, "confirm": 20})
+    assert summary(driven)["planned"] == {"search": 240, "confirm": 20}
 
 
 @pytest.mark.parametrize(("direction", "number"), [("minimize", 1), ("maximize", 0)])
@@ -64,8 +65,7 @@ def test_the_best_is_by_value_in_the_direction_among_complete_search_trials(
 ) -> None:
     busy.finish(make_row(9, phase="confirm", **{"valid/mae": 0.001}), [])
     busy.finish(make_row(7, study_id="other", **{"valid/mae": 0.5}), [])
-    busy.record["direction"] = direction
-    best = summary(busy)["best"]
+    best = summary(with_record(busy, direction=direction))["best"]
     assert [(each["study_id"], each["number"]) for each in best] == [("cpsl-mosi-full", number), ("other", 7)]
 
 
@@ -126,12 +126,12 @@ def test_looking_changes_nothing(busy: Store, make_row: MakeRow) -> None:
 
 def test_each_of_several_studies_has_a_line_of_what_is_finished_and_its_best(busy: Store, make_row: MakeRow) -> None:
     planned = {"search": 20, "confirm": 5}
-    busy.record["studies"] = {
-        "cpsl-mosi-full": {"name": "cpsl", "method": "cpsl", "dataset": "mosi", "planned": planned},
-        "other": {"name": "ogm_ge", "method": "concat", "dataset": "mosi", "planned": planned},
+    studies = {
+        "cpsl-mosi-full": study("cpsl", planned=planned),
+        "other": study("ogm_ge", method="concat", planned=planned),
     }
     busy.finish(make_row(0, phase="confirm"), [])
-    found = summary(busy)
+    found = summary(with_record(busy, studies=studies))
     assert found["studies"][0]["finished"] == {"search": 4, "confirm": 1}
     assert (found["studies"][0]["best"], found["studies"][1]["best"]) == (0.89, None)
     lines = render(found).splitlines()
@@ -142,7 +142,6 @@ def test_each_of_several_studies_has_a_line_of_what_is_finished_and_its_best(bus
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-def test_a_storage_that_lists_its_studies_by_id_alone_still_has_a_status(busy: Store) -> None:
-    busy.record["studies"] = ["cpsl-mosi-full"]
+def test_a_storage_whose_record_knows_of_no_studies_still_has_a_status(busy: Store) -> None:
     assert summary(busy)["studies"] == []
     assert "best        0.8900" in render(summary(busy))

@@ -13,6 +13,7 @@ from msa_models import metrics
 from orchestrator.findings import grid, utterances
 from orchestrator.findings.utterances import Comparison, intervals, outcomes, percentile_intervals
 from orchestrator.store import Store
+from orchestrator.store.record import Record
 from tests.orchestrator.findings import ablations
 
 NUM_UTTERANCES = 80
@@ -61,8 +62,8 @@ def test_accuracy_is_the_mean_of_its_hits() -> None:
 def test_an_objective_that_is_no_mean_over_utterances_is_replaced(
     objective: str, known: tuple[str, ...], expected: str
 ) -> None:
-    record = {"experiment": {"objective": {"metric": objective}}, "metrics": list(known)}
-    assert utterances.metric(record) == expected
+    record = ablations.record(["full"], objective=objective, metrics=known)
+    assert utterances.metric(Record.of(record)) == expected
 
 
 def test_every_metric_that_is_a_mean_is_known_as_one() -> None:
@@ -145,7 +146,7 @@ class Corpus:
 def test_the_interval_is_that_of_resampling_the_metric_itself(tmp_path: Path, objective: str, num_classes: int) -> None:
     corpus = Corpus(tmp_path / "s", objective, num_classes, full=1.0, worse=1.3)
     low, high = intervals(corpus.store, [corpus.comparison("worse")], alpha=0.05)
-    expected = corpus.brute_force("worse", utterances.metric(corpus.record))
+    expected = corpus.brute_force("worse", utterances.metric(corpus.store.record))
     width = expected[1] - expected[0]
     assert (low[0], high[0]) == pytest.approx(expected, abs=0.06 * width)
     assert not corpus.store.warnings_
@@ -186,7 +187,7 @@ def test_a_trial_with_other_utterances_is_not_compared(tmp_path: Path) -> None:
 
 
 def test_a_storage_without_predictions_has_no_intervals(store: Store) -> None:
-    store.record["corpora"] = {"mosi": {"scale": "mosi"}}
+    store = ablations.with_record(store, corpora={"mosi": {"scale": "mosi"}})
     low, high = intervals(store, [Comparison(dataset="mosi", terms=((1.0, ("x",)),))], alpha=0.05)
     assert np.isnan([low[0], high[0]]).all()
     assert np.isnan(intervals(store, [Comparison(dataset="mosi", terms=())], alpha=0.05)[0]).all()
@@ -207,6 +208,7 @@ def test_the_grid_has_the_interval_in_the_test_rows_of_its_metric_only(
 def test_each_corpus_has_the_bins_of_its_own_scale(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path / "s", "valid/acc5", full=1.0, a=1.2)
     as_mosi = intervals(corpus.store, [corpus.comparison("a")], alpha=0.05)
-    corpus.store.record["corpora"] = {"mosi": {"scale": "sims"}, "other": {"scale": "mosi"}}
+    corpora = {"mosi": {"scale": "sims"}, "other": {"scale": "mosi"}}
+    corpus.store = ablations.with_record(corpus.store, corpora=corpora)
     as_sims = intervals(corpus.store, [corpus.comparison("a")], alpha=0.05)
     assert as_mosi != as_sims

@@ -20,6 +20,7 @@ from orchestrator.run.messages import Assignment
 from orchestrator.run.provenance import Provenance
 from orchestrator.run.trial_runner import TrialRunner, Workload
 from orchestrator.store import Store
+from orchestrator.store.record import Record
 from search_spaces.loading import validate
 
 NUM_TEST = 4
@@ -176,14 +177,16 @@ def ablation(components: Sequence[str] = ("conflict_penalty", "gated_fusion"), *
     return Prepared(experiment=experiment, corpora=corpora(), infos=(info,), plan=plan_ablation(experiment, [info]))
 
 
-def record(planned: tuple[Study, ...]) -> dict:
+def record(planned: tuple[Study, ...]) -> Record:
     """What `Store.create` needs."""
-    return {
-        "experiment": {"objective": {"metric": "valid/mae"}},
-        "identity": [study.study_id for study in planned],
-        "metrics": list(metrics.names("regression", "mosi", ())),
-        "direction": "minimize",
-    }
+    return Record.of(
+        {
+            "experiment": {"objective": {"metric": "valid/mae"}},
+            "identity": [study.study_id for study in planned],
+            "metrics": list(metrics.names("regression", "mosi", ())),
+            "direction": "minimize",
+        }
+    )
 
 
 def play_ablation(uri: str, prepared: Prepared, slots: int = 1) -> Campaign:
@@ -196,7 +199,7 @@ def play(
     planned: tuple[Study, ...],
     slots: int = 1,
     workload: Workload = toy,
-    kept: dict | None = None,
+    kept: Record | None = None,
     on: Corpus | None = None,
     retry: Collection[str] = (),
 ) -> Campaign:

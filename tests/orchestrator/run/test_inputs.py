@@ -300,19 +300,19 @@ def test_a_local_encoder_is_recorded_by_its_whole_path_wherever_it_is_named(
         studies={"a": {}, "b": {"space": {"text_encoder.name": {"choices": ["models/bert", "models/deberta"]}}}},
     )
     record = record_of(found)
-    assert record["encoders"].keys() == set(whole.values())
-    assert record["texts"] == {"synthetic": found.infos[0].texts}
-    assert record["experiment"]["config"]["text_encoder.name"] == whole["bert"]
-    searched = record["experiment"]["studies"]["b"]["space"]["text_encoder.name"]["choices"]
+    assert record.encoders.keys() == set(whole.values())
+    assert record.texts == {"synthetic": found.infos[0].texts}
+    assert record.experiment["config"]["text_encoder.name"] == whole["bert"]
+    searched = record.experiment["studies"]["b"]["space"]["text_encoder.name"]["choices"]
     assert searched == [whole["bert"], whole["deberta"]]
     monkeypatch.chdir("/")
-    again = prepare(validate(record["experiment"]))
+    again = prepare(validate(record.experiment))
     assert [each.study_id for each in again.plan.studies] == [each.study_id for each in found.plan.studies]
 
 
 def test_the_record_of_a_sweep_without_an_encoder_says_nothing_of_texts() -> None:
     record = record_of(prepared({}))
-    assert (record["texts"], record["encoders"]) == ({}, {})
+    assert (record.texts, record.encoders) == ({}, {})
 
 
 KILLED = """

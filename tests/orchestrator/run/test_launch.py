@@ -28,7 +28,7 @@ def test_paths_are_recorded_whole_but_for_a_job_whose_folder_is_another_each_tim
     if job:
         monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     record = launch.record_of(launch.prepare(validate(asked)))
-    assert record["experiment"]["data"]["source"] == ("mosi.pkl" if job else str(tmp_path / "mosi.pkl"))
+    assert record.experiment["data"]["source"] == ("mosi.pkl" if job else str(tmp_path / "mosi.pkl"))
 
 
 @pytest.mark.parametrize("job", [False, True], ids=["here", "as a job"])
@@ -39,7 +39,7 @@ def test_so_are_those_of_text_encoders(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     asked = {"method": "concat", "data": "synthetic", "objective": {"metric": "valid/mae"}}
     found = launch.prepare(validate(asked | {"config": {"text_encoder": {"name": "./own"}}}))
-    assert list(launch.record_of(found)["encoders"]) == ["./own" if job else str(tmp_path / "own")]
+    assert list(launch.record_of(found).encoders) == ["./own" if job else str(tmp_path / "own")]
 
 
 def test_credentials_in_the_command_line_are_refused_before_anything_is_written(

@@ -16,8 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from optuna.distributions import FloatDistribution, distribution_to_json
 
-from orchestrator.store import Files, StorageError, Store
+from orchestrator.store import SCHEMA_VERSION, Files, StorageError, Store
+from tests.orchestrator.findings.ablations import study
 
 MakeRow = Callable[..., dict[str, Any]]
 Curve = list[dict[str, float]]
@@ -33,33 +35,43 @@ class PowerCut(Exception):
 def test_a_storage_is_made_once_and_reopened(tmp_path: Path, record: dict[str, Any]) -> None:
     Store.create(tmp_path / "x", record)
     store = Store.open(str(tmp_path / "x"))
-    assert store.record == {**record, "schema_version": 1}
+    assert store.record.plain() == {**record, "schema_version": SCHEMA_VERSION}
     assert store.metrics == ("mae", "corr")
 
 
 def test_the_same_experiment_reuses_its_storage_and_renews_the_record(tmp_path: Path, record: dict[str, Any]) -> None:
     Store.create(tmp_path, record)
     later = {**record, "argv": ["msa", "resume"], "created_at": "2027-01-01T00:00:00+00:00"}
-    assert Store.create(tmp_path, later).record["argv"] == ["msa", "resume"]
-    assert Store.open(tmp_path).record["created_at"] == record["created_at"]
+    assert Store.create(tmp_path, later).record.argv == ("msa", "resume")
+    assert Store.open(tmp_path).record.created_at == record["created_at"]
 
 
-def test_another_experiment_is_refused_with_what_differs(tmp_path: Path, record: dict[str, Any]) -> None:
+def test_another_experiment_is_refused_with_what_makes_it_another_one(tmp_path: Path, record: dict[str, Any]) -> None:
+    rate = distribution_to_json(FloatDistribution(1e-4, 1e-2, log=True))
+    wider = distribution_to_json(FloatDistribution(1e-5, 1e-2, log=True))
+    mine = study("full", config={"training": {"epochs": 27}, "gate": None}, space={"training.learning_rate": rate})
+    record |= {"studies": {"1f3a": mine}}
     Store.create(tmp_path, record)
     other = json.loads(json.dumps(record)) | {"identity": ["other"]}
-    other["experiment"]["search"]["trials"] = 80
-    other["experiment"]["config"] = {"training": {"epochs": 9}}
-    other["experiment"]["space"]["training.learning_rate"]["low"] = 1e-5
-    other["experiment"]["method"] = "pase"
+    other["studies"] = {
+        "other": mine | {"config": {"training": {"epochs": 9}}, "space": {"training.learning_rate": wider}}
+    }
+    other["experiment"]["search"] |= {"trials": 80, "seed": 1}
+    other["experiment"]["resources"] = {"max_concurrent": 2}
     with pytest.raises(StorageError) as caught:
         Store.create(tmp_path, other)
-    line = str(caught.value)
-    assert 'method is "cpsl" there and "pase" here' in line
-    assert "search.trials is 60 there and 80 here" in line
-    assert "(and 1 more)" in line
-    assert "use a new storage" in line
-    assert "\n" not in line
-    assert Store.open(tmp_path).record["identity"] == record["identity"]
+    assert str(caught.value) == (
+        f"{tmp_path} holds another experiment: training.epochs is 27 there and 9 here; training.learning_rate is "
+        "searched (0.0001 to 0.01, logarithmic) there and searched (1e-05 to 0.01, logarithmic) here; search.seed is 0 "
+        "there and 1 here; use a new storage for this one, or go back to the stored experiment to resume it"
+    )
+    assert list(Store.open(tmp_path).record.identity) == record["identity"]
+
+
+def test_a_storage_with_a_study_that_an_experiment_has_not_names_it(tmp_path: Path, record: dict[str, Any]) -> None:
+    Store.create(tmp_path, record | {"identity": ["a", "b"], "studies": {"a": study("concat"), "b": study("ogm_ge")}})
+    with pytest.raises(StorageError, match="another experiment: it has the study ogm_ge, which is missing here; use"):
+        Store.create(tmp_path, record | {"identity": ["a"], "studies": {"a": study("concat")}})
 
 
 @pytest.mark.parametrize(
@@ -83,10 +95,10 @@ def test_changed_code_versions_or_data_are_refused_unless_allowed(
         Store.create(tmp_path, record | origin | changed)
     assert line in str(caught.value)
     assert "--allow-changed" in str(caught.value)
-    assert Store.open(tmp_path).record["provenance"] == origin["provenance"]
+    assert Store.open(tmp_path).record.provenance == origin["provenance"]
     of_changed_data = {"identity": ["another"]} if "corpora" in changed else {}
     Store.create(tmp_path, record | origin | changed | of_changed_data, allow_changed=True)
-    kept = Store.open(tmp_path).record
+    kept = Store.open(tmp_path).record.plain()
     assert kept["identity"] == sorted({*record["identity"], *of_changed_data.get("identity", [])})
     assert {**kept, **changed} == kept
 
@@ -95,13 +107,13 @@ def test_a_further_corpus_is_no_change(tmp_path: Path, record: dict[str, Any]) -
     Store.create(tmp_path, record | {"corpora": {"mosi": {"fingerprint": "cc"}}})
     corpora = {"mosi": {"fingerprint": "cc"}, "mosei": {"fingerprint": "ee"}}
     more = {"identity": [*record["identity"], "more"], "corpora": corpora}
-    assert Store.create(tmp_path, record | more).record["corpora"] == corpora
+    assert Store.create(tmp_path, record | more).record.plain()["corpora"] == corpora
 
 
 def test_what_an_older_program_did_not_know_of_is_no_change(tmp_path: Path, record: dict[str, Any]) -> None:
     Store.create(tmp_path, record | {"provenance": {"code": "aa", "versions": {"torch": "2"}}})
     newer = {"provenance": {"code": "aa", "versions": {"torch": "2", "tokenizers": "1"}}}
-    assert Store.create(tmp_path, record | newer).record["provenance"] == newer["provenance"]
+    assert Store.create(tmp_path, record | newer).record.provenance == newer["provenance"]
 
 
 def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Path, record: dict[str, Any]) -> None:
@@ -126,7 +138,7 @@ def test_opening_what_is_no_storage_says_so_and_creates_nothing(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('{"schema_version": 2}', "was written with schema version 2, this program knows up to 1"),
+        ('{"schema_version": 3}', "was written with schema version 3, this program knows up to 2"),
         ('{"schema_version": 1, "exper', "is damaged"),
         ("[]", "damaged .no JSON object"),
         ('{"schema_version": 1, "experiment": {}, "metrics": []}', "identity: Field required"),
@@ -140,7 +152,7 @@ def test_a_record_that_cannot_be_used_is_one_clear_line(tmp_path: Path, content:
 
 
 def test_a_driver_that_gives_an_incomplete_record_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="incomplete: experiment: Field required; identity: Field required"):
+    with pytest.raises(ValueError, match="experiment: Field required; identity: Field required"):
         Store.create(tmp_path, {"metrics": []})
 
 
@@ -330,9 +342,9 @@ def test_a_pickled_store_writes_to_the_same_storage(store: Store) -> None:
 
 
 def test_trials_come_by_study_then_search_before_confirm_then_number_and_seed(store: Store, make_row: MakeRow) -> None:
-    for study in ("b", "a"):
+    for study_id in ("b", "a"):
         for phase, number, seed in (("confirm", 0, 1), ("confirm", 0, 0), ("search", 10, 0), ("search", 9, 0)):
-            store.finish(make_row(number, phase=phase, seed=seed, study_id=study), [])
+            store.finish(make_row(number, phase=phase, seed=seed, study_id=study_id), [])
     columns = ("study_id", "phase", "number", "seed")
     one = [("search", 9, 0), ("search", 10, 0), ("confirm", 0, 0), ("confirm", 0, 1)]
     expected = [(study, *rest) for study in ("a", "b") for rest in one]

@@ -19,6 +19,7 @@ from pyarrow import fs
 from orchestrator.findings.status import summary
 from orchestrator.run.campaign import Campaign
 from orchestrator.store import Files, StorageError, Store, compaction
+from orchestrator.store.record import Record
 from tests.orchestrator.run import fakes
 
 MakeRow = Callable[..., dict[str, Any]]
@@ -53,7 +54,7 @@ def filled(request: pytest.FixtureRequest, tmp_path: Path, record: dict[str, Any
         (tmp_path / "far").mkdir()
         filesystem = fs.SubTreeFileSystem(str(tmp_path / "far"), fs.LocalFileSystem())
         files = Files(filesystem=filesystem, root="bucket", uri="far://bucket")
-        store = Store(files=files, record=dict(record))
+        store = Store(files=files, record=Record.of(record))
     for number in range(NUM_TRIALS):
         finish(store, make_row(number, state=state(number)))
     samples = {"sample_id": np.array(["a"]), "target": np.ones(1), "prediction": np.ones(1)}
@@ -142,7 +143,7 @@ def test_rows_of_another_metric_set_keep_their_columns(
     tmp_path: Path, record: dict[str, Any], make_row: MakeRow
 ) -> None:
     store = Store.create(tmp_path, record)
-    wide = Store(files=store.files, record=record | {"metrics": ["mae", "corr", "acc7"]})
+    wide = Store(files=store.files, record=Record.of(record | {"metrics": ["mae", "corr", "acc7"]}))
     for number in range(2):
         store.finish(make_row(number), [])
         wide.finish(make_row(number + 2, **{"test/acc7": 0.25}), [])

@@ -28,6 +28,7 @@ from orchestrator.run.campaign import Campaign
 from orchestrator.run.launch import prepare, record_of
 from orchestrator.store import Lease, Store, holder
 from orchestrator.store.parts import part_ids
+from orchestrator.store.record import Record
 from search_spaces.loading import validate
 from tests.damage import Damage, damages
 from tests.orchestrator.run import fakes
@@ -151,7 +152,7 @@ edits = st.one_of(
 )
 
 
-def interrupted_sweep() -> tuple[dict[str, Any], tuple[Study, ...]]:
+def interrupted_sweep() -> tuple[Record, tuple[Study, ...]]:
     """Of what a user's sweep has, the corpus is not used: its trials are toys."""
     experiment = validate(
         {
@@ -168,7 +169,7 @@ def interrupted_sweep() -> tuple[dict[str, Any], tuple[Study, ...]]:
     return record_of(prepared), prepared.plan.studies
 
 
-def interrupted_ablation() -> tuple[dict[str, Any], tuple[Study, ...]]:
+def interrupted_ablation() -> tuple[Record, tuple[Study, ...]]:
     prepared = fakes.ablation(
         ["gated_fusion"],
         seeds={"min": 2, "max": 4, "until": 0.001},
@@ -178,7 +179,7 @@ def interrupted_ablation() -> tuple[dict[str, Any], tuple[Study, ...]]:
     return record_of(prepared), prepared.plan.studies
 
 
-STORAGES: dict[str, Callable[[], tuple[dict[str, Any], tuple[Study, ...]]]] = {
+STORAGES: dict[str, Callable[[], tuple[Record, tuple[Study, ...]]]] = {
     "sweep": interrupted_sweep,
     "ablation": interrupted_ablation,
 }

@@ -8,19 +8,20 @@ from typing import Any
 import pytest
 
 from msa_models.metrics import Direction
+from orchestrator.store.record import Record
 from orchestrator.store.selection import best_trial, chosen_params, confirm_trials, one_per_seed, placed
 from tests.orchestrator.findings import ablations
 
 SPACE = {"encoder.width": "a distribution", "gate.depth": "a distribution"}
 
 
-def tuned(**changes: Any) -> dict[str, Any]:
+def tuned(**changes: Any) -> Record:
     """A record with a full method that searches, and a variant that does as `changes` say."""
     record = ablations.record(["full", "without gate"])
     searching = {"space": SPACE, "config": {"encoder": {"width": 0}, "gate": {"depth": 0}}}
     record["studies"]["mosi-full"] |= searching | {"planned": {"search": 9, "confirm": 5}}
     record["studies"]["mosi-without gate"] |= {"config": {"encoder": {"width": 0}, "gate": None}, **changes}
-    return record
+    return Record.of(record)
 
 
 def searched(number: int, value: float | None, params: str = '{"encoder.width": 1}', **changes: Any) -> dict[str, Any]:
@@ -28,8 +29,8 @@ def searched(number: int, value: float | None, params: str = '{"encoder.width": 
     return row | {"trial_id": f"s{number}", "params": params, "seed": 0, "finished_at": None} | changes
 
 
-def confirmed(record: dict[str, Any], seed: int, config: str, **changes: Any) -> dict[str, Any]:
-    return ablations.row(record, "mosi-full", seed) | {"config": config} | changes
+def confirmed(record: Record, seed: int, config: str, **changes: Any) -> dict[str, Any]:
+    return ablations.row(record.plain(), "mosi-full", seed) | {"config": config} | changes
 
 
 def test_the_best_complete_search_trial_is_chosen_and_of_equals_the_first() -> None:

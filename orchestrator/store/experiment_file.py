@@ -1,0 +1,215 @@
+"""experiment.json: what a storage is about, so that two experiments never share one by accident.
+
+Each schema version has a step in `_STEPS` that brings a record of it up to the next one. A record of an earlier version
+is read through these steps; `upgrade`, as any driver that goes on with the storage, writes it down.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from orchestrator.store.faults import AbsentFile, StorageError
+from orchestrator.store.files import Files
+from orchestrator.store.record import Record, StudyRecord
+from orchestrator.store.schema import SCHEMA_VERSION
+from search_spaces.dotted import flatten
+
+PATH = "experiment.json"
+LEASE_PATH = "lease.json"
+_ORIGINS = ("provenance", "corpora", "texts", "encoders")  # what results come from: nobody hears of changes too late
+_NUM_SHOWN = 3
+_ABSENT = object()
+
+
+def create_record(files: Files, record: Record, *, allow_changed: bool = False) -> Record:
+    """Write the record of a new storage, or renew that of a storage that it extends."""
+    new = check_record(files, record, allow_changed=allow_changed)
+    _write(files, new)
+    return new
+
+
+def check_record(files: Files, record: Record, *, allow_changed: bool = False) -> Record:
+    """The record as it would be written; `StorageError` where another experiment, or something else, is there.
+
+    `identity` lists what the storage is about (the ids of its studies): a record may add to it and take nothing away.
+    Code, versions and data must be the same, unless `allow_changed`; studies of changed data are others, and the former
+    ones stay part of the storage.
+    """
+    if not files.exists(PATH):
+        if strangers := [name for name in files.names() + files.folders() if name != LEASE_PATH]:
+            raise StorageError(
+                f"{files.uri} is not empty and no storage (it has {', '.join(strangers[:_NUM_SHOWN])}, but no {PATH}); "
+                "use a new or an empty folder"
+            )
+        return record
+    before = load_record(files)
+    old, new = before.plain(), record.plain()
+    if changed := [line for name in _ORIGINS for line in _changes(old.get(name) or {}, new.get(name) or {}, name)]:
+        if not allow_changed:
+            raise StorageError(
+                f"{files.uri} was made otherwise: {_some(changed)}; go on with --allow-changed (what is trained "
+                "from here on carries the new ones), or use a new storage"
+            )
+        new["identity"] = sorted({*before.identity, *record.identity})
+    if not set(before.identity) <= set(new["identity"]):
+        raise StorageError(
+            f"{files.uri} holds another experiment: {_some(list(_why_another(before, record)))}; "
+            "use a new storage for this one, or go back to the stored experiment to resume it"
+        )
+    return Record.of({**old, **new, "created_at": before.created_at})
+
+
+def load_record(files: Files) -> Record:
+    """The record of an existing storage, of this schema version or of one before. Raises StorageError."""
+    record = _read(files)
+    try:
+        return Record.of(_stepped_up(record))
+    except ValueError as error:
+        raise StorageError(f"{files.uri_of(PATH)} is damaged ({error}); restore it, or start a new storage") from error
+
+
+def upgrade(files: Files) -> int:
+    """Write the record down in this program's schema version; the version that it had. Hold the `Lease`.
+
+    The other files of the versions before are read as they are. Raises StorageError for a record that cannot be read.
+    """
+    version = _version(_read(files))
+    record = load_record(files)
+    if version != SCHEMA_VERSION:
+        _write(files, record)
+    return version
+
+
+def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Each dotted path at which two JSON values differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            yield from differences(old.get(key, _ABSENT), new.get(key, _ABSENT), f"{path}.{key}" if path else str(key))
+    elif old != new:
+        yield f"{path} is {_short(old)} there and {_short(new)} here"
+
+
+def _read(files: Files) -> Any:
+    """The content of the file, of a version that this program knows."""
+    try:
+        record = json.loads(files.read(PATH))
+    except AbsentFile as error:
+        raise StorageError(
+            f"no storage at {files.uri}: there is no {PATH}; check the path, or start a sweep with it"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"{files.uri_of(PATH)} is damaged ({error}); restore it, or start a new storage") from error
+    if _version(record) > SCHEMA_VERSION:
+        raise StorageError(
+            f"{files.uri} was written with schema version {_version(record)}, this program knows up to "
+            f"{SCHEMA_VERSION}; update the program to read it"
+        )
+    return record
+
+
+def _write(files: Files, record: Record) -> None:
+    whole = {**record.plain(), "schema_version": SCHEMA_VERSION}
+    files.write(PATH, json.dumps(whole, indent=1).encode(), durable=True)  # a value may be infinite
+
+
+def _version(record: Any) -> int:
+    """The schema version of the content of the file; 1 where it says none, as nothing did before."""
+    version = record.get("schema_version") if isinstance(record, dict) else None
+    return version if isinstance(version, int) and version > 0 else 1
+
+
+def _stepped_up(record: Any) -> Any:
+    """The content of the file as this schema version has it."""
+    if not isinstance(record, dict):
+        return record
+    for version in range(_version(record), SCHEMA_VERSION):
+        record = _STEPS[version](record)
+    return {**record, "schema_version": SCHEMA_VERSION}
+
+
+def _from_1(record: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 did not always say how many trials are planned: then there is one study, whose experiment says it."""
+    experiment = record.get("experiment")
+    if record.get("planned") or not isinstance(experiment, dict):
+        return record
+    asked = {"search": _inside(experiment, "search", "trials"), "confirm": _inside(experiment, "confirm", "seeds")}
+    planned = {phase: len(number) if isinstance(number, list) else number for phase, number in asked.items()}
+    return {**record, "planned": {phase: number for phase, number in planned.items() if isinstance(number, int)}}
+
+
+_STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}  # from a version to the next one
+
+
+def _inside(data: Any, *names: str) -> Any:
+    for name in names:
+        data = data.get(name) if isinstance(data, dict) else None
+    return data
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> Iterator[str]:
+    """What differs of that which both say something of: an older program may not have known of all."""
+    for key in [key for key in old if key in new]:
+        inner = _changes if isinstance(old[key], dict) and isinstance(new[key], dict) else differences
+        yield from inner(old[key], new[key], f"{name}.{key}")
+
+
+def _why_another(old: Record, new: Record) -> Iterator[str]:
+    """What makes it another experiment, study by study; the numbers of trials and seeds, which may grow, do not."""
+    said = set()
+    gone = [study_id for study_id in old.identity if study_id not in new.identity]
+    for study_id in gone:
+        study = old.studies.get(study_id)
+        twin = study and next((each for each in new.studies.values() if _alike(each, study)), None)
+        if study is None or twin is None:
+            lines = [f"it has the study {study.name if study else study_id}, which is missing here"]
+        else:
+            lines = [*_differing(study, twin), *_differing_searches(old, new)]
+        yield from (line for line in lines if line not in said)
+        said |= set(lines)
+
+
+def _alike(mine: StudyRecord, other: StudyRecord) -> bool:
+    return (mine.name, mine.dataset) == (other.name, other.dataset)
+
+
+def _differing(old: StudyRecord, new: StudyRecord) -> Iterator[str]:
+    values = [{"method": each.method, "modalities": "+".join(each.modalities), **_values(each)} for each in (old, new)]
+    for path in dict.fromkeys([*values[0], *values[1]]):
+        there, here = (each.get(path, "absent") for each in values)
+        if there != here:
+            yield f"{path} is {there} there and {here} here"
+
+
+def _differing_searches(old: Record, new: Record) -> Iterator[str]:
+    """Of what their studies have in common: the objective, and how is searched."""
+    for section, may_differ in (("objective", ()), ("search", ("trials",))):
+        there, here = (
+            {name: value for name, value in (each.experiment.get(section) or {}).items() if name not in may_differ}
+            for each in (old, new)
+        )
+        yield from differences(there, here, section)
+
+
+def _values(study: StudyRecord) -> dict[str, str]:
+    """What is searched and what is fixed, by path and in words; a removed component is absent."""
+    from optuna.distributions import json_to_distribution
+
+    from orchestrator.plan.space import described
+
+    fixed = {path: _short(value) for path, value in flatten(study.config)[0].items() if value is not None}
+    searched = {path: f"searched ({described(json_to_distribution(text))})" for path, text in study.space.items()}
+    return fixed | searched
+
+
+def _some(lines: list[str], between: str = "; ") -> str:
+    more = f" (and {len(lines) - _NUM_SHOWN} more)" if len(lines) > _NUM_SHOWN else ""
+    return between.join(lines[:_NUM_SHOWN]) + more
+
+
+def _short(value: Any, max_length: int = 60) -> str:
+    text = "absent" if value is _ABSENT else json.dumps(value, default=str)
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"

@@ -1,0 +1,113 @@
+"""Storages of the schema version before: read as they are, brought up to date, and never taken for what they are not.
+
+`version_1/` was written by the program that had schema version 1: a sweep with failed and pruned trials, compacted, and
+an ablation with its grid.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+import orchestrator
+from orchestrator.cli import msa
+from orchestrator.findings import grid
+from orchestrator.store import SCHEMA_VERSION, Lease, StorageError, Store
+
+BEFORE = Path(__file__).parent / "version_1"
+KINDS = ("sweep", "ablation")
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def storage(kind: str, tmp_path: Path) -> Path:
+    """A copy of a storage of version 1."""
+    return Path(shutil.copytree(BEFORE / kind, tmp_path / kind))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file by its path, experiment.json and the grid aside, which follows from the others."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {name: path.read_bytes() for name, path in names.items() if name.count("/")}
+
+
+def test_the_examples_are_of_the_version_before(kind: str) -> None:
+    assert json.loads((BEFORE / kind / "experiment.json").read_text())["schema_version"] == SCHEMA_VERSION - 1
+
+
+def test_a_storage_of_the_version_before_is_read_and_left_as_it_is(storage: Path, kind: str) -> None:
+    before = content(storage), (storage / "experiment.json").read_bytes()
+    found = orchestrator.open(storage)
+    assert len(found.trials) == {"sweep": 8, "ablation": 6}[kind]
+    assert set(found.trials["state"]) == {"sweep": {"COMPLETE", "PRUNED", "FAIL"}, "ablation": {"COMPLETE"}}[kind]
+    assert not found.measurements.empty
+    assert not found.predictions.empty
+    assert found.warnings == []
+    for command in (["status"], ["table"], *([["table", "--ablation"]] if kind == "ablation" else [["failures"]])):
+        result = CliRunner().invoke(msa, [*command, str(storage)])
+        assert result.exit_code == 0, result.output
+        assert "warning" not in result.output
+    assert (content(storage), (storage / "experiment.json").read_bytes()) == before
+
+
+def test_what_version_1_left_to_the_experiment_is_read_from_there() -> None:
+    assert Store.open(BEFORE / "sweep").record.planned == {"search": 6, "confirm": 2}
+    assert Store.open(BEFORE / "ablation").record.planned == {"search": 0, "confirm": 6}
+
+
+def test_the_grid_of_the_version_before_is_that_of_today(tmp_path: Path) -> None:
+    storage = shutil.copytree(BEFORE / "ablation", tmp_path / "ablation")
+    written = pq.read_table(storage / "grid.parquet")
+    assert grid.collect(Store.open(storage)).equals(written)
+
+
+def test_an_upgrade_writes_the_new_version_and_touches_nothing_else(storage: Path) -> None:
+    before, planned = content(storage), Store.open(storage).record.planned
+    result = CliRunner().invoke(msa, ["upgrade", str(storage)])
+    assert (result.exit_code, result.output) == (0, f"{storage}: schema version 1 is now {SCHEMA_VERSION}\n")
+    kept = json.loads((storage / "experiment.json").read_text())
+    assert (kept["schema_version"], kept["planned"]) == (SCHEMA_VERSION, planned)
+    assert content(storage) == before
+    again = CliRunner().invoke(msa, ["upgrade", str(storage)])
+    assert (again.exit_code, again.output) == (0, f"{storage}: is of schema version {SCHEMA_VERSION} already\n")
+
+
+def test_a_storage_that_a_driver_holds_is_not_upgraded(storage: Path) -> None:
+    before = (storage / "experiment.json").read_bytes()
+    with Lease(Store.open(storage).files), pytest.raises(StorageError, match="is in use by the driver"):
+        CliRunner().invoke(msa, ["upgrade", str(storage)], catch_exceptions=False)
+    assert (storage / "experiment.json").read_bytes() == before
+
+
+def test_a_storage_of_a_later_version_is_neither_read_nor_upgraded(storage: Path) -> None:
+    path = storage / "experiment.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": SCHEMA_VERSION + 1}))
+    before = path.read_bytes()
+    for attempt in ("status", "upgrade"):
+        with pytest.raises(StorageError, match="update the program") as caught:
+            CliRunner().invoke(msa, [attempt, str(storage)], catch_exceptions=False)
+        assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_a_trial_of_a_later_version_is_left_out_with_a_line(tmp_path: Path) -> None:
+    storage = shutil.copytree(BEFORE / "ablation", tmp_path / "ablation")
+    part = min((storage / "trials").glob("*.parquet"))
+    table = pq.read_table(part)
+    later = {**(table.schema.metadata or {}), b"schema_version": str(SCHEMA_VERSION + 1).encode()}
+    pq.write_table(table.replace_schema_metadata(later), part)
+    store = Store.open(storage)
+    assert part.stem not in store.finished_ids()
+    (warning,) = store.warnings_
+    assert f"{part.stem}.parquet" in warning
+    assert f"schema version {SCHEMA_VERSION + 1}, this program knows up to {SCHEMA_VERSION}" in warning
