@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import click
 
-from orchestrator.cli import looking, running, submitting  # which register their commands
+from orchestrator.cli import inspect, run, submit  # which register their commands
 from orchestrator.cli.base import BAD_INPUT, DONE, FAILED, INTERRUPTED, msa, say
 
-__all__ = ["looking", "main", "msa", "running", "submitting"]
+__all__ = ["inspect", "main", "msa", "run", "submit"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

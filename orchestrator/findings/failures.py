@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,7 +12,6 @@ from orchestrator.store.failure_types import FailureType, failure_type_of
 
 _COLUMNS = ("trial_id", "state", "error_type", "error_message", "traceback", "attempts", "host")
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
-_NUM_IDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,39 +50,9 @@ def failures(store: Store) -> list[Group]:
     return sorted(found, key=lambda group: (-len(group.trial_ids), group.error_type, group.place))
 
 
-def lines(groups: Sequence[Group]) -> list[str]:
-    """One line for each group, with an example."""
-    return [f"{_counted(group)} failed with {group.error_type}: {group.message}" for group in groups]
-
-
-def render(storage: str, groups: Sequence[Group]) -> str:
-    """All that helps to decide what to do, one block for each group."""
-    return "\n\n".join(_block(storage, group) for group in groups) or f"no failed trials in {storage}"
-
-
 def to_json(groups: Sequence[Group]) -> list[dict[str, Any]]:
     """The groups as plain data."""
     return [asdict(group) for group in groups]
-
-
-def _block(storage: str, group: Group) -> str:
-    place = f" at {group.place}" if group.place else ""
-    more = f" and {len(group.trial_ids) - _NUM_IDS} more" if len(group.trial_ids) > _NUM_IDS else ""
-    only = ",".join(group.trial_ids)
-    parts = [
-        f"{_counted(group)}: {group.cause} ({group.error_type}{place})",
-        f"  {group.message}",
-        f"  trials: {', '.join(group.trial_ids[:_NUM_IDS])}{more}",
-        *([f"  on {', '.join(group.hosts)}"] if group.hosts else []),
-        *(f"  | {line}" for line in group.traceback.strip().splitlines()),
-        f"  {group.cause.advice}",
-        f"  retry: msa resume {shlex.quote(storage)} --retry-failed --only {only}",
-    ]
-    return "\n".join(parts)
-
-
-def _counted(group: Group) -> str:
-    return f"{len(group.trial_ids)} trial{'s' * (len(group.trial_ids) > 1)}"
 
 
 def _place(traceback: str) -> str:

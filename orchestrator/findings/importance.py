@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from msa_models.metrics import Direction
-from orchestrator.findings.render import Table
-from orchestrator.findings.tables import short_names
 from orchestrator.store.record import FULL, Record
 from orchestrator.store.selection import ranked
 from search_spaces.dotted import within
@@ -61,40 +58,6 @@ def of_cells(record: Record, trials: pa.Table) -> dict[tuple[str, str], float]:
         if mine:
             found[cell.dataset, cell.variant] = sum(mine)
     return found
-
-
-def table(record: Record, importances: Mapping[str, Mapping[str, float]]) -> Table:
-    """Parameters by studies, what matters most on average first."""
-    studies = record.studies
-    times = Counter(studies[study_id].name for study_id in importances)
-    heads = [
-        name if times[name] == 1 else f"{name} on {studies[study_id].dataset}"
-        for study_id, name in ((study_id, studies[study_id].name) for study_id in importances)
-    ]
-    shares: dict[str, list[float]] = {}
-    for each in importances.values():
-        for path, share in each.items():
-            shares.setdefault(path, []).append(share)
-    paths = sorted(shares, key=lambda path: (-sum(shares[path]) / len(shares[path]), path))
-    names = short_names(paths)
-    searching = [study_id for study_id, study in studies.items() if study.space and study.planned.get("search")]
-    left_out = sum(study_id not in importances for study_id in searching)
-    caption = (
-        "Share of each hyperparameter in being among the best tenth of its search "
-        "(PED-ANOVA over COMPLETE trials, each study sums to 1)."
-    )
-    if left_out:
-        caption += (
-            f" Left out: {left_out} stud{'ies' if left_out > 1 else 'y'} with fewer than {FEWEST} COMPLETE trials, or "
-            "none better than the others."
-        )
-    if not importances:
-        raise ValueError(f"no search here has {FEWEST} COMPLETE trials of different value yet; expected more trials")
-    return Table(
-        headers=("parameter", *heads),
-        rows=tuple((names[path], *(each.get(path) for each in importances.values())) for path in paths),
-        caption=caption,
-    )
 
 
 def _best_are_better(rows: list[_Row], direction: Direction) -> bool:

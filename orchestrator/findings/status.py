@@ -6,15 +6,12 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from tabulate import tabulate
-
 from msa_models.metrics import Direction
 from orchestrator.store import Store, holder
 from orchestrator.store.schema import PHASES, STATES
 from orchestrator.store.selection import best_trial
 
 _COLUMNS = ("trial_id", "study_id", "phase", "number", "state", "value", "error_type", "attempts", "finished_at")
-_NUM_SHOWN = 5
 
 
 def summary(store: Store) -> dict[str, Any]:
@@ -46,53 +43,6 @@ def summary(store: Store) -> dict[str, Any]:
         "failures": dict(Counter(row["error_type"] or "unknown" for row in failed).most_common()),
         "warnings": list(store.warnings_),
     }
-
-
-def render(summary: dict[str, Any]) -> str:
-    """The summary for the screen."""
-    studies = summary["studies"]
-    what = f"{len(studies)} studies" if len(studies) > 1 else summary["method"]
-    lines = [f"{summary['storage']}: {what} by {summary['objective']} ({summary['direction']})"]
-    for phase, states in summary["counts"].items():
-        num_finished, planned = sum(states.values()), summary["planned"].get(phase)
-        if num_finished or planned:
-            of = f" of {max(planned, num_finished)}" if planned is not None else ""
-            parts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
-            lines.append(f"{phase:12}{num_finished}{of} finished" + (f" ({parts})" if parts else ""))
-    driver, running = summary["driver"], summary["running"]
-    if driver:
-        lines.append(f"driver      {driver['host']} (pid {driver['pid']}) since {driver['since']}")
-    else:
-        lines.append("driver      none" + ("; `msa resume` goes on with what was interrupted" if running else ""))
-    if running:
-        label = "running" if driver else "interrupted"
-        lines.append(f"{label:12}" + _some([f"{each['trial_id']} (epoch {each['epochs']})" for each in running]))
-    if summary["best"] and len(studies) < 2:
-        best = [f"{each['value']:.4f} in {each['trial_id']}" for each in summary["best"]]
-        lines.append(f"best        {_some(best)}")
-    if run := summary["run"]:
-        rate = "-" if run["trials_per_min"] is None else f"{run['trials_per_min']:.1f}"
-        used = "-" if run["utilisation"] is None else f"{run['utilisation']:.0%}"
-        lines.append(
-            f"speed       {rate} trials/min, {used} of {run['slots'] or '?'} slots used, since {run['started_at']}"
-        )
-    if summary["failures"]:
-        lines.append("failed      " + _some([f"{count} x {kind}" for kind, count in summary["failures"].items()]))
-    lines += [f"warning     {warning}" for warning in summary["warnings"]]
-    return "\n".join(lines) + (f"\n\n{_table(studies)}" if len(studies) > 1 else "")
-
-
-def _table(studies: list[dict[str, Any]]) -> str:
-    where = [name for name in ("method", "dataset") if len({study[name] for study in studies}) > 1]
-    rows = []
-    for study in studies:
-        finished = study["finished"]  # a race for seeds may come to more than was planned
-        of = [f"{finished[phase]} of {max(planned, finished[phase])}" for phase, planned in study["planned"].items()]
-        best = "-" if study["best"] is None else f"{study['best']:.4f}"
-        rows.append((study["name"], *(study[name] for name in where), *of, best))
-    headers = ("study", *where, *studies[0]["planned"], "best")
-    align = ["left"] * (1 + len(where)) + ["right"] * 3
-    return tabulate(rows, headers, colalign=align, disable_numparse=True)
 
 
 def _studies(store: Store, rows: list[dict[str, Any]], direction: Direction) -> list[dict[str, Any]]:
@@ -138,8 +88,3 @@ def _newest_run(store: Store, rows: list[dict[str, Any]], driver: dict[str, Any]
         "trials_per_min": 60.0 * len(finished) / wall_s if wall_s > 0 else None,
         "utilisation": newest.get("utilisation"),
     }
-
-
-def _some(texts: list[str]) -> str:
-    more = f" and {len(texts) - _NUM_SHOWN} more" if len(texts) > _NUM_SHOWN else ""
-    return ", ".join(texts[:_NUM_SHOWN]) + more

@@ -7,6 +7,7 @@ import pytest
 from orchestrator.findings import failures
 from orchestrator.store import Store
 from orchestrator.store.failure_types import FailureType, failure_type_of
+from orchestrator.views import terminal
 
 STEP = """Traceback (most recent call last):
   File "/x/trial_runner.py", line 70, in _train
@@ -48,13 +49,13 @@ def test_failures_are_grouped_by_type_and_place_the_commonest_first(store: Store
     first, second = failures.failures(store)
     assert (first.cause, first.place, len(first.trial_ids)) == (FailureType.NON_FINITE, "step.py:88 in take", 3)
     assert (second.cause, second.place, len(second.trial_ids)) == (FailureType.CODE, "model.py:88 in take", 1)
-    assert failures.lines([first]) == ["3 trials failed with NonFiniteLoss: loss is nan"]
+    assert terminal.failed([first]) == ["3 trials failed with NonFiniteLoss: loss is nan"]
 
 
 def test_a_group_shows_its_trials_a_traceback_and_the_command_to_try_again(store: Store, make_row) -> None:
     for number in range(7):
         store.finish(make_row(number, state="FAIL", traceback=STEP), [])
-    text = failures.render("runs/my sweep", failures.failures(store))
+    text = terminal.failures("runs/my sweep", failures.failures(store))
     lines = text.splitlines()
     assert lines[0] == "7 trials: non-finite loss (NonFiniteLoss at step.py:88 in take)"
     assert "and 2 more" in lines[2]
@@ -64,7 +65,7 @@ def test_a_group_shows_its_trials_a_traceback_and_the_command_to_try_again(store
 
 
 def test_without_failures_it_says_so_and_json_is_a_list(store: Store, make_row) -> None:
-    assert failures.render("x", failures.failures(store)) == "no failed trials in x"
+    assert terminal.failures("x", failures.failures(store)) == "no failed trials in x"
     store.finish(make_row(0, state="FAIL", traceback=None), [])
     (group,) = json.loads(json.dumps(failures.to_json(failures.failures(store))))
     assert (group["cause"], group["place"]) == ("non-finite loss", "")

@@ -281,7 +281,8 @@ def test_a_fresh_grid_is_read_and_shown_without_the_libraries_that_made_it(store
     os.utime(store.files.path(file.GRID_PATH), ns=(newest + 1, newest + 1))
     code = f"""
 import sys
-from orchestrator.findings import ablation, grid
+from orchestrator.findings import grid
+from orchestrator.views import ablation_tables as ablation
 from orchestrator.store import Store
 store = Store.open({store.files.uri!r})
 assert ablation.tables(grid.current(store), store.record)

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, distribution_to_json
 
-from orchestrator.findings.importance import FEWEST, importances, of_cells, table
-from orchestrator.findings.render import render
+from orchestrator.findings.importance import FEWEST, importances, of_cells
 from orchestrator.store.record import Record
 from orchestrator.store.schema import trial_table
+from orchestrator.views.table import render
+from orchestrator.views.trial_tables import importance as table
 from tests.orchestrator.findings import ablations
 
 SPACE = {

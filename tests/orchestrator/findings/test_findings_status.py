@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.findings.status import render, summary
+from orchestrator.findings.status import summary
 from orchestrator.store import Lease, Store
+from orchestrator.views.terminal import status as render
 from tests.orchestrator.findings.ablations import study, with_record
 
 MakeRow = Callable[..., dict[str, Any]]

@@ -466,7 +466,7 @@ def counted(method: Callable[..., Any], calls: Counter[str], name: str) -> Calla
 
 def test_reading_a_storage_imports_neither_torch_nor_ray_nor_optuna_nor_pandas() -> None:
     code = (
-        "import sys, orchestrator.store, orchestrator.findings.tables, orchestrator.findings.status\n"
+        "import sys, orchestrator.store, orchestrator.views.trial_tables, orchestrator.findings.status\n"
         "print(sorted({'torch', 'ray', 'optuna', 'pandas', 'pyarrow.dataset'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -22,13 +22,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.findings import failures, grid, screen, status
+from orchestrator.findings import failures, grid, status
 from orchestrator.plan.studies import Study
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.launch import prepare, record_of
 from orchestrator.store import Lease, Store, holder
 from orchestrator.store.parts import part_ids
 from orchestrator.store.record import Record
+from orchestrator.views import terminal
 from search_spaces.loading import validate
 from tests.damage import Damage, damages
 from tests.orchestrator.run import fakes
@@ -225,12 +226,12 @@ def readers(uri: str, planned: tuple[Study, ...]) -> dict[str, Callable[[Store],
         "runs": lambda store: store.runs(),
         "checkpoints": lambda store: [list(store.checkpoint_read(each)) for each in store.files.folders("running")],
         "holder": lambda store: holder(store.files),
-        "status": lambda store: status.render(status.summary(store)),
-        "failures": lambda store: failures.render(uri, failures.failures(store)),
-        "tables": lambda store: screen.tables(store),
-        "tables as json": lambda store: screen.tables(store, "json"),
-        "importance": lambda store: screen.importance(store),
-        "grid": lambda store: screen.ablation(store),
+        "status": lambda store: terminal.status(status.summary(store)),
+        "failures": lambda store: terminal.failures(uri, failures.failures(store)),
+        "tables": lambda store: terminal.tables(store),
+        "tables as json": lambda store: terminal.tables(store, "json"),
+        "importance": lambda store: terminal.importance(store),
+        "grid": lambda store: terminal.ablation(store),
         "new grid": lambda store: grid.write(store),
         "resume": lambda store: Campaign(store, planned, fakes.PROVENANCE).next(),
     }

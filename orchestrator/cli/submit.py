@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.base import INTERRUPTED, Examples, msa, say
-from orchestrator.cli.running import asked_for
+from orchestrator.cli.run import asked_for
 
 if TYPE_CHECKING:
     from orchestrator.run.ray_backend.jobs import WorkingTree

@@ -6,15 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.base import DONE, FAILED, INTERRUPTED, Examples, msa, refuse, say, words
-from orchestrator.cli.options import (
+from orchestrator.cli.base import (
     ADDRESS,
     ALLOW_CHANGED,
+    DONE,
     DRY_RUN,
+    FAILED,
+    INTERRUPTED,
     STORAGE,
     STUDIES,
+    Examples,
     ablation_options,
     experiment_options,
+    msa,
+    refuse,
+    say,
+    words,
 )
 
 if TYPE_CHECKING:
@@ -184,32 +191,33 @@ _SHORT_FOR = {
 
 
 def _describe(prepared: Prepared) -> int:
-    from orchestrator.findings import grid_outline, outline
+    from orchestrator.views import plan_view
 
     if prepared.plan.grid is None:
-        click.echo(outline.render(prepared.experiment, prepared.plan.studies))
+        click.echo(plan_view.sweep(prepared.experiment, prepared.plan.studies))
     else:
-        click.echo(grid_outline.render(prepared.experiment, prepared.plan.grid))
+        click.echo(plan_view.ablation(prepared.experiment, prepared.plan.grid))
         click.echo(f"\n{_time_needed(prepared)}")
     _warn(prepared)
     return DONE
 
 
 def _time_needed(prepared: Prepared) -> str:
-    from orchestrator.findings import grid_outline
     from orchestrator.run.calibration import estimate
+    from orchestrator.views import plan_view
 
     if any(study.encoders for study in prepared.plan.studies):
         return "no estimate of the time: with a text encoder it is known once trials run (msa status)"
     found = estimate(prepared.plan.studies, prepared.corpora)
-    return grid_outline.estimated(found.slot_hours, found.most_slot_hours, dict(found.epoch_s))
+    return plan_view.estimated(found.slot_hours, found.most_slot_hours, dict(found.epoch_s))
 
 
 def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> int:
-    from orchestrator.findings import failures, grid, screen
+    from orchestrator.findings import failures, grid
     from orchestrator.run.launch import launch
     from orchestrator.run.ray_backend.driver import RunStopped
     from orchestrator.store import Store
+    from orchestrator.views import terminal
     from orchestrator.views.live import Live
 
     _warn(prepared)
@@ -228,14 +236,14 @@ def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> i
         click.echo(f"nothing to do: all {finished.num_planned} trials are finished")
     store = Store.open(storage)
     if prepared.plan.grid is None:
-        click.echo(screen.tables(store))
+        click.echo(terminal.tables(store))
         click.echo(f"\nresults: {storage} (msa table, msa status)")
     else:
         grid.write(store)
-        click.echo(screen.ablation(store))
+        click.echo(terminal.ablation(store))
         click.echo(f"\nresults: {storage} (msa table --ablation, msa status, grid.parquet)")
     failed = failures.failures(store)
-    for line in failures.lines(failed):
+    for line in terminal.failed(failed):
         say(line)
     if failed:
         say(f"more: msa failures {storage}")

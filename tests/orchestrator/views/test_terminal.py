@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from orchestrator.findings.screen import tables
 from orchestrator.store import Store
+from orchestrator.views.terminal import tables
 
 
 @pytest.fixture

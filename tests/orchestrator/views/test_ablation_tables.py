@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.findings import ablation, grid
-from orchestrator.findings.render import FORMATS, Interval, Marked, MeanSd, Signed, Table, render
+from orchestrator.findings import grid
+from orchestrator.views import ablation_tables as ablation
+from orchestrator.views.table import FORMATS, Interval, Marked, MeanSd, Signed, Table, render
 from tests.orchestrator.findings import ablations
 from tests.orchestrator.findings.ablations import contrast, noisy, storage, table
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from msa_models import metrics
-from orchestrator.findings.outline import render
 from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
 from orchestrator.plan.plan import plan
+from orchestrator.views.plan_view import sweep as render
 from search_spaces.loading import load, validate
 from search_spaces.overlay import asked
 

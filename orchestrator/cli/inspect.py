@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.base import DONE, Examples, msa, refuse, say, words
-from orchestrator.findings.render import FORMATS
+from orchestrator.views.table import FORMATS
 
 
 @msa.command(cls=Examples, examples="msa failures runs/mosi\nmsa failures runs/mosi --json")
@@ -19,9 +19,10 @@ def failures(storage: str, as_json: bool) -> int:
 
     from orchestrator.findings import failures as found
     from orchestrator.store import Store
+    from orchestrator.views import terminal
 
     groups = found.failures(Store.open(storage))
-    click.echo(json.dumps(found.to_json(groups), indent=1) if as_json else found.render(storage, groups))
+    click.echo(json.dumps(found.to_json(groups), indent=1) if as_json else terminal.failures(storage, groups))
     return DONE
 
 
@@ -68,14 +69,15 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
     import json
     import time
 
-    from orchestrator.findings.status import render, summary
+    from orchestrator.findings.status import summary
     from orchestrator.store import Store
+    from orchestrator.views import terminal
 
     while True:
         found = summary(Store.open(storage))
         if watch and not as_json:
             click.clear()
-        click.echo(json.dumps(found) if as_json else render(found))
+        click.echo(json.dumps(found) if as_json else terminal.status(found))
         if not watch:
             return DONE
         time.sleep(2.0)
@@ -106,8 +108,8 @@ def table(
     storage: str, layout: str, top: int | None, phase: str | None, ablation: bool, metrics: str | None, importance: bool
 ) -> int:
     """The best trials of STORAGE's search, and its best configuration over several seeds; or its ablation."""
-    from orchestrator.findings import screen
     from orchestrator.store import Store
+    from orchestrator.views import terminal
 
     if not ablation:
         refuse("only with --ablation", metrics=metrics)
@@ -117,11 +119,11 @@ def table(
         raise click.UsageError("--ablation and --importance arrived, expected one of them")
     store = Store.open(storage)
     if ablation:
-        click.echo(screen.ablation(store, layout, metrics=None if metrics is None else words(metrics)))
+        click.echo(terminal.ablation(store, layout, metrics=None if metrics is None else words(metrics)))
     elif importance:
-        click.echo(screen.importance(store, layout))
+        click.echo(terminal.importance(store, layout))
     else:
-        click.echo(screen.tables(store, layout, top=top, phase=phase))
+        click.echo(terminal.tables(store, layout, top=top, phase=phase))
     for warning in store.warnings_:
         say(f"warning: {warning}")
     return DONE
@@ -164,7 +166,7 @@ def data_describe(path: str, **options: Any) -> int:
     """Splits, shapes, ranges, labels, what each modality can do on its own, and what to beware of."""
     from msa_models.data import load
     from msa_models.data.describe import describe as facts
-    from orchestrator.findings.corpus import render
+    from orchestrator.views.terminal import corpus
 
-    click.echo(render(facts(load(path, **options))))
+    click.echo(corpus(facts(load(path, **options))))
     return DONE

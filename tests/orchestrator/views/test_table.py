@@ -9,7 +9,7 @@ import math
 
 import pytest
 
-from orchestrator.findings.render import FORMATS, Interval, Marked, MeanSd, Signed, Table, blocks, render, transposed
+from orchestrator.views.table import FORMATS, Interval, Marked, MeanSd, Signed, Table, blocks, render, transposed
 
 TABLE = Table(
     headers=("study", "learning_rate", "seeds", "valid/mae"),

@@ -15,11 +15,11 @@ from typing import Any
 import pyarrow as pa
 
 from msa_models.metrics import Direction
-from orchestrator.findings.render import Cell, MeanSd, Table, render
+from orchestrator.findings.importance import FEWEST
+from orchestrator.store.record import Record
 from orchestrator.store.selection import CELL, Row, best_trial, one_per_seed, ranked
+from orchestrator.views.table import Cell, MeanSd, Table
 from search_spaces.faults import did_you_mean
-
-__all__ = ["MeanSd", "Table", "confirmed", "leaderboard", "render", "short_names"]
 
 _WHERE = ("dataset", "modalities")
 _Row = dict[str, Any]
@@ -104,6 +104,40 @@ def confirmed(
         headers=("study", "method", *where, "seeds", *shown),
         rows=tuple(table),
         caption=_confirmed_caption([len(rows) for rows in kept.values()], num_failed, objective, direction),
+    )
+
+
+def importance(record: Record, importances: Mapping[str, Mapping[str, float]]) -> Table:
+    """Parameters by studies, what matters most on average first."""
+    studies = record.studies
+    times = Counter(studies[study_id].name for study_id in importances)
+    heads = [
+        name if times[name] == 1 else f"{name} on {studies[study_id].dataset}"
+        for study_id, name in ((study_id, studies[study_id].name) for study_id in importances)
+    ]
+    shares: dict[str, list[float]] = {}
+    for each in importances.values():
+        for path, share in each.items():
+            shares.setdefault(path, []).append(share)
+    paths = sorted(shares, key=lambda path: (-sum(shares[path]) / len(shares[path]), path))
+    names = short_names(paths)
+    searching = [study_id for study_id, study in studies.items() if study.space and study.planned.get("search")]
+    left_out = sum(study_id not in importances for study_id in searching)
+    caption = (
+        "Share of each hyperparameter in being among the best tenth of its search "
+        "(PED-ANOVA over COMPLETE trials, each study sums to 1)."
+    )
+    if left_out:
+        caption += (
+            f" Left out: {left_out} stud{'ies' if left_out > 1 else 'y'} with fewer than {FEWEST} COMPLETE trials, or "
+            "none better than the others."
+        )
+    if not importances:
+        raise ValueError(f"no search here has {FEWEST} COMPLETE trials of different value yet; expected more trials")
+    return Table(
+        headers=("parameter", *heads),
+        rows=tuple((names[path], *(each.get(path) for each in importances.values())) for path in paths),
+        caption=caption,
     )
 
 

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from msa_models.data.probe import FLAG
 from msa_models.metrics import direction
-from orchestrator.findings import ablation_captions as captions
 from orchestrator.findings import utterances
-from orchestrator.findings.render import Cell, Interval, Marked, MeanSd, Signed, Table
 from orchestrator.store.record import Record
+from orchestrator.views import captions
+from orchestrator.views.table import Cell, Interval, Marked, MeanSd, Signed, Table
 from search_spaces.faults import did_you_mean, listed
 
 _Row = Mapping[str, Any]

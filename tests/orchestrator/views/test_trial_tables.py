@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from msa_models.metrics import Direction
-from orchestrator.findings.render import MeanSd, Table
-from orchestrator.findings.tables import confirmed, leaderboard, short_names
 from orchestrator.store.schema import trial_table
+from orchestrator.views.table import MeanSd, Table
+from orchestrator.views.trial_tables import confirmed, leaderboard, short_names
 
 MakeRow = Callable[..., dict[str, Any]]
 METRICS = ("mae", "corr")

@@ -1,0 +1,193 @@
+"""What the commands print: the state of a storage, its tables, its failures, a corpus, as they fit the screen."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from textwrap import fill
+from typing import Any
+
+import pyarrow as pa
+from tabulate import tabulate
+
+from orchestrator.findings.failures import Group
+from orchestrator.findings.grid import current
+from orchestrator.findings.importance import importances
+from orchestrator.store import Store
+from orchestrator.store.selection import COLUMNS, confirm_trials
+from orchestrator.views import trial_tables
+from orchestrator.views.ablation_tables import tables as ablation_tables
+from orchestrator.views.table import Table, blocks, render, transposed, with_dataset, with_last
+from orchestrator.views.trial_tables import confirmed, leaderboard
+
+_NUM_SHOWN = 5  # of many names
+
+
+def tables(store: Store, format: str = "plain", *, top: int | None = None, phase: str | None = None) -> str:
+    """The best trials of the search and the confirmed configurations; one of the two with `phase`.
+
+    `top`: trials of each study to show; left out, 5 of a single one and 1 each of several. Plain tables have one column
+    per trial or study, as many side by side as fit the screen. csv and json are one table each: the search, unless
+    `phase` says otherwise.
+    """
+    plain = format == "plain"
+    if format in ("csv", "json"):
+        phase = phase or "search"
+    trials, objective = store.trials(), store.record.objective
+    facts = trials, objective, store.record.direction, store.metrics
+    several = len(set(trials["study_id"].to_pylist())) > 1
+    search = leaderboard(
+        *facts, top=top or (1 if several else 5), shared_only=several and format not in ("csv", "json")
+    )
+    confirm = confirmed(*facts, chosen=_chosen(store, trials))
+    both = [search, confirm] if confirm.rows else [search]
+    shown = {"search": [search], "confirm": [confirm], None: both}[phase]
+    return _shown([transposed(table) for table in shown] if plain else shown, format)
+
+
+def ablation(store: Store, format: str = "plain", metrics: Sequence[str] | None = None) -> str:
+    """The tables of an ablation: contributions, then all test metrics, steps and effects.
+
+    csv and json are one table each: the contributions. On the screen their means come after the verdicts.
+    """
+    contributions, *others = ablation_tables(current(store), store.record, metrics=metrics)
+    if format in ("csv", "json"):
+        return render(contributions, format)
+    means = [header for header in contributions.headers if "/" in header]
+    shown = [with_last(contributions, means), *others]
+    return _shown([with_dataset(table) for table in shown] if format == "plain" else [contributions, *others], format)
+
+
+def importance(store: Store, format: str = "plain") -> str:
+    """How much each hyperparameter of each search matters."""
+    trials = store.trials(["study_id", "phase", "number", "state", "value", "params"])
+    table = trial_tables.importance(store.record, importances(store.record, trials))
+    return render(table, format) if format in ("csv", "json") else _shown([table], format)
+
+
+def status(summary: dict[str, Any]) -> str:
+    """The summary for the screen."""
+    studies = summary["studies"]
+    what = f"{len(studies)} studies" if len(studies) > 1 else summary["method"]
+    lines = [f"{summary['storage']}: {what} by {summary['objective']} ({summary['direction']})"]
+    for phase, states in summary["counts"].items():
+        num_finished, planned = sum(states.values()), summary["planned"].get(phase)
+        if num_finished or planned:
+            of = f" of {max(planned, num_finished)}" if planned is not None else ""
+            parts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+            lines.append(f"{phase:12}{num_finished}{of} finished" + (f" ({parts})" if parts else ""))
+    driver, running = summary["driver"], summary["running"]
+    if driver:
+        lines.append(f"driver      {driver['host']} (pid {driver['pid']}) since {driver['since']}")
+    else:
+        lines.append("driver      none" + ("; `msa resume` goes on with what was interrupted" if running else ""))
+    if running:
+        label = "running" if driver else "interrupted"
+        lines.append(f"{label:12}" + _some([f"{each['trial_id']} (epoch {each['epochs']})" for each in running]))
+    if summary["best"] and len(studies) < 2:
+        best = [f"{each['value']:.4f} in {each['trial_id']}" for each in summary["best"]]
+        lines.append(f"best        {_some(best)}")
+    if run := summary["run"]:
+        rate = "-" if run["trials_per_min"] is None else f"{run['trials_per_min']:.1f}"
+        used = "-" if run["utilisation"] is None else f"{run['utilisation']:.0%}"
+        lines.append(
+            f"speed       {rate} trials/min, {used} of {run['slots'] or '?'} slots used, since {run['started_at']}"
+        )
+    if summary["failures"]:
+        lines.append("failed      " + _some([f"{count} x {kind}" for kind, count in summary["failures"].items()]))
+    lines += [f"warning     {warning}" for warning in summary["warnings"]]
+    return "\n".join(lines) + (f"\n\n{_status_table(studies)}" if len(studies) > 1 else "")
+
+
+def _status_table(studies: list[dict[str, Any]]) -> str:
+    where = [name for name in ("method", "dataset") if len({study[name] for study in studies}) > 1]
+    rows = []
+    for study in studies:
+        finished = study["finished"]  # a race for seeds may come to more than was planned
+        of = [f"{finished[phase]} of {max(planned, finished[phase])}" for phase, planned in study["planned"].items()]
+        best = "-" if study["best"] is None else f"{study['best']:.4f}"
+        rows.append((study["name"], *(study[name] for name in where), *of, best))
+    headers = ("study", *where, *studies[0]["planned"], "best")
+    align = ["left"] * (1 + len(where)) + ["right"] * 3
+    return tabulate(rows, headers, colalign=align, disable_numparse=True)
+
+
+def failed(groups: Sequence[Group]) -> list[str]:
+    """One line for each group, with an example."""
+    return [f"{_counted(group)} failed with {group.error_type}: {group.message}" for group in groups]
+
+
+def failures(storage: str, groups: Sequence[Group]) -> str:
+    """All that helps to decide what to do, one block for each group."""
+    return "\n\n".join(_block(storage, group) for group in groups) or f"no failed trials in {storage}"
+
+
+def corpus(facts: Mapping[str, Any]) -> str:
+    """What `msa_models.data.describe` found, as tables; warnings last, where the eye stops."""
+    kind = ", ".join(facts["classes"]) if facts["classes"] else f"scale {facts['scale']}"
+    parts = [f"{facts['name']}: {facts['task']} ({kind}), fingerprint {facts['fingerprint']}"]
+    parts += [_facts(facts["features"]), _facts(facts["labels"])]
+    parts += ["What a ridge regression makes of each modality alone:\n\n" + _facts(facts["probes"])]
+    parts += [f"warning: {warning}" for warning in facts["warnings"]]
+    return "\n\n".join(parts)
+
+
+def _facts(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Columns without a single value are left out."""
+    names = [name for name in rows[0] if any(row[name] not in (None, "", False) for row in rows)]
+    cells = [["" if row[name] is None else row[name] for name in names] for row in rows]
+    return tabulate(cells, headers=[name.replace("_", " ") for name in names], floatfmt=".3g")
+
+
+def _block(storage: str, group: Group) -> str:
+    place = f" at {group.place}" if group.place else ""
+    only = ",".join(group.trial_ids)
+    parts = [
+        f"{_counted(group)}: {group.cause} ({group.error_type}{place})",
+        f"  {group.message}",
+        f"  trials: {_some(group.trial_ids)}",
+        *([f"  on {', '.join(group.hosts)}"] if group.hosts else []),
+        *(f"  | {line}" for line in group.traceback.strip().splitlines()),
+        f"  {group.cause.advice}",
+        f"  retry: msa resume {shlex.quote(storage)} --retry-failed --only {only}",
+    ]
+    return "\n".join(parts)
+
+
+def _counted(group: Group) -> str:
+    return f"{len(group.trial_ids)} trial{'s' * (len(group.trial_ids) > 1)}"
+
+
+def _some(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _NUM_SHOWN} more" if len(texts) > _NUM_SHOWN else ""
+    return ", ".join(texts[:_NUM_SHOWN]) + more
+
+
+def _chosen(store: Store, trials: pa.Table) -> dict[str, list[str]] | None:
+    """The confirm trials of each study by its name, as the record tells; None where it does not."""
+    studies = store.record.studies
+    if not studies:
+        return None
+    found = confirm_trials(store.record, trials.select(list(COLUMNS)).to_pylist())
+    times = Counter(study.name for study in studies.values())
+    return {
+        studies[study_id].name if times[studies[study_id].name] == 1 else study_id: [
+            row["trial_id"] for row in rows.values()
+        ]
+        for study_id, rows in found.items()
+    }
+
+
+def _shown(tables: Sequence[Table], format: str) -> str:
+    """One below the other; plain ones as many columns side by side as fit the screen."""
+    width = shutil.get_terminal_size(fallback=(120, 24)).columns
+    if format != "plain":
+        return "\n\n".join(render(table, format) for table in tables)
+    parts = []
+    for table in tables:
+        parts += [fill(table.caption, width)] if table.caption else []
+        parts += [render(block) for block in blocks(replace(table, caption=""), width)]
+    return "\n\n".join(parts)
