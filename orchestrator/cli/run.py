@@ -120,7 +120,7 @@ def resume(storage: str, retry_failed: bool, only: tuple[str, ...], allow_change
 
     if not retry_failed:
         refuse("only with --retry-failed", only=only or None)
-    retry = retried(words(*only) if only else None) if retry_failed else None
+    retry = retried(storage, words(*only) if only else None) if retry_failed else None
     return _run(stored(storage), storage, address, retry=retry, allow_changed=allow_changed)
 
 

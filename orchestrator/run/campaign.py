@@ -9,7 +9,7 @@ import contextlib
 import json
 import math
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import accumulate
@@ -23,12 +23,14 @@ from orchestrator.run.study_state import COMPLETE, CONFIRM, FAIL, PRUNED, StudyS
 from orchestrator.store import StorageError, Store
 from orchestrator.store.failure_types import FailureType, failure_type_of
 
+Retry = Callable[[Set[str]], Collection[str]]  # of the ids of failed trials those that are trained again
+
 
 class Campaign:
     """Planned minus finished, over all studies; the same for a first start and for any continuation.
 
-    `retry`: ids of failed trials that are taken as not finished; a success replaces the failure. `restarts`: how often
-    a trial starts anew whose worker was lost.
+    `retry`: of the ids of the failed trials those that are taken as not finished; a success replaces the failure.
+    `restarts`: how often a trial starts anew whose worker was lost.
     """
 
     def __init__(
@@ -37,17 +39,16 @@ class Campaign:
         studies: Sequence[Study],
         provenance: Provenance,
         *,
-        retry: Collection[str] = (),
+        retry: Retry | None = None,
         restarts: int = 0,
     ) -> None:
         self._store, self._provenance = store, provenance
-        every = store.trials().to_pylist()
-        if {row["trial_id"] for row in every} != store.finished_ids():
-            raise StorageError(f"{store.files.uri} did not hand out every finished trial; try again")
-        wanted = set(retry)
+        every = store.trials(strict=True).to_pylist()
+        states = {row["trial_id"]: row["state"] for row in every}
+        wanted = retry({trial_id for trial_id, state in states.items() if state == FAIL}) if retry else ()
         again = [row for row in every if row["state"] == FAIL and row["trial_id"] in wanted]
         rows = [row for row in every if row["state"] != FAIL or row["trial_id"] not in wanted]
-        started = store.running()
+        started = store.running(states=states)
         self._attempts = {row["trial_id"]: row["attempts"] or 1 for row in again}
         self._attempts |= {record["trial_id"]: record.get("attempts") or 1 for record in started}
         interrupted = _assignments(started)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +17,10 @@ from msa_models.text.find import absolute
 from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import CorpusInfo, apart
 from orchestrator.plan.plan import Plan, plan
+from orchestrator.run.campaign import Retry
 from orchestrator.run.inputs import Encoders, inputs
 from orchestrator.run.output import Listener, Silent
-from orchestrator.run.provenance import provenance
+from orchestrator.run.provenance import Provenance, provenance
 from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.ray_backend.driver import Finished, run
 from orchestrator.store import Files, Lease, StorageError, Store
@@ -82,7 +83,7 @@ def launch(
     storage: str,
     *,
     address: str | None = None,
-    retry: Callable[[Store], Collection[str]] | None = None,
+    retry: Retry | None = None,
     allow_changed: bool = False,
     listener: Listener | None = None,
 ) -> Finished:
@@ -93,7 +94,8 @@ def launch(
     (unless `allow_changed`), or if another driver works on it; all before anything is written.
     """
     refuse_credentials_in(sys.argv[1:])
-    files, record = Files.at(storage), record_of(prepared)
+    origin = provenance()
+    files, record = Files.at(storage), record_of(prepared, origin)
     check_record(files, record, allow_changed=allow_changed)
     with Lease(files) as lease:
         store = Store.create(storage, record, allow_changed=allow_changed)
@@ -111,7 +113,8 @@ def launch(
                 grow=wanted.on_oom == "grow",
             ),
             address=address,
-            retry=retry(store) if retry else (),
+            retry=retry,
+            origin=origin,
             listener=listener,
         )
         if not finished.interrupted:
@@ -120,21 +123,20 @@ def launch(
         return finished
 
 
-def retried(only: Collection[str] | None = None) -> Callable[[Store], Collection[str]]:
+def retried(storage: str, only: Collection[str] | None = None) -> Retry:
     """For `launch`: all failed trials of a storage, or only these, which must be failed ones (else StorageError)."""
 
-    def failed(store: Store) -> Collection[str]:
-        found = store.finished_ids(["FAIL"])
+    def of_these(failed: Set[str]) -> Collection[str]:
         if only is None:
-            return found
-        if unknown := [trial_id for trial_id in only if trial_id not in found]:
+            return failed
+        if unknown := [trial_id for trial_id in only if trial_id not in failed]:
             raise StorageError(
                 f"{listed(unknown)} arrived, which {'is' if len(unknown) == 1 else 'are'} no failed trial of "
-                f"{store.files.uri}; `msa failures` lists those{did_you_mean(unknown[0], found)}"
+                f"{storage}; `msa failures` lists those{did_you_mean(unknown[0], failed)}"
             )
         return only
 
-    return failed
+    return of_these
 
 
 def stored(storage: str) -> Prepared:
@@ -143,7 +145,7 @@ def stored(storage: str) -> Prepared:
     return prepare(validate(record.experiment), ablation=record.ablation is not None)
 
 
-def record_of(prepared: Prepared) -> Record:
+def record_of(prepared: Prepared, origin: Provenance | None = None) -> Record:
     """What experiment.json holds of it.
 
     Of a corpus the whole path, so that a resume finds it from anywhere; not so in a Ray job, whose working folder is
@@ -154,7 +156,7 @@ def record_of(prepared: Prepared) -> Record:
         if corpus["source"] != data.SYNTHETIC and not in_ray_job():
             corpus["source"] = str(Path(corpus["source"]).expanduser().absolute())
     read = {study.dataset for study in studies if study.encoders}
-    origin, grid = provenance(), prepared.plan.grid
+    origin, grid = origin or provenance(), prepared.plan.grid
     recorded = {study.study_id: StudyRecord.planned_as(study) for study in studies}
     planned: Counter[str] = Counter()
     for each in recorded.values():

@@ -50,6 +50,8 @@ def read_rows(
         if not moved:
             break
         rows, moved = _look(files, folder, wanted, columns, strict)
+    if moved and strict:
+        raise StorageError(f"{files.uri_of(moved[0])} went away while reading; try again")
     lines = [f"{files.uri_of(path)} went away while reading; it is left out" for path in moved]
     return Rows(tables=rows.tables, sorted=rows.sorted, absent=rows.absent, warnings=[*rows.warnings, *lines])
 

@@ -75,13 +75,16 @@ class Store:
         """Remember what was suggested, before a worker hears of it."""
         self.files.write(f"{_running(trial['trial_id'])}/trial.json", _json(trial))
 
-    def running(self, *, clean: bool = True) -> list[dict[str, Any]]:
+    def running(self, *, clean: bool = True, states: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """What was begun and is neither COMPLETE nor PRUNED, by trial_id; a FAIL that awaits its retry is among them.
 
-        `clean`: remove what a crash left behind of trials that have (only the driver should).
+        `clean`: remove what a crash left behind of trials that have (only the driver should). `states`: those of the
+        finished trials by trial_id, where they are known already.
         """
         begun = self.files.folders("running")
-        done = self._ids_in(("COMPLETE", "PRUNED"), begun)
+        if states is None:
+            states = self._states(among=begun)
+        done = [trial_id for trial_id in begun if states.get(trial_id) in ("COMPLETE", "PRUNED")]
         for trial_id in done if clean else ():
             self._forget(trial_id)
         trials = []
@@ -144,15 +147,18 @@ class Store:
 
     # Everybody reads.
 
-    def trials(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All finished trials (or these columns of them) by study, phase ('search' first), number and seed."""
+    def trials(self, columns: Sequence[str] | None = None, *, strict: bool = False) -> pa.Table:
+        """All finished trials (or these columns of them) by study, phase ('search' first), number and seed.
+
+        `strict`: raise if the storage does not hand out a row, as `finished_ids` does.
+        """
         schema = trial_schema(self.metrics)
         names = schema.names if columns is None else list(columns)
         if unknown := [name for name in names if name not in schema.names]:
             raise ValueError(f"unknown columns {unknown}; the columns are {schema.names}")
         order = [*_ORDER, ("trial_id", "ascending")]
         needed = [column.name for column in schema if column.name in {*names, *(name for name, _ in order)}]
-        rows = self._read("trials", None, columns=None if columns is None else needed)
+        rows = self._read("trials", None, columns=None if columns is None else needed, strict=strict)
         empty = schema.empty_table().select(needed)
         table = pa.concat_tables([empty, *rows.tables], promote_options="default").combine_chunks()
         return table.sort_by(order).select(names)
@@ -162,7 +168,8 @@ class Store:
 
         Unlike the readers, this raises if the storage does not hand out a row: what it misses would be trained again.
         """
-        return self._ids_in(None if states is None else tuple(states))
+        wanted = None if states is None else set(states)
+        return {trial_id for trial_id, state in self._states().items() if wanted is None or state in wanted}
 
     def measurements(self, trial_ids: Iterable[str] | None = None) -> pa.Table:
         """The measurements of finished trials (or of these) by trial_id and epoch; what a trial lacks is null."""
@@ -202,10 +209,9 @@ class Store:
         table = pa.concat_tables([empty, *rows.tables], promote_options="permissive").combine_chunks()
         return table if rows.sorted else table.sort_by("trial_id")  # which is stable
 
-    def _ids_in(self, states: Sequence[str] | None, among: Sequence[str] | None = None) -> set[str]:
+    def _states(self, among: Sequence[str] | None = None) -> dict[str, str]:
         found = self._read("trials", among, columns=("trial_id", "state"), strict=True)
-        rows = [row for table in found.tables for row in table.to_pylist()]
-        return {row["trial_id"] for row in rows if states is None or row["state"] in states}
+        return {row["trial_id"]: row["state"] for table in found.tables for row in table.to_pylist()}
 
     def _read(
         self,

@@ -6,7 +6,7 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,10 +15,10 @@ from typing import Any
 
 from msa_models.data import Corpus
 from orchestrator.plan.studies import Study
-from orchestrator.run.campaign import Campaign
+from orchestrator.run.campaign import Campaign, Retry
 from orchestrator.run.messages import Report
 from orchestrator.run.output import Listener, Silent, captured
-from orchestrator.run.provenance import provenance
+from orchestrator.run.provenance import Provenance, provenance
 from orchestrator.run.ray_backend.cluster import Autoscaling, Demand, Slots, cluster
 from orchestrator.store import Lease, StorageError, Store
 
@@ -49,7 +49,8 @@ def run(
     demand: Demand | None = None,
     address: str | None = None,
     workload: str = TRAIN,
-    retry: Collection[str] = (),
+    retry: Retry | None = None,
+    origin: Provenance | None = None,
     listener: Listener | None = None,
 ) -> Finished:
     """Train what is planned and not finished; where that is nothing, nothing is read or started.
@@ -58,10 +59,11 @@ def run(
 
     The first Ctrl-C (or SIGTERM) lets running steps end, their checkpoints are on file, and returns `interrupted`; the
     second raises KeyboardInterrupt. Raises ClusterError before anything is started, RunStopped after.
-    `retry`: ids of failed trials that are trained again. `listener`: who hears how it goes.
+    `retry`: which failed trials are trained again. `origin`: what trains them, found out here where it is not given.
+    `listener`: who hears how it goes.
     """
     demand, listener = demand or Demand(), listener or Silent()
-    campaign = Campaign(store, studies, provenance(), retry=retry, restarts=demand.retries)
+    campaign = Campaign(store, studies, origin or provenance(), retry=retry, restarts=demand.retries)
     if not campaign.done:
         read = corpora()
         with captured(store.files) as terminal, listener.running(campaign, terminal), cluster(address):

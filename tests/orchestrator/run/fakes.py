@@ -202,10 +202,11 @@ def play(
     kept: Record | None = None,
     on: Corpus | None = None,
     retry: Collection[str] = (),
+    origin: Provenance = PROVENANCE,
 ) -> Campaign:
     """Run everything that is planned and not finished, in this process, `slots` trials taking turns."""
     store = Store.create(uri, kept or record(planned))
-    campaign = Campaign(store, planned, PROVENANCE, retry=retry)
+    campaign = Campaign(store, planned, origin, retry=lambda failed: retry)
     active: dict[str, TrialRunner] = {}
     while True:
         while len(active) < slots and (assignment := campaign.next()) is not None:

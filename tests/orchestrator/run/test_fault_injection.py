@@ -197,7 +197,7 @@ def test_a_storage_that_cannot_be_read_is_refused_and_never_replayed_as_one_with
         done.append(Campaign(Store.open(uri), fakes.studies(**SMALL), fakes.PROVENANCE).done)
 
     refusals = list(after_each_fault(uri, kind, replay))
-    assert len(refusals) > 3
+    assert len(refusals) >= 2  # each place where it lists, or reads
     assert all(done)
 
 

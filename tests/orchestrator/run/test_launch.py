@@ -1,15 +1,18 @@
 """What a storage remembers of where things lie, and what it never hears of."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.run import launch
-from orchestrator.store import StorageError
+from orchestrator.run import launch, provenance
+from orchestrator.run.workload import train
+from orchestrator.store import Files, StorageError, Store
 from search_spaces.loading import validate
 from tests.end_to_end.test_readme import write_corpus
+from tests.orchestrator.run import fakes
 from tests.tiny_encoders import bert
 
 
@@ -51,3 +54,44 @@ def test_credentials_in_the_command_line_are_refused_before_anything_is_written(
         launch.launch(launch.prepare(validate(asked)), str(tmp_path / "runs" / "x"))
     assert "hush" not in str(told.value)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each file was read, each folder listed, and the code looked at, from here on."""
+    counts: Counter[str] = Counter()
+    read, infos, fingerprint = Files.read, Files._infos, provenance.code_fingerprint
+    monkeypatch.setattr(Files, "read", lambda self, path: counts.update([path]) or read(self, path))
+    monkeypatch.setattr(Files, "_infos", lambda self, folder: counts.update([f"{folder}/"]) or infos(self, folder))
+    monkeypatch.setattr(provenance, "code_fingerprint", lambda: counts.update(["code"]) or fingerprint())
+    return counts
+
+
+SMALL = {
+    "method": "concat",
+    "data": {
+        "source": "synthetic",
+        "options": {"num_train": 32, "num_valid": 16, "num_test": 16, "layout": "utterances"},
+    },
+    "objective": {"metric": "valid/mae"},
+    "config": {"training.epochs": 1},
+    "space": {"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}},
+    "search": {"trials": 2},
+    "confirm": {"seeds": 1},
+}
+
+
+def test_what_a_resume_needs_to_know_it_looks_up_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_at: Counter[str]
+) -> None:
+    found, uri = launch.prepare(validate(SMALL)), str(tmp_path)
+    (on,) = found.corpora.values()
+    origin = provenance.provenance()
+    fakes.play(uri, found.plan.studies, workload=train, on=on, kept=launch.record_of(found, origin), origin=origin)
+    monkeypatch.setattr(Store, "compact", lambda *_, **__: [])  # at the end, when the list is another one
+    looked_at.clear()
+    finished = launch.launch(launch.stored(uri), uri)
+    assert (finished.num_new, finished.num_planned) == (0, 3)
+    assert looked_at["trials/"] == 1
+    assert looked_at["code"] == 1
+    assert [path for path, times in looked_at.items() if path.startswith("trials/") and times > 1] == []
