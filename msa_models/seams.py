@@ -84,6 +84,9 @@ class Component(ABC):
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
     name: ClassVar[str]
+    seam: ClassVar[str] = ""  # what a component of this seam is called
+    balancing: ClassVar[bool] = False  # whether it is there so that no modality drowns the others
+    without: ClassVar[str] = ""  # what to set where the shared states that it reads are absent
 
     def __init_subclass__(cls, name: str = "") -> None:
         cls.name = name or cls.__module__.rpartition(".")[2]
@@ -101,6 +104,8 @@ class Component(ABC):
 class Refinement(Component):
     """Changes the representations before anything else reads them. Identity: `Unrefined`."""
 
+    seam: ClassVar[str] = "refinement"
+
     @abstractmethod
     def refine(self, parts: nn.Module, representations: Representations) -> Representations:
         """New representations of the same shapes."""
@@ -108,6 +113,8 @@ class Refinement(Component):
 
 class Fusion(Component):
     """Makes one vector per utterance of all representations. Identity: `Concatenation`."""
+
+    seam: ClassVar[str] = "fusion"
 
     @abstractmethod
     def fused_width(self, shapes: Shapes) -> int:
@@ -121,8 +128,9 @@ class Fusion(Component):
 class LossTerm(Component):
     """Adds `weight * loss` to the objective. Identity: no term; weight 0 is the same as removed."""
 
-    weight: float
+    seam: ClassVar[str] = "loss term"
     group: ClassVar[str] = TASK
+    weight: float
 
     @abstractmethod
     def loss(self, parts: nn.Module, forward: Forward) -> torch.Tensor:
@@ -132,6 +140,8 @@ class LossTerm(Component):
 class GradientModulator(Component):
     """Changes the gradients at the representation boundary. Identity: `Unmodulated`."""
 
+    seam: ClassVar[str] = "gradient modulator"
+    balancing: ClassVar[bool] = True
     group: ClassVar[str] = TASK
 
     @abstractmethod
@@ -145,6 +155,8 @@ class GradientModulator(Component):
 
 class Schedule(Component):
     """Decides from which epoch the modulator works; until then gradients are left alone. Identity: `Immediately`."""
+
+    seam: ClassVar[str] = "schedule"
 
     @abstractmethod
     def start(self, history: Sequence[float], epochs: int) -> int | None:
@@ -160,6 +172,8 @@ class SharedState(Component):
     The fusion is given what a state knew before the batch, so that no label takes part in a prediction; loss terms and
     modulators are given what the state made of the batch.
     """
+
+    seam: ClassVar[str] = "shared state"
 
     @abstractmethod
     def recall(self, parts: nn.Module) -> Any:

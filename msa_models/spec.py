@@ -1,10 +1,11 @@
-"""What a method is made of: the answer of a method's `build(config)`, still without a single tensor."""
+"""What a method is made of: its configuration, and the spec that `build(config)` makes of it, still without tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass, field, fields
+from graphlib import TopologicalSorter
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from annotated_types import Ge, Gt, Lt
 
@@ -61,6 +62,30 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """What every method's configuration begins with.
+
+    Its other fields are components by their names, None where one is absent: those that a method declares, and any that
+    `discovery.opened` finds. At most one of them stands in each seam but the loss terms and the shared states.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    text_encoder: TextEncoder | None = None  # instead of the text features of the corpus
+
+    def __post_init__(self) -> None:
+        Spec.of(self)
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The components that are present: the method's own in the order of its fields, then any others by name."""
+        found = (getattr(self, each.name) for each in fields(self))
+        return tuple(each for each in found if isinstance(each, Component))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Spec:
     """A method with every component in its seam; what was removed is the identity of its seam."""
 
@@ -74,6 +99,34 @@ class Spec:
     schedule: Schedule = field(default_factory=Immediately)
     shared: Mapping[str, SharedState] = field(default_factory=dict)  # each after those that it reads
 
+    def __post_init__(self) -> None:
+        for component in self.components:
+            if missing := [name for name in component.reads if name not in self.shared]:
+                bring = ", ".join(f"{name}: {{}}" for name in missing)
+                instead = f", or {component.without}" if component.without else ""
+                raise ValueError(
+                    f"{component.name} reads {' and '.join(missing)}, shared state that this method does not have; "
+                    f"bring it in, with config: {{{bring}}}{instead}"
+                )
+
+    @classmethod
+    def of(cls, config: MethodConfig) -> Self:
+        """The spec of a configuration; a loss term of weight 0 is not there.
+
+        Raises ValueError where two components stand in one place, or one reads a shared state that is absent.
+        """
+        return cls(
+            encoder=config.encoder,
+            training=config.training,
+            text_encoder=config.text_encoder,
+            refinement=_only(config, Refinement, "refines the representations") or Unrefined(),
+            fusion=_only(config, Fusion, "joins the modalities") or Concatenation(),
+            terms={each.name: each for each in _all(config, LossTerm) if each.weight != 0},
+            modulator=_only(config, GradientModulator, "balances the gradients") or Unmodulated(),
+            schedule=_only(config, Schedule, "says when the modulator works") or Immediately(),
+            shared=_in_reading_order({each.name: each for each in _all(config, SharedState)}),
+        )
+
     @property
     def components(self) -> tuple[Component, ...]:
         """Everything that may have parts."""
@@ -81,6 +134,26 @@ class Spec:
         return (*own, *self.shared.values())
 
 
-def present(**terms: LossTerm | None) -> dict[str, LossTerm]:
-    """The loss terms that are neither removed nor of weight 0."""
-    return {name: term for name, term in terms.items() if term is not None and term.weight != 0}
+Kind = TypeVar("Kind", bound=Component)
+
+
+def _all(config: MethodConfig, kind: type[Kind]) -> list[Kind]:
+    return [each for each in config.components if isinstance(each, kind)]
+
+
+def _only(config: MethodConfig, kind: type[Kind], does: str) -> Kind | None:
+    """The component of a seam, if there is one. Raises ValueError if there are two."""
+    found = _all(config, kind)
+    if len(found) > 1:
+        names = [each.name for each in found]
+        raise ValueError(
+            f"{' and '.join(names)} are both present, but one {'rule' if kind.balancing else kind.seam} at a time "
+            f"{does}; remove one (null), or swap it: {{{names[0]}: {names[1]}}}"
+        )
+    return found[0] if found else None
+
+
+def _in_reading_order(states: Mapping[str, SharedState]) -> dict[str, SharedState]:
+    """Each state after those that it reads."""
+    order = TopologicalSorter({name: state.reads for name, state in states.items()}).static_order()
+    return {name: states[name] for name in order if name in states}

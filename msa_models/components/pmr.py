@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le, Lt
 
@@ -37,6 +37,8 @@ class Pmr(LossTerm):
 
     Left out: the entropy regularisation of the first epochs [paper]; a loss term is not told the epoch.
     """
+
+    balancing: ClassVar[bool] = True
 
     weight: Annotated[float, Ge(0)] = 1.0
     classes: Annotated[int, Ge(2), Le(101)] = 7

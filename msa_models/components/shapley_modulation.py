@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Le
 
@@ -34,6 +34,8 @@ class ShapleyModulation(GradientModulator):
     and phi is made of it at the end of that epoch and kept until the next [ours]. `num_permutations`: 0 = exact over
     all 2^M coalitions, n > 0 = n sampled antithetic permutations in each of those steps.
     """
+
+    without: ClassVar[str] = "set shapley_modulation.utility to task"
 
     utility: Literal["prototype", "task"] = "prototype"
     rho: Annotated[float, Ge(0), Le(1)] = 0.6

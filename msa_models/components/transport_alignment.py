@@ -24,7 +24,7 @@ class TransportAlignment(LossTerm):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return ("transport",)
+        return ("prototypes", "transport")
 
     def loss(self, parts: nn.Module, forward: Forward) -> torch.Tensor:
         couplings: Couplings = forward.shared["transport"]

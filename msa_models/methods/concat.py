@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from msa_models.balancing import Balancing
-from msa_models.spec import Spec, present
+from msa_models.spec import MethodConfig, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Balancing):
-    """Nothing but encoders and training, unless a balancing rule is swapped in."""
+class Config(MethodConfig):
+    """Nothing but encoders and training, unless a component is brought in."""
 
 
 def build(config: Config) -> Spec:
     """L = task over concatenated representations."""
-    return Spec(
-        encoder=config.encoder,
-        training=config.training,
-        text_encoder=config.text_encoder,
-        terms=present(pmr=config.pmr),
-        modulator=config.modulator(),
-    )
+    return Spec.of(config)

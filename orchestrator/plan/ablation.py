@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from msa_models.metrics import Direction
+from msa_models.seams import SharedState
 from orchestrator.plan import registry
 from orchestrator.plan.configure import sections
 from orchestrator.plan.corpora import CorpusInfo
@@ -128,9 +129,16 @@ def _study(name: str, change: Change, common: Experiment, corpus: CorpusInfo, di
 
 
 def _components(full: Study) -> list[str]:
-    """The components that the full method has, in the order of its configuration."""
+    """The components that the full method has, in the order of its configuration.
+
+    A shared state is none of them: without it, those that read it could not be.
+    """
     known = sections(registry.method(full.method).Config)
-    return [path for path, section in known.items() if section.optional and full.fixed.get(path) is not None]
+    return [
+        path
+        for path, section in known.items()
+        if section.optional and section.seam != SharedState.seam and full.fixed.get(path) is not None
+    ]
 
 
 def _budget(study: Study, searches: bool) -> Search:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from msa_models.discovery import unusable
 from orchestrator.plan.parameters import paths, sections, to_dict
 from search_spaces.dotted import flatten, within
 from search_spaces.faults import ExperimentError, Fault, did_you_mean, fault, listed, show
@@ -80,17 +81,21 @@ def place(config_type: type, tree: dict[str, Any], path: str, value: Any) -> Non
     words = path.split(".")
     inner = tree
     for length, word in enumerate(words[:-1], start=1):
-        if inner[word] is None:
+        if inner.get(word) is None:
             inner[word] = to_dict(known[".".join(words[:length])].kind())
         inner = inner[word]
+    if value is None and words[-1] not in inner:
+        return  # a component that is not there cannot be removed
     if path not in known or value is None:
         inner[words[-1]] = value
-    elif inner[words[-1]] is None:
+    elif inner.get(words[-1]) is None:
         inner[words[-1]] = to_dict(known[path].kind())
 
 
 def unknown(config_type: type, path: str) -> str:
     """What to say of a path that is no parameter: what there is around it, and which was probably meant."""
+    if why := unusable().get(path.partition(".")[0]):
+        return f"the component in the file of this name cannot be used: {why}"
     known = [*paths(config_type), *sections(config_type)]
     enclosing = path.rpartition(".")[0]
     while enclosing and enclosing not in sections(config_type):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from msa_models.discovery import OPEN
 from search_spaces.expectation import expected, literals
 
 
@@ -34,6 +35,7 @@ class Section:
     optional: bool
     present: bool  # by default
     title: str
+    seam: str  # of the component that it configures, such as `loss term`; "" of anything else
 
 
 @cache
@@ -49,9 +51,17 @@ def sections(config_type: type) -> Mapping[str, Section]:
 
 
 def to_dict(config: Any) -> Any:
-    """A configuration as plain data that JSON can hold: mappings, lists and scalars."""
+    """A configuration as plain data that JSON can hold: mappings, lists and scalars.
+
+    A component that the method does not declare, and that nobody asked for, leaves no trace.
+    """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {field.name: to_dict(getattr(config, field.name)) for field in _fields(config)}
+        values = {field: getattr(config, field.name) for field in _fields(config)}
+        return {
+            field.name: to_dict(value)
+            for field, value in values.items()
+            if value is not None or OPEN not in field.metadata
+        }
     if isinstance(config, Mapping):
         return {str(key): to_dict(value) for key, value in config.items()}
     if isinstance(config, list | tuple | set | frozenset):
@@ -72,6 +82,7 @@ def _walk(config_type: type, defaults: Any = None, prefix: str = "") -> Iterator
                 optional=type(None) in _alternatives(hint),
                 present=default is not None,
                 title=_title(inner[0]),
+                seam=getattr(inner[0], "seam", ""),
             )
             yield from _walk(inner[0], default, f"{path}.")
         else:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
-import pkgutil
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +10,8 @@ from types import ModuleType
 import msa_models.components
 import msa_models.data.layouts
 import msa_models.methods
+from msa_models import discovery
+from msa_models.discovery import Method
 from search_spaces.faults import did_you_mean, fault, listed
 
 
@@ -30,30 +30,21 @@ def layouts() -> dict[str, str]:
     return _titles(msa_models.data.layouts)
 
 
-def method(name: str) -> ModuleType:
-    """The module of a method, with `Config` and `build`. Raises ExperimentError for an unknown name."""
-    return _module(msa_models.methods, name, "method")
-
-
-def component(name: str) -> ModuleType:
-    """The module of a component. Raises ExperimentError for an unknown name."""
-    return _module(msa_models.components, name, "component")
-
-
-def _module(package: ModuleType, name: str, noun: str) -> ModuleType:
-    known = _names(package)
+def method(name: str) -> Method:
+    """A method, whose `Config` takes any component. Raises ExperimentError for an unknown name."""
+    known = discovery.names(msa_models.methods)
     if name not in known:
-        message = f"no {noun} {name!r}; known are {listed(known)}{did_you_mean(name, known)}"
-        raise fault(noun, message)
-    return importlib.import_module(f"{package.__name__}.{name}")
+        raise fault("method", f"no method {name!r}; known are {listed(known)}{did_you_mean(name, known)}")
+    return discovery.method(name)
 
 
-def _names(package: ModuleType) -> list[str]:
-    return sorted(found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_"))
+def balancing_rules() -> list[str]:
+    """The components that are there so that no modality drowns the others."""
+    return [name for name, kind in discovery.components().items() if kind.balancing]
 
 
 def _titles(package: ModuleType) -> dict[str, str]:
-    return {name: _title(package, name) for name in _names(package)}
+    return {name: _title(package, name) for name in discovery.names(package)}
 
 
 def _title(package: ModuleType, name: str) -> str:

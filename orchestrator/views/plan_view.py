@@ -8,12 +8,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from tabulate import tabulate
 
-from msa_models.balancing import Balancing
 from orchestrator.plan import registry
 from orchestrator.plan.configure import sections
 from orchestrator.plan.grid import Cell, Grid
@@ -21,9 +19,6 @@ from orchestrator.plan.space import described
 from orchestrator.plan.studies import Study
 from search_spaces.dotted import flatten
 from search_spaces.schema import Experiment
-
-_RULES = [each.name for each in fields(Balancing) if each.default is None and each.name != "text_encoder"]
-
 
 _TUNING = {
     "none": "none: fixed values and defaults for all",
@@ -136,7 +131,7 @@ def _particular(experiment: Experiment, studies: Sequence[Study], common: Collec
         entries += [(path, described(each)) for path, each in study.distributions.items() if path not in common]
         entries += [] if study.distributions else [("search", "one trial: nothing to search")]
         entries = [(name, text) for name, text in entries if text] or [("-", "")]
-        rules = ", ".join(rule for rule in _RULES if study.fixed.get(rule) is not None) or "-"
+        rules = ", ".join(rule for rule in registry.balancing_rules() if study.fixed.get(rule) is not None) or "-"
         for number, (name, text) in enumerate(entries):
             lines.append((*((study.variant.name, study.method, rules) if number == 0 else ("", "", "")), name, text))
     return lines

@@ -111,7 +111,11 @@ BAD_ABLATIONS = {
     "one seed": (["cpsl", "--seeds", "1"], ["1 seed arrived, expected at least 2"]),
     "no seeds": (["cpsl", "--seeds", "0"], ["0 seeds arrived, expected at least 2"]),
     "a race to nowhere": (["cpsl", "--seeds", "{min: 9, max: 5, until: 0.1}"], ["min 9 and max 5"]),
-    "two rules at once": (["cpsl", "--set", "ablation.swap.gated_fusion=ogm_ge"], ["one rule at a time"]),
+    "a swap across seams": (
+        ["cpsl", "--set", "ablation.swap.gated_fusion=ogm_ge"],
+        ["ogm_ge is a gradient modulator and gated_fusion a fusion", "can come prototype_gated_fusion"],
+    ),
+    "two rules at once": (["cpsl", "--set", "config={ogm_ge: {}}"], ["one rule at a time"]),
     "an unknown metric": (["cpsl", "--set", "objective.metric=valid/mea"], ["Did you mean 'valid/mae'"]),
     "several studies": (["balance"], ["an ablation is of one method"]),
     "a missing second corpus": (["cpsl", "--set", "ablation.corpora=[nowhere.pkl]"], ["nowhere.pkl"]),

@@ -7,7 +7,7 @@ LIGHT = """
 import pkgutil, sys
 import msa_models.components, msa_models.methods
 from importlib import import_module
-from msa_models import balancing, batch, coalitions, geometry, lazy, representations, seams, seeding, spec, transport
+from msa_models import batch, coalitions, discovery, geometry, lazy, representations, seams, seeding, spec, transport
 found = []
 for package in (msa_models.components, msa_models.methods):
     for module in pkgutil.iter_modules(package.__path__):

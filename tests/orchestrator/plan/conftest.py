@@ -1,3 +1,4 @@
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -5,7 +6,6 @@ import pytest
 
 import msa_models.methods
 from msa_models import metrics
-from orchestrator.plan import registry
 from orchestrator.plan.corpora import CorpusInfo
 
 
@@ -14,7 +14,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The method `fake`, found as any other: as a file in a folder of methods."""
     folder = str(Path(__file__).parent / "fake_methods")
     monkeypatch.setattr(msa_models.methods, "__path__", [*msa_models.methods.__path__, folder])
-    return registry.method("fake")
+    return import_module("msa_models.methods.fake")
 
 
 @pytest.fixture

@@ -56,9 +56,12 @@ def test_what_is_set_or_searched_below_the_newcomer_comes_with_it(planned, fake:
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"swap": {"penalti": "extra"}}, "no component 'penalti'; the method has penalty, gate, extra. Did you mean"),
-        ({"swap": {"penalty": "xtra"}}, "no component 'xtra'; the method has penalty, gate, extra. Did you mean 'extr"),
-        ({"swap": {"penalty": "encoder"}}, "no component 'encoder'; the method has penalty, gate, extra"),
+        ({"swap": {"penalti": "extra"}}, "no component 'penalti'; the method has penalty, gate. Did you mean"),
+        (
+            {"swap": {"penalty": "xtra"}},
+            "no component 'xtra'; in the place of penalty can come extra. Did",
+        ),
+        ({"swap": {"penalty": "encoder"}}, "no component 'encoder'; in the place of penalty can come extra"),
         (
             {"swap": {"extra": "penalty"}},
             "extra is not there, so nothing can take its place; bring penalty in by itself",
@@ -67,7 +70,10 @@ def test_what_is_set_or_searched_below_the_newcomer_comes_with_it(planned, fake:
             {"swap": {"penalty": "extra"}, "config": {"penalty": None}},
             "penalty is not there, so nothing can take its place; bring extra in by itself, with config: {extra: {}}",
         ),
-        ({"swap": {"penalty": "gate"}}, "gate arrived to take its place, but is there already; expected one of extra"),
+        (
+            {"swap": {"penalty": "gate"}},
+            "gate arrived to take its place, but is there already; in the place of penalty",
+        ),
         ({"swap": {"penalty": "penalty"}}, "penalty arrived to take its place, but is there already"),
         ({"swap": {"penalty": "extra"}, "config": {"extra": None}}, "but config removes it (null); delete one of them"),
     ],
@@ -221,7 +227,7 @@ def test_balancing_rules_swap_in_one_line(planned) -> None:
     space = {"conflict_penalty.alpha": ALPHA, "encoder.width": WIDTH}
     studies["shapley_modulation"]["config"] = config
     for study in planned(method="cpsl", space=space, studies=studies).studies:
-        present = [rule for rule in ("conflict_penalty", *rules) if study.fixed[rule] is not None]
+        present = [rule for rule in ("conflict_penalty", *rules) if study.fixed.get(rule) is not None]
         assert present == [study.variant.name]
         assert study.left == ("conflict_penalty.alpha",)
 

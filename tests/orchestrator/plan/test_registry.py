@@ -20,11 +20,6 @@ def test_an_unknown_method_is_answered_with_the_known_ones_and_the_nearest(fake:
         registry.method("fakee")
 
 
-def test_an_unknown_component_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ExperimentError, match="no component 'os'; known are "):
-        registry.component("os")
-
-
 def test_a_file_that_is_no_python_is_listed_with_the_line_that_is_wrong(tmp_path, monkeypatch) -> None:
     (tmp_path / "broken.py").write_text("'''Fine.'''\n\nx = = 1\n")
     (tmp_path / "_hidden.py").write_text("")
