@@ -70,7 +70,7 @@ def show(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, Mapping):
         return "a mapping" if value else "an empty mapping"
-    return _SHORT.repr(list(value) if isinstance(value, tuple) else value)
+    return _SHORT.repr(list(value) if isinstance(value, tuple) else str(value) if isinstance(value, str) else value)
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from search_spaces.changes import kept
 from search_spaces.document import parse
 from search_spaces.dotted import flatten, within
 from search_spaces.faults import ExperimentError, Fault, did_you_mean, fault, listed
@@ -62,8 +63,7 @@ def _apply(data: dict[str, Any], path: str, value: Any) -> None:
     elif section == "config":
         _fix(data, rest, value)
         for study in _studies(data) if rest else []:
-            _drop(study.get("config"), rest)
-            _fix_not_search(study, rest, value)
+            _fix_in_study(study, rest, value)
     elif section == "space" and rest:
         studies = _studies(data)
         _search(data, rest, value, elsewhere=[study.get("space") for study in studies])
@@ -143,10 +143,9 @@ def _put(data: dict[str, Any], words: list[str], value: Any) -> None:
 
 def _fix(data: dict[str, Any], path: str, value: Any) -> None:
     """Set a value of the configuration, or several; whatever is set leaves the space."""
-    values = {path: value} if path else value
+    values = _flat({path: value} if path else value) if path or isinstance(value, dict) else value
     if isinstance(values, dict):
-        values = _flat(values)
-        _no_longer_searched(data, values)
+        _lay_over(data, fixed=values)
     if not path:
         data["config"] = values
         return
@@ -155,11 +154,22 @@ def _fix(data: dict[str, Any], path: str, value: Any) -> None:
     config.update(values)
 
 
-def _fix_not_search(study: dict[str, Any], path: str, value: Any) -> None:
-    """What is set for all leaves the space of a study too; a component that is removed for all leaves as a whole."""
-    _no_longer_searched(study, _flat({path: value}))
+def _fix_in_study(study: dict[str, Any], path: str, value: Any) -> None:
+    """Let a study go without what it says of a value that is set for all; a removed component leaves as a whole."""
+    _lay_over(study, fixed=_flat({path: value}))
+    _drop(study.get("config"), path)
     if value is None:
         _drop(study.get("space"), path)
+
+
+def _lay_over(data: dict[str, Any], *, fixed: dict[str, Any]) -> None:
+    """Take away what a change that fixes these values overrules."""
+    config, space = (data.get(name) if isinstance(data.get(name), dict) else None for name in ("config", "space"))
+    values, entries = kept(config or {}, space or {}, fixed=fixed, searched={})
+    if config is not None:
+        data["config"] = values
+    if space is not None:
+        data["space"] = entries
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
@@ -167,11 +177,6 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
     if twice:
         raise fault("", f"{listed(twice)} given twice, nested and dotted; delete one of them")
     return flat
-
-
-def _no_longer_searched(data: dict[str, Any], values: dict[str, Any]) -> None:
-    if isinstance(space := data.get("space"), dict):
-        data["space"] = {name: entry for name, entry in space.items() if name not in values}
 
 
 def _search(data: dict[str, Any], path: str, value: Any, common: Any = None, elsewhere: Collection[Any] = ()) -> None:

@@ -1,11 +1,17 @@
-"""An experiment as data: what one YAML file says, validated before anything is started."""
+"""An experiment as data: what one YAML file says, validated before anything is started.
+
+`python -m search_spaces.schema` writes its JSON Schema anew, which editors read.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from pathlib import Path
+from typing import Annotated, Any
 
 from annotated_types import MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic.json_schema import GenerateJsonSchema
 
 from search_spaces import checks
 from search_spaces.ablation import Ablation, Race
@@ -27,7 +33,7 @@ from search_spaces.parts import (
 )
 
 
-class Overlay(Part):
+class Change(Part):
     """What one study of several does differently; search, seeds and corpus are those of the experiment."""
 
     expects = "a mapping such as {swap: {conflict_penalty: ogm_ge}}, or nothing"
@@ -63,7 +69,7 @@ class Overlay(Part):
 Studies = Annotated[
     dict[
         Annotated[str, AfterValidator(checks.study_name)],
-        Annotated[Overlay, BeforeValidator(checks.mapping, json_schema_input_type=Overlay | None)],
+        Annotated[Change, BeforeValidator(checks.mapping, json_schema_input_type=Change | None)],
     ],
     Field(json_schema_extra={"propertyNames": {"pattern": checks.STUDY_NAME}}),
     Expects("a mapping of names to what each study does differently"),
@@ -107,4 +113,28 @@ class Experiment(Part):
 
 
 TAGS: dict[str, type[Part]] = {"<range>": Range, "<choices>": Choices, "<race>": Race}
-ENTRIES: dict[str, type[Part]] = {"studies": Overlay, "corpora": Data}  # fields whose entries are parts themselves
+ENTRIES: dict[str, type[Part]] = {"studies": Change, "corpora": Data}  # fields whose entries are parts themselves
+
+
+JSON_SCHEMA = Path(__file__).parent / "experiment.schema.json"
+
+
+class _Untitled(GenerateJsonSchema):
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """A field's name is title enough."""
+        return False
+
+
+def json_schema() -> str:
+    """What experiment.schema.json holds."""
+    schema = Experiment.model_json_schema(schema_generator=_Untitled)
+    return json.dumps({"$schema": GenerateJsonSchema.schema_dialect, **schema}, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_json_schema(file: Path = JSON_SCHEMA) -> None:
+    """Write the schema anew."""
+    file.write_text(json_schema(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_json_schema()

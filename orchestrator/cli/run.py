@@ -163,8 +163,8 @@ def asked_for(
     import json
 
     from search_spaces.ablation import only
+    from search_spaces.changes import selected
     from search_spaces.loading import load
-    from search_spaces.overlay import selected
 
     options = [f"{_SHORT_FOR[name]}={value}" for name, value in short.items() if value is not None]
     if data is not None:

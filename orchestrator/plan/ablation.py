@@ -10,17 +10,16 @@ from msa_models.seams import SharedState
 from orchestrator.plan import registry
 from orchestrator.plan.configure import sections
 from orchestrator.plan.corpora import CorpusInfo
-from orchestrator.plan.designs import FULL, Change, Contrast, Layout, layout
-from orchestrator.plan.grid import Cell, Grid
-from orchestrator.plan.plan import Plan, direction_of, study_of
+from orchestrator.plan.designs import FULL, Alteration, Contrast, Layout, layout
+from orchestrator.plan.plan import Cell, Grid, Plan, direction_of, study_of
 from orchestrator.plan.race import Race
 from orchestrator.plan.studies import Study
 from orchestrator.plan.texts import SECTION, TEXT
-from search_spaces import ablation, checks, overlay
+from search_spaces import ablation, changes, checks
 from search_spaces.dotted import within
 from search_spaces.faults import ExperimentError, Fault, Places, fault, listed
 from search_spaces.parts import Search
-from search_spaces.schema import Experiment, Overlay
+from search_spaces.schema import Change, Experiment
 
 
 def plan_ablation(experiment: Experiment, corpora: Sequence[CorpusInfo], places: Places | None = None) -> Plan:
@@ -84,15 +83,15 @@ def _on(
     full = replace(full, search=_budget(full, tuning != "none"), confirm_seeds=seeds, race=race)
     found = layout(experiment.ablation, _components(full), full.variant.modalities)
     faults = [*found.faults, *_unused_space(experiment)]
-    cells = [Cell(name=FULL, change=Change(), designs=tuple(found.designs[FULL]), study=full)]
+    cells = [Cell(name=FULL, alteration=Alteration(), designs=tuple(found.designs[FULL]), study=full)]
     if tuning == "shared":  # what the full method does not search, nobody finds a value for
         searched = {path: entry for path, entry in common.space.items() if path in full.distributions}
         common = common.model_copy(update={"space": searched})
-    for name, change in found.changes.items():
+    for name, alteration in found.alterations.items():
         if name == FULL:
             continue
         try:
-            study = _study(name, change, _readable(common, change, full), corpus, direction)
+            study = _study(name, alteration, _readable(common, alteration, full), corpus, direction)
         except ExperimentError as error:
             faults += [_where_asked(fault, name, found.origins[name]) for fault in error.faults]
             continue
@@ -100,7 +99,7 @@ def _on(
         search = _budget(study, tuning == "per_variant")
         study = replace(study, search=search, confirm_seeds=seeds, race=race, leader=leader, reference=full.study_id)
         study = next((cell.study for cell in cells if cell.study.meaning == study.meaning), study)
-        cells.append(Cell(name=name, change=change, designs=tuple(found.designs[name]), study=study))
+        cells.append(Cell(name=name, alteration=alteration, designs=tuple(found.designs[name]), study=study))
     comparisons = [] if faults else _comparisons(found, cells)
     if not faults and not comparisons:
         message = (
@@ -112,18 +111,18 @@ def _on(
     return cells, comparisons
 
 
-def _readable(common: Experiment, change: Change, full: Study) -> Experiment:
+def _readable(common: Experiment, alteration: Alteration, full: Study) -> Experiment:
     """What a cell without text has in common with the others: not their text encoder."""
-    if not full.encoders or change.modalities is None or TEXT in change.modalities:
+    if not full.encoders or alteration.modalities is None or TEXT in alteration.modalities:
         return common
-    return overlay.overlaid(common, Overlay(config={SECTION: None}))
+    return changes.apply(common, Change(config={SECTION: None}))
 
 
-def _study(name: str, change: Change, common: Experiment, corpus: CorpusInfo, direction: Direction) -> Study:
+def _study(name: str, alteration: Alteration, common: Experiment, corpus: CorpusInfo, direction: Direction) -> Study:
     """What a change means; what a swap brings in may have a space of its own."""
-    asked = overlay.overlaid(common, change.overlay())
-    if change.swapped and common.ablation.tuning == "per_variant":
-        own = {path: entry for path, entry in common.ablation.space.items() if within(path, change.swapped[1])}
+    asked = changes.apply(common, alteration.change)
+    if alteration.swapped and common.ablation.tuning == "per_variant":
+        own = {path: entry for path, entry in common.ablation.space.items() if within(path, alteration.swapped[1])}
         asked = asked.model_copy(update={"space": {**asked.space, **own}})
     return study_of(name, asked, corpus, direction)
 

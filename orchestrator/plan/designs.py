@@ -10,29 +10,32 @@ from typing import Any, Literal
 
 import numpy as np
 
+from search_spaces import schema
 from search_spaces.ablation import ALL, Ablation, Factorial
 from search_spaces.faults import Fault, did_you_mean, listed
-from search_spaces.schema import Overlay
 
 FULL = "full"
 Comparison = Literal["full", "step", "main effect", "interaction"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
-    """What a cell does differently from the full method; nothing at all is the full method itself."""
+class Alteration:
+    """What a cell has otherwise than the full method, named by its design; nothing at all is the full method itself."""
 
     removed: tuple[str, ...] = ()  # components, in the order of the method
     swapped: tuple[str, str] | None = None  # a component, and the one that takes its place
     modalities: tuple[str, ...] | None = None
     setting: tuple[str, str] | None = None  # a path on the configuration, and its value as JSON, where 1 is not true
 
-    def overlay(self) -> Overlay:
-        """The change in the terms of an experiment."""
+    @property
+    def change(self) -> schema.Change:
+        """The same in the terms of an experiment."""
         fixed: dict[str, Any] = dict.fromkeys(self.removed)
         if self.setting:
             fixed[self.setting[0]] = json.loads(self.setting[1])
-        return Overlay(swap=dict([self.swapped] if self.swapped else []), config=fixed, modalities=self.modalities)
+        return schema.Change(
+            swap=dict([self.swapped] if self.swapped else []), config=fixed, modalities=self.modalities
+        )
 
     @property
     def setting_text(self) -> str:
@@ -58,18 +61,18 @@ class Layout:
 
     components: tuple[str, ...]  # that the full method has
     modalities: tuple[str, ...]  # that it uses
-    changes: dict[str, Change] = field(default_factory=lambda: {FULL: Change()})
+    alterations: dict[str, Alteration] = field(default_factory=lambda: {FULL: Alteration()})
     designs: dict[str, list[str]] = field(default_factory=lambda: {FULL: []})
     origins: dict[str, str] = field(default_factory=lambda: {FULL: ""})
     contrasts: list[Contrast] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
-    def add(self, change: Change, design: str, origin: str, name: str = "") -> str:
-        """The name of the change: the one that it has already, or the one given, or one that says what it is."""
-        known = next((name for name, other in self.changes.items() if other == change), None)
-        name = known or name or self._name(change)
-        assert self.changes.get(name, change) == change, name
-        self.changes[name] = change
+    def add(self, alteration: Alteration, design: str, origin: str, name: str = "") -> str:
+        """The name of the alteration: the one that it has already, or the one given, or one that says what it is."""
+        known = next((name for name, other in self.alterations.items() if other == alteration), None)
+        name = known or name or self._name(alteration)
+        assert self.alterations.get(name, alteration) == alteration, name
+        self.alterations[name] = alteration
         self.origins.setdefault(name, origin)
         if design not in (designs := self.designs.setdefault(name, [])):
             designs.append(design)
@@ -83,20 +86,20 @@ class Layout:
                 self.faults.append(Fault(path=f"{path}.{index}", message=message))
         return [name for name in names if name in known]
 
-    def without(self, names: Sequence[str]) -> Change:
+    def without(self, names: Sequence[str]) -> Alteration:
         """The full method without these components and modalities."""
         kept = tuple(name for name in self.modalities if name not in names)
         removed = tuple(name for name in self.components if name in names)
-        return Change(removed=removed, modalities=None if kept == self.modalities else kept)
+        return Alteration(removed=removed, modalities=None if kept == self.modalities else kept)
 
-    def _name(self, change: Change) -> str:
-        if change == Change():
+    def _name(self, alteration: Alteration) -> str:
+        if alteration == Alteration():
             return FULL
-        if change.removed:
-            return "base" if change.removed == self.components else f"without {', '.join(change.removed)}"
-        if change.swapped:
-            return f"{change.swapped[1]} for {change.swapped[0]}"
-        return f"only {'+'.join(change.modalities)}" if change.modalities else change.setting_text
+        if alteration.removed:
+            return "base" if alteration.removed == self.components else f"without {', '.join(alteration.removed)}"
+        if alteration.swapped:
+            return f"{alteration.swapped[1]} for {alteration.swapped[0]}"
+        return f"only {'+'.join(alteration.modalities)}" if alteration.modalities else alteration.setting_text
 
 
 def layout(ablation: Ablation, components: Sequence[str], modalities: Sequence[str]) -> Layout:
@@ -104,7 +107,7 @@ def layout(ablation: Ablation, components: Sequence[str], modalities: Sequence[s
     found = Layout(components=tuple(components), modalities=tuple(modalities))
     for design in ablation.designs:
         _DESIGNS[design](found, ablation)
-    changed = [name for name in found.changes if name != FULL]
+    changed = [name for name in found.alterations if name != FULL]
     full = [Contrast(comparison="full", name=name, weights={name: 1.0, FULL: -1.0}) for name in changed]
     found.contrasts[:0] = full
     return found
@@ -152,7 +155,7 @@ def _factorial(found: Layout, ablation: Ablation) -> None:
 def _swap(found: Layout, ablation: Ablation) -> None:
     for old, newcomers in ablation.swap.items():
         for new in newcomers:
-            found.add(Change(swapped=(old, new)), "swap", f"ablation.swap.{old}")
+            found.add(Alteration(swapped=(old, new)), "swap", f"ablation.swap.{old}")
 
 
 def _modalities(found: Layout, ablation: Ablation) -> None:
@@ -169,7 +172,7 @@ def _modalities(found: Layout, ablation: Ablation) -> None:
 def _sensitivity(found: Layout, ablation: Ablation) -> None:
     for path, values in ablation.sensitivity.items():
         for value in values:
-            found.add(Change(setting=(path, json.dumps(value))), "sensitivity", f"ablation.sensitivity.{path}")
+            found.add(Alteration(setting=(path, json.dumps(value))), "sensitivity", f"ablation.sensitivity.{path}")
 
 
 def _all_or(found: Layout, names: Sequence[str], path: str, known: Sequence[str], nouns: str) -> list[str]:

@@ -1,27 +1,49 @@
-"""A plan: the studies of an experiment on a corpus, or everything that is wrong with it."""
+"""A plan: the studies of an experiment on a corpus, the cells of its ablation, or everything that is wrong with it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from msa_models import metrics
 from msa_models.metrics import Direction
 from orchestrator.plan import registry
 from orchestrator.plan.corpora import CorpusInfo
-from orchestrator.plan.grid import Grid
+from orchestrator.plan.designs import Alteration, Contrast
+from orchestrator.plan.race import Race
 from orchestrator.plan.space import search_space
-from orchestrator.plan.studies import Study
+from orchestrator.plan.studies import Study, Variant
 from orchestrator.plan.swap import swap_faults
 from orchestrator.plan.texts import data_fingerprint, encoders_read
-from orchestrator.plan.variant import Variant
-from search_spaces import overlay
+from search_spaces import changes
 from search_spaces.faults import ExperimentError, Fault, Places, did_you_mean, fault, listed, show
 from search_spaces.parts import Objective
 from search_spaces.schema import Experiment
 
 Checked = TypeVar("Checked")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One row of the grid: a change to the full method on a corpus, trained as its study on every seed."""
+
+    name: str
+    alteration: Alteration
+    designs: tuple[str, ...]
+    study: Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """All cells in the order of the tables, and what is compared with what on each corpus."""
+
+    tuning: Literal["none", "shared", "per_variant"]
+    alpha: float
+    seeds: tuple[int, ...]
+    race: Race | None
+    cells: tuple[Cell, ...]
+    contrasts: tuple[tuple[str, Contrast], ...]  # with the corpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +57,7 @@ class Plan:
 
 def plan(experiment: Experiment, corpus: CorpusInfo, places: Places | None = None) -> Plan:
     """The studies of an experiment. Raises ExperimentError with every fault, placed where `places` knows it."""
-    asked = overlay.asked(experiment)
+    asked = changes.asked(experiment)
     studies: dict[str, Study] = {}
     faults: dict[Fault, list[str]] = {}  # with the studies that have it
     direction = Direction.MINIMIZE  # until it is known
@@ -50,7 +72,7 @@ def plan(experiment: Experiment, corpus: CorpusInfo, places: Places | None = Non
             studies[name] = study
         except ExperimentError as error:
             for fault in error.faults:
-                faults.setdefault(overlay.placed(fault, name, experiment.studies.get(name)), []).append(name)
+                faults.setdefault(changes.where_written(fault, name, experiment.studies.get(name)), []).append(name)
     if faults:
         named = (_of(names, fault) if len(names) < len(asked) else fault for fault, names in faults.items())
         raise ExperimentError((places or Places()).located(named))
@@ -73,7 +95,7 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
     wrong = swap_faults(method.Config, asked.swap, asked.config) if method else []
     possible = {old: new for old, new in asked.swap.items() if f"swap.{old}" not in {fault.path for fault in wrong}}
     variant = Variant(name=name, swapped=tuple(possible.items()), modalities=modalities or ())
-    space = method and checked(search_space, method.Config, variant.applied(asked.config), asked.space)
+    space = method and checked(search_space, method.Config, changes.swapped(asked.config, possible), asked.space)
     found = checked(encoders_read, space, corpus, modalities, asked.config) if space and modalities else None
     encoders = found or {}
     if wrong:  # then it is no wonder that the whole does not fit together

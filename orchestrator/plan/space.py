@@ -1,20 +1,28 @@
-"""The space of an experiment as Optuna distributions, with both ends and every choice checked against the method."""
+"""The space of an experiment as Optuna distributions, checked against the method.
+
+Both ends of a range and every choice are checked by themselves; then whether they fit together with one another and
+with what is fixed.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice, product
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from orchestrator.plan.configure import paths, place, removed, sections, take, to_dict, unknown
-from orchestrator.plan.fit import faults_of_fixed, faults_together
+from orchestrator.plan.configure import configure, paths, place, removed, sections, take, to_dict, unknown
 from search_spaces.dotted import within
 from search_spaces.faults import ExperimentError, Fault, fault, show
 from search_spaces.parts import Choices, Range
 
 LARGEST_INT = 2**53
+MAX_COMBINATIONS = 2_000
+NUM_DRAWN = 200  # of more combinations than that: where none of these is possible, a search would be of failures
+Candidates = Mapping[str, Mapping[str, Any]]  # searched path -> {"low": 1, "high": 4} or {"choices.0": 1, ...}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +54,9 @@ def search_space(config_type: type, values: Mapping[str, Any], space: Mapping[st
         except ExperimentError as error:
             faults += error.faults
     candidates = {path: _candidates(found) for path, found in distributions.items()}
-    faults += faults_of_fixed(config_type, values, candidates)
+    faults += _faults_of_fixed(config_type, values, candidates)
     if not faults:
-        faults += faults_together(config_type, values, candidates)
+        faults += _faults_together(config_type, values, candidates)
     if faults:
         raise ExperimentError(faults)
     tree = to_dict(config_type())
@@ -122,3 +130,55 @@ def _candidates(distribution: BaseDistribution) -> dict[str, Any]:
         return {f"choices.{index}": choice for index, choice in enumerate(distribution.choices)}
     assert isinstance(distribution, FloatDistribution | IntDistribution), distribution
     return {"low": distribution.low, "high": distribution.high}
+
+
+def _faults_of_fixed(config_type: type, values: Mapping[str, Any], candidates: Candidates) -> list[Fault]:
+    """Faults that no searched value can heal. A default that is searched over is never used, so it is not checked."""
+    faults = _faults(config_type, values, candidates)
+    lasting = [fault for fault in faults if not any(within(path, fault.path) for path in candidates)]
+    return [Fault(path=f"config.{fault.path}".rstrip("."), message=fault.message) for fault in lasting]
+
+
+def _faults_together(config_type: type, values: Mapping[str, Any], candidates: Candidates) -> list[Fault]:
+    """Searched values that fit no combination of the others, for values that are fine by themselves."""
+    troubled = {
+        fault.path
+        for path, found in candidates.items()
+        for value in found.values()
+        for fault in _faults(config_type, {**values, path: value}, candidates)
+    }
+    return [fault for section in sorted(troubled) for fault in _faults_around(config_type, section, values, candidates)]
+
+
+def _faults_around(config_type: type, section: str, values: Mapping[str, Any], candidates: Candidates) -> list[Fault]:
+    searched = [path for path in candidates if within(path, section)]
+    combinations = list(islice(product(*(candidates[path].items() for path in searched)), MAX_COMBINATIONS + 1))
+    if too_many := len(combinations) > MAX_COMBINATIONS:
+        draw = random.Random(0).choice
+        combinations = [tuple(draw(list(candidates[path].items())) for path in searched) for _ in range(NUM_DRAWN)]
+    messages: list[str] = []
+    for combination in combinations:
+        chosen = {path: value for path, (_, value) in zip(searched, combination, strict=True)}
+        faults = _faults(config_type, {**values, **chosen}, candidates)
+        messages.append(next((fault.message for fault in faults if fault.path == section), ""))
+    if all(messages):
+        return [Fault(path=f"config.{section}".rstrip("."), message=messages[0])]
+    if too_many:  # to blame single values; such a misfit is a failed trial that says so
+        return []
+    misfits = []
+    for position, path in enumerate(searched):
+        for name in candidates[path]:
+            met = [text for entry, text in zip(combinations, messages, strict=True) if entry[position][0] == name]
+            if all(met):
+                misfits.append(Fault(path=f"space.{path}.{name}", message=met[0]))
+    return misfits
+
+
+def _faults(config_type: type, values: Mapping[str, Any], candidates: Candidates) -> tuple[Fault, ...]:
+    """What the configuration says to these values, every other searched place holding its first candidate."""
+    firsts = {path: next(iter(found.values())) for path, found in candidates.items()}
+    try:
+        configure(config_type, {**firsts, **values})
+    except ExperimentError as error:
+        return error.faults
+    return ()

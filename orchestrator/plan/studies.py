@@ -14,9 +14,20 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from msa_models.metrics import Direction
 from orchestrator.plan.race import Race
-from orchestrator.plan.variant import Variant
 from search_spaces.dotted import flatten, placed
 from search_spaces.parts import Search
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A method with some components swapped, on a set of modalities; what is removed is null in its values.
+
+    `swapped` pairs a component with the absent one that takes its place.
+    """
+
+    name: str = "full"
+    swapped: tuple[tuple[str, str], ...] = ()
+    modalities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

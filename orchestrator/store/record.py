@@ -16,7 +16,7 @@ from orchestrator.plan.race import Race
 from orchestrator.store.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from orchestrator.plan.grid import Grid
+    from orchestrator.plan.plan import Grid
     from orchestrator.plan.studies import Study
 
 FULL = "full"  # the cell of the full method
@@ -117,10 +117,10 @@ class AblationRecord(_Part):
                 variant=cell.name,
                 dataset=cell.study.dataset,
                 modalities="+".join(cell.study.variant.modalities),
-                setting=cell.change.setting_text,
+                setting=cell.alteration.setting_text,
                 study_id=cell.study.study_id,
                 designs=cell.designs,
-                removed=cell.change.removed,
+                removed=cell.alteration.removed,
             )
             for cell in grid.cells
         )

@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from orchestrator.plan import registry
 from orchestrator.plan.configure import sections
-from orchestrator.plan.grid import Cell, Grid
+from orchestrator.plan.plan import Cell, Grid
 from orchestrator.plan.space import described
 from orchestrator.plan.studies import Study
 from search_spaces.dotted import flatten

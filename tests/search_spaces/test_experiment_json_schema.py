@@ -5,22 +5,22 @@ from typing import Any
 import jsonschema
 import pytest
 
-from search_spaces import json_schema, loading
+from search_spaces import loading, schema
 from search_spaces.document import parse
 from search_spaces.faults import ExperimentError
 
-SCHEMA: dict[str, Any] = json.loads(json_schema.FILE.read_text(encoding="utf-8"))
+SCHEMA: dict[str, Any] = json.loads(schema.JSON_SCHEMA.read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 MINIMAL = {"method": "cpsl", "data": "synthetic", "objective": {"metric": "valid/mae"}}
 
 
 def test_the_committed_schema_is_current() -> None:
-    assert json_schema.FILE.read_text(encoding="utf-8") == json_schema.text()
+    assert schema.JSON_SCHEMA.read_text(encoding="utf-8") == schema.json_schema()
 
 
 def test_writing_it_anew_gives_what_is_committed(tmp_path: Path) -> None:
-    json_schema.write(tmp_path / "again.json")
-    assert (tmp_path / "again.json").read_bytes() == json_schema.FILE.read_bytes()
+    schema.write_json_schema(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == schema.JSON_SCHEMA.read_bytes()
 
 
 def test_the_schema_is_a_valid_json_schema() -> None:
@@ -30,7 +30,7 @@ def test_the_schema_is_a_valid_json_schema() -> None:
 @pytest.mark.parametrize("name", loading.names())
 def test_a_shipped_experiment_satisfies_the_schema_it_names(name: str) -> None:
     text = loading.find(name).read_text(encoding="utf-8")
-    assert f"# yaml-language-server: $schema=./{json_schema.FILE.name}\n" in text
+    assert f"# yaml-language-server: $schema=./{schema.JSON_SCHEMA.name}\n" in text
     VALIDATOR.validate(parse(text).data)
 
 

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
+from search_spaces.changes import asked
 from search_spaces.faults import ExperimentError
 from search_spaces.loading import load
-from search_spaces.overlay import asked
 from search_spaces.parts import Choices, Range
 from search_spaces.schema import Experiment
 

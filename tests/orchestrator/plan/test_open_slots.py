@@ -81,7 +81,7 @@ def test_a_new_component_is_swapped_in_and_is_a_cell_of_an_ablation(corpus: Corp
     assert study.fixed[name] is not None
     found = plan_ablation(load("cpsl", [f"ablation.swap.{NEW[name]}={name}"]).experiment, [corpus])
     assert found.grid is not None
-    (cell,) = (cell for cell in found.grid.cells if cell.change.swapped == (NEW[name], name))
+    (cell,) = (cell for cell in found.grid.cells if cell.alteration.swapped == (NEW[name], name))
     assert cell.study.fixed[NEW[name]] is None
     assert cell.study.fixed[name] is not None
 

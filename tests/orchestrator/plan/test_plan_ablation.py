@@ -10,6 +10,7 @@ from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import CorpusInfo, apart
 from orchestrator.plan.plan import Plan, plan
 from orchestrator.plan.race import Race
+from orchestrator.store.record import AblationRecord
 from search_spaces.faults import ExperimentError
 from search_spaces.loading import validate
 
@@ -158,7 +159,7 @@ def test_a_race_plans_all_seeds_that_a_cell_may_come_to(planned) -> None:
 
 def test_the_grid_is_kept_as_plain_data(planned) -> None:
     found = planned(sensitivity={"penalty.alpha": [0.5]}, leave_one_out=["gate"], seeds=2)
-    kept = found.grid.to_json()
+    kept = AblationRecord.planned_as(found.grid).model_dump(mode="json")
     assert kept["cells"][1] == {
         "variant": "without gate",
         "dataset": "synthetic",

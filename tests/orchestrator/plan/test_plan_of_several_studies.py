@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.plan.configure import configure
 from orchestrator.plan.corpora import CorpusInfo
-from orchestrator.plan.fit import MAX_COMBINATIONS
 from orchestrator.plan.plan import Plan, plan
+from orchestrator.plan.space import MAX_COMBINATIONS
 from search_spaces.faults import ExperimentError
 from search_spaces.loading import load, validate
 

@@ -10,7 +10,7 @@ from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
 from orchestrator.plan.parameters import paths
 from orchestrator.plan.plan import plan
 from orchestrator.plan.texts import text_encoders
-from search_spaces import overlay
+from search_spaces import changes
 from search_spaces.loading import load, names
 
 
@@ -23,7 +23,7 @@ def corpus(corpus: CorpusInfo) -> CorpusInfo:
 @pytest.mark.parametrize("name", names())
 def test_a_shipped_experiment_plans_without_a_fault(name: str, corpus: CorpusInfo) -> None:
     loaded = load(name)
-    asked = overlay.asked(loaded.experiment)
+    asked = changes.asked(loaded.experiment)
     studies = plan(loaded.experiment, corpus, loaded.places).studies
     assert [study.variant.name for study in studies] == list(asked)
     for study in studies:

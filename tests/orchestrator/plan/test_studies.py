@@ -10,7 +10,7 @@ from orchestrator.plan.configure import configure
 from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.plan import plan
 from orchestrator.plan.studies import Study, confirm_trial_id, search_trial_id
-from orchestrator.plan.variant import Variant
+from search_spaces.changes import swapped
 from search_spaces.loading import validate
 
 BASE: dict[str, Any] = {
@@ -154,10 +154,9 @@ def test_a_confirm_trial_differs_by_all_that_decides_its_outcome(study_of) -> No
 
 
 def test_a_swap_removes_one_component_and_brings_another_in(fake: ModuleType) -> None:
-    variant = Variant(name="extra for penalty", swapped=(("penalty", "extra"),))
-    config = configure(fake.Config, variant.applied({"penalty.alpha": 0.5}))
+    config = configure(fake.Config, swapped({"penalty.alpha": 0.5}, {"penalty": "extra"}))
     assert (config.penalty, config.extra) == (None, fake.Extra())
 
 
-def test_the_full_variant_changes_nothing() -> None:
-    assert Variant().applied({"penalty.alpha": 0.5}) == {"penalty.alpha": 0.5}
+def test_no_swap_changes_nothing() -> None:
+    assert swapped({"penalty.alpha": 0.5}, {}) == {"penalty.alpha": 0.5}

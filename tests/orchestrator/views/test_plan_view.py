@@ -8,8 +8,8 @@ from msa_models import metrics
 from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
 from orchestrator.plan.plan import plan
 from orchestrator.views.plan_view import sweep as render
+from search_spaces.changes import asked
 from search_spaces.loading import load, validate
-from search_spaces.overlay import asked
 
 CORPUS = CorpusInfo(
     name="synthetic",

@@ -1,21 +1,25 @@
-"""The studies of an experiment: what each does differently, laid over what they have in common."""
+"""Changes: what is done differently, laid over what there is; one rule for `--set`, studies and cells of an ablation.
+
+What is fixed is no longer searched, what is searched is no longer fixed, and a component that is removed takes along
+what was said of it. A component that was removed comes back where a change says something of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from search_spaces.dotted import within
 from search_spaces.faults import ExperimentError, Fault, did_you_mean, listed
-from search_spaces.schema import Experiment, Overlay
+from search_spaces.schema import Change, Experiment
 
 FULL = "full"  # the one study of an experiment that names none
 
 
 def asked(experiment: Experiment) -> dict[str, Experiment]:
     """Each study by name, as an experiment that asks for nothing else, in the order of the file."""
-    return {name: overlaid(experiment, own) for name, own in experiment.studies.items()} or {FULL: experiment}
+    return {name: apply(experiment, own) for name, own in experiment.studies.items()} or {FULL: experiment}
 
 
 def selected(experiment: Experiment, names: Sequence[str]) -> Experiment:
@@ -47,7 +51,7 @@ def faults(experiment: Experiment) -> list[Fault]:
     ]
 
 
-def placed(fault: Fault, name: str, own: Overlay | None) -> Fault:
+def where_written(fault: Fault, name: str, own: Change | None) -> Fault:
     """A fault of one study where it was written: in the study, or in what all have in common."""
     if own is None:
         return fault
@@ -64,28 +68,39 @@ def placed(fault: Fault, name: str, own: Overlay | None) -> Fault:
     return replace(fault, path=f"studies.{name}.{fault.path}") if mine.get(section) else fault
 
 
-def overlaid(experiment: Experiment, own: Overlay) -> Experiment:
-    """As `--set` would: what is fixed is no longer searched, what is searched is no longer fixed."""
-    searched = {path: entry for path, entry in own.space.items() if entry is not None}
-    config = {
-        path: value for path, value in experiment.config.items() if not _overruled(path, value, own.config, searched)
-    }
-    space = {
-        path: entry for path, entry in experiment.space.items() if path not in own.space and path not in own.config
-    }
-    swap = {**experiment.swap, **own.swap}
+def apply(experiment: Experiment, change: Change) -> Experiment:
+    """The experiment with a change laid over it, as one that asks for nothing else."""
+    searched = {path: entry for path, entry in change.space.items() if entry is not None}
+    config, space = kept(experiment.config, experiment.space, fixed=change.config, searched=change.space)
+    swap = {**experiment.swap, **change.swap}
     changes: dict[str, Any] = {
-        "config": {**config, **own.config},
+        "config": {**config, **change.config},
         "space": {**space, **searched},
         "swap": {old: new for old, new in swap.items() if new is not None},
         "studies": {},
     }
-    alike = {"method": own.method, "modalities": own.modalities}
+    alike = {"method": change.method, "modalities": change.modalities}
     return experiment.model_copy(update=changes | {name: value for name, value in alike.items() if value is not None})
 
 
-def _overruled(path: str, value: Any, fixed: Mapping[str, Any], searched: Mapping[str, Any]) -> bool:
-    """Whether a common fixed value gives way: to one at its place, below it if it removes, or above it that removes."""
+def kept(
+    config: Mapping[str, Any], space: Mapping[str, Any], *, fixed: Mapping[str, Any], searched: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What stays of flat fixed values and of a space under a change; an entry that it searches as None just goes."""
+    there = {path for path, entry in searched.items() if entry is not None}
+    values = {path: value for path, value in config.items() if not _overruled(path, value, fixed, there)}
+    entries = {path: entry for path, entry in space.items() if path not in fixed and path not in searched}
+    return values, entries
+
+
+def swapped(config: Mapping[str, Any], swap: Mapping[str, str]) -> dict[str, Any]:
+    """Flat values of a method with the swaps made: the old components removed, the new ones there."""
+    values, _ = kept(config, {}, fixed=dict.fromkeys(swap), searched={})
+    return {**values, **dict.fromkeys(sorted(swap)), **{new: {} for new in swap.values() if new not in values}}
+
+
+def _overruled(path: str, value: Any, fixed: Mapping[str, Any], searched: Collection[str]) -> bool:
+    """Whether a fixed value gives way: to one at its place, below it if it removes, or above it that removes."""
     return (
         path in fixed
         or path in searched

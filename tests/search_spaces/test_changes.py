@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from search_spaces.changes import asked, selected, where_written
 from search_spaces.faults import ExperimentError, Fault
 from search_spaces.loading import validate
-from search_spaces.overlay import asked, placed, selected
 from search_spaces.parts import Choices, Range
 from search_spaces.schema import Experiment
 
@@ -136,5 +136,5 @@ def test_an_unknown_study_is_answered_with_the_known_ones(studies: Any, name: st
 def test_a_fault_is_placed_where_what_it_is_about_was_written(path: str, expected: str) -> None:
     own = {"method": "x", "swap": {"c": "d"}, "config": {"encoder.heads": 3}, "space": {"gate.depth": RATE}}
     experiment = validate(BASE | {"studies": {"one": own}})
-    assert placed(Fault(path=path, message="m"), "one", experiment.studies["one"]).path == expected
-    assert placed(Fault(path=path, message="m"), "full", None).path == path
+    assert where_written(Fault(path=path, message="m"), "one", experiment.studies["one"]).path == expected
+    assert where_written(Fault(path=path, message="m"), "full", None).path == path
