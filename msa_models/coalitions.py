@@ -1,4 +1,6 @@
-"""Predictions of coalitions: what the network says when some modalities are replaced by their training mean [ours].
+"""What some of the modalities say: coalitions, the others being replaced by their training mean [ours], or one alone.
+
+Alone it speaks through a linear head of its own; those of all modalities are applied in one product.
 
 B batch, T time steps, D model width, M modalities, K outputs, S coalitions.
 """
@@ -41,3 +43,15 @@ def predictions(forward: Forward, means: torch.Tensor, coalitions: torch.Tensor)
         repeated = None if mask is None else mask.repeat(len(members), 1)
         replaced[modality] = Representation(hidden=hidden, mask=repeated)
     return forward.conclude(replaced).reshape(len(members), len(forward.batch), -1)
+
+
+def add_heads(parts: nn.Module, shapes: Shapes) -> None:
+    """Give parts the `weight` (M, D, K) and `bias` (M, K) of as many linear layers as there are modalities."""
+    heads = [nn.Linear(shapes.width, shapes.outputs) for _ in shapes.inputs]
+    parts.register_parameter("weight", nn.Parameter(torch.stack([head.weight.T for head in heads]).detach()))
+    parts.register_parameter("bias", nn.Parameter(torch.stack([head.bias for head in heads]).detach()))
+
+
+def alone(parts: nn.Module, summaries: torch.Tensor) -> torch.Tensor:
+    """(M, B, K): what each modality predicts from its summaries (M, B, D) alone."""
+    return torch.baddbmm(parts.get_parameter("bias").unsqueeze(1), summaries, parts.get_parameter("weight"))

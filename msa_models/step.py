@@ -127,8 +127,8 @@ def _taken(leaf: torch.Tensor) -> torch.Tensor:
 def _shares(gradients: Gradients) -> dict[str, torch.Tensor]:
     """What is logged of the gradients of every method, before modulation, so that methods can be compared.
 
-    `gradient_share`: g_m / sum_n g_n; `conflict_rate`: whether g_m > 2 g_n for some n, the published threshold of the
-    conflict-aware penalty, which logs its own instead.
+    `gradient_share`: g_m / sum_n g_n; `conflict_rate`: whether g_m > 2 g_n for some n. The factor 2 is ours, and the
+    default threshold of the conflict penalty, which logs conflicts by its own threshold instead.
     """
     magnitudes = gradients.magnitudes
     share = magnitudes / magnitudes.sum().clamp_min(torch.finfo(magnitudes.dtype).tiny)

@@ -13,8 +13,7 @@ import torch
 
 from msa_models import metrics, seeding, snapshot
 from msa_models.batch import batches
-from msa_models.data.corpus import Corpus, Split
-from msa_models.data.suggest import unknown
+from msa_models.data.corpus import Corpus, Split, unknown
 from msa_models.metrics import Direction
 from msa_models.network import Network, shapes
 from msa_models.seams import Progress

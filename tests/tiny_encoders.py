@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from msa_models.data.corpus import Corpus, Split
-from msa_models.text.pretrained import Pretrained
+from msa_models.text.encoder import Pretrained
 
 WIDTH, LAYERS = 32, 2
 

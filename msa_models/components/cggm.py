@@ -10,7 +10,7 @@ from typing import Annotated
 
 from annotated_types import Gt
 
-from msa_models import heads
+from msa_models import coalitions
 from msa_models.lazy import nn, torch
 from msa_models.representations import Forward, Gradients, pooled
 from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
@@ -48,7 +48,7 @@ class Cggm(GradientModulator):
         if num_modalities == 1:
             return nn.Module()
         parts = nn.Module()
-        heads.add(parts, shapes)
+        coalitions.add_heads(parts, shapes)
         parts.register_buffer("sum_of_scores", torch.zeros(num_modalities))
         parts.register_buffer("num_samples", torch.zeros(()))
         parts.register_buffer("previous", torch.zeros(num_modalities))
@@ -108,4 +108,4 @@ def _scores(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 def _predictions(parts: nn.Module, forward: Forward) -> torch.Tensor:
     """(M, B, K): what each modality predicts alone."""
-    return heads.predictions(parts, pooled(forward.representations).detach())
+    return coalitions.alone(parts, pooled(forward.representations).detach())

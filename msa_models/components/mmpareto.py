@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
-from msa_models import heads
+from msa_models import coalitions
 from msa_models.lazy import nn, torch
 from msa_models.representations import STATISTICS, Forward, Gradients, pooled
 from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
@@ -44,14 +44,14 @@ class MmPareto(GradientModulator):
     def parts(self, shapes: Shapes) -> nn.Module:
         parts = nn.Module()
         if len(shapes.inputs) > 1:
-            heads.add(parts, shapes)
+            coalitions.add_heads(parts, shapes)
         return parts
 
     def loss(self, parts: nn.Module, forward: Forward) -> torch.Tensor | None:
         num_modalities = len(forward.representations)
         if num_modalities == 1:
             return None
-        predictions = heads.predictions(parts, pooled(forward.representations))
+        predictions = coalitions.alone(parts, pooled(forward.representations))
         targets = forward.batch.targets.expand(num_modalities, -1).flatten()
         return num_modalities * forward.task_loss(predictions.flatten(0, 1), targets)  # a mean over all modalities
 

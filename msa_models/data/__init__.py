@@ -1,6 +1,75 @@
-"""Corpora as NumPy arrays: `load` one, from a file or synthetic."""
+"""Corpora as NumPy arrays: `load("synthetic")` or `load(path)`."""
 
-from msa_models.data.corpus import SPLITS, Corpus, CorpusError, Split, Task
-from msa_models.data.loading import SYNTHETIC, load
+import dataclasses
+from collections.abc import Mapping
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from msa_models.data import containers, layouts
+from msa_models.data.assemble import NonFinite, assemble
+from msa_models.data.corpus import SPLITS, Corpus, CorpusError, Split, Task, did_you_mean, unknown
+from msa_models.data.raw import Reading, Request, Scale
+from msa_models.data.synthetic import Options, generate
 
 __all__ = ["SPLITS", "SYNTHETIC", "Corpus", "CorpusError", "Split", "Task", "load"]
+
+SYNTHETIC = "synthetic"
+
+
+def load(
+    source: str | PathLike[str],
+    *,
+    task: str = "regression",
+    target: str | None = None,
+    nonfinite: str = "refuse",
+    scale: str = "auto",
+    options: Mapping[str, Any] | None = None,
+) -> Corpus:
+    """The corpus of a file, or the synthetic one with `options`.
+
+    task       "regression" or "classification"; it overrules a task among the options
+    target     one emotion to tell from the rest, in corpora with emotion labels
+    nonfinite  "refuse" NaN and infinite features, or set them to "zero"
+    scale      "mosi" or "sims" regression labels; "auto" takes what the file's layout says
+    Raises CorpusError, a ValueError, in one line that begins with the source.
+    """
+    name = fspath(source)
+    try:
+        for kind, value, known in (("task", task, Task), ("nonfinite", nonfinite, NonFinite), ("scale", scale, Scale)):
+            if value not in get_args(known):
+                raise CorpusError(unknown(kind, value, get_args(known)))
+        request = Request(task=cast(Task, task), target=target, scale=cast(Scale, scale))
+        if name == SYNTHETIC:
+            return _synthetic(request, options or {})
+        if options:
+            raise CorpusError(f"options ({', '.join(options)}) are for source '{SYNTHETIC}'; leave them out for a file")
+        return _file(Path(name).expanduser(), request, cast(NonFinite, nonfinite))
+    except CorpusError as error:
+        raise CorpusError(f"{name}: {error}") from error
+
+
+def _synthetic(request: Request, options: Mapping[str, Any]) -> Corpus:
+    known = [field.name for field in dataclasses.fields(Options)]
+    if faults := [unknown("option", name, known) for name in options if name not in known]:
+        raise CorpusError("; ".join(faults))
+    if request.target is not None:
+        raise CorpusError(f"target: {request.target} is for corpora with emotion labels; leave it out")
+    corpus = generate(Options(**{**options, "task": request.task}), request.scale)
+    if options.get("task", request.task) != request.task:
+        overruled = f"options.task: {options['task']} is overruled by task: {request.task}"
+        corpus = dataclasses.replace(corpus, warnings=(*corpus.warnings, overruled))
+    return corpus
+
+
+def _file(path: Path, request: Request, nonfinite: NonFinite) -> Corpus:
+    if not path.exists():
+        nearby = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, [SYNTHETIC, *nearby])
+        raise CorpusError(f"there is no such file, and the only named source is '{SYNTHETIC}'{hint}")
+    return assemble(path.stem, _reading(path, request), nonfinite)
+
+
+def _reading(path: Path, request: Request) -> Reading:
+    raw = containers.read(path)
+    return layouts.find(raw).read(raw, request)

@@ -3,17 +3,17 @@
 N samples, T steps, d features.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from msa_models.data.corpus import SPLITS, Corpus, CorpusError, Split, in_usual_order
-from msa_models.data.ids import oddities, sample_ids
 from msa_models.data.moments import chunks
-from msa_models.data.raw import RawSplit, Reading, numbers
-from msa_models.data.texts import raw_texts
+from msa_models.data.raw import RawSplit, Reading, numbers, oddities, sample_ids
 
 NonFinite = Literal["refuse", "zero"]
+_NO_ENCODER = "no text encoder can read this corpus"
 _SCALE_LIMITS = {"mosi": 3.0, "sims": 1.0}
 
 
@@ -31,7 +31,7 @@ def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Co
     warnings = _repair(inputs, nonfinite)
     ids = {split: sample_ids(reading.splits[split].ids, split, len(reading.splits[split].targets)) for split in SPLITS}
     counts = {split: len(reading.splits[split].targets) for split in SPLITS}
-    texts, empty = raw_texts({split: reading.splits[split].texts for split in SPLITS}, counts)
+    texts, empty = _raw_texts({split: reading.splits[split].texts for split in SPLITS}, counts)
     warnings += oddities(ids) + _label_oddities(reading) + empty
     kind = np.float32 if reading.task == "regression" else np.int64
     splits = {
@@ -172,3 +172,34 @@ def _label_oddities(reading: Reading) -> list[str]:
     if reading.scale == "mosi" and largest <= 1:
         return ["all labels lie in -1 to 1; if this is a CH-SIMS corpus, pass scale: sims"]
     return []
+
+
+def _raw_texts(found: Mapping[str, Any], counts: Mapping[str, int]) -> tuple[dict[str, np.ndarray | None], list[str]]:
+    """Of each split (N,) strings or None, and warnings; `found` is what the file has, `counts` the samples.
+
+    None of the splits has texts unless all have: what a corpus cannot be encoded by is a warning, since its features
+    are of use without. A number of texts that is not that of the samples is a CorpusError.
+    """
+    nothing: dict[str, np.ndarray | None] = dict.fromkeys(found)
+    missing = [split for split, values in found.items() if values is None]
+    if missing:
+        partly = [f"raw_text is missing in {', '.join(missing)}, so {_NO_ENCODER}"] if len(missing) < len(found) else []
+        return nothing, partly
+    texts: dict[str, np.ndarray | None] = {}
+    for split, values in found.items():
+        items = np.asarray(values, dtype=object).reshape(-1).tolist()
+        if len(items) != counts[split]:
+            raise CorpusError(
+                f"{len(items)} raw_text for {counts[split]} samples in {split}; expected one each, or no raw_text"
+            )
+        strange = [item for item in items if not isinstance(item, str | bytes | None)]
+        if strange:
+            return nothing, [f"raw_text of {split} holds {type(strange[0]).__name__}, no text, so {_NO_ENCODER}"]
+        texts[split] = np.array([_text(item) for item in items], dtype=object)
+    empty = {split: sum(not text.strip() for text in each) for split, each in texts.items() if each is not None}
+    listed = ", ".join(f"{count} in {split}" for split, count in empty.items() if count)
+    return texts, [f"empty raw_text: {listed}"] if listed else []
+
+
+def _text(item: str | bytes | None) -> str:
+    return item.decode("utf-8", errors="replace") if isinstance(item, bytes) else item or ""

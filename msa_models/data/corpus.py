@@ -3,8 +3,9 @@
 N samples, T steps, d features, K classes.
 """
 
+import difflib
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -12,8 +13,7 @@ from typing import Literal
 import numpy as np
 
 from msa_models.data.moments import chunks, moments
-from msa_models.data.suggest import unknown
-from msa_models.text.pretrained import Pretrained
+from msa_models.text.encoder import Pretrained
 
 Task = Literal["regression", "classification"]
 SPLITS = ("train", "valid", "test")
@@ -160,3 +160,16 @@ def _arrays(split: Split) -> Iterator[np.ndarray]:
         if modality in split.masks:
             yield split.masks[modality]
     yield split.targets
+
+
+def unknown(kind: str, name: object, known: Iterable[str], *, of: str = "") -> str:
+    """Such as "no modality 'txt' in corpus 'mosi'; known are text, audio. Did you mean 'text'?"."""
+    known = list(known)
+    place = f" in {of}" if of else ""
+    return f"no {kind} '{name}'{place}; known are {', '.join(known)}{did_you_mean(name, known)}"
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The question "Did you mean 'x'?" when a known name is close, else nothing."""
+    close = difflib.get_close_matches(str(name).lower(), list(known), n=1)
+    return f". Did you mean '{close[0]}'?" if close else ""

@@ -14,19 +14,27 @@ others bitwise as they were, and features do not depend on the task.
 Its texts say what the text features say, and no more: each word is drawn around the evidence of the text modality.
 """
 
+import dataclasses
 import hashlib
+import operator
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+import annotated_types as at
 import numpy as np
 from annotated_types import Ge, Le
 
-from msa_models.data.constraints import faults
 from msa_models.data.corpus import SPLITS, USUAL_ORDER, Corpus, CorpusError, Split, Task
 from msa_models.data.raw import Scale
 
 CLIPS_PER_VIDEO = 5
+_BOUNDS = {
+    at.Gt: ("gt", operator.gt, "above"),
+    at.Ge: ("ge", operator.ge, "at least"),
+    at.Lt: ("lt", operator.lt, "below"),
+}
+_BOUNDS[at.Le] = ("le", operator.le, "at most")
 _NUM_FACTORS = 3
 _STEP_NOISE = 2.0
 _UTTERANCE_NOISE = 0.7
@@ -61,7 +69,7 @@ class Options:
     nuisance_width: Count = 16
 
     def __post_init__(self) -> None:
-        if found := faults(self):
+        if found := _broken(self):
             raise CorpusError(f"options: {'; '.join(found)}")
 
 
@@ -188,3 +196,40 @@ def _class_names(num_classes: int) -> tuple[str, ...]:
 def _stream(seed: int, *purpose: str) -> np.random.Generator:
     digest = hashlib.sha256("/".join((str(seed), *purpose)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+
+
+def _broken(instance: Any) -> list[str]:
+    """One line per field that breaks its annotation, such as "steps is 0; expected a whole number, at least 1"."""
+    hints = get_type_hints(type(instance), include_extras=True)
+    found = []
+    for field in dataclasses.fields(instance):
+        hint = hints[field.name]
+        kind, bounds = (get_args(hint)[0], hint.__metadata__) if get_origin(hint) is Annotated else (hint, ())
+        value = getattr(instance, field.name)
+        if not (_is(value, kind) and all(_holds(value, bound) for bound in bounds)):
+            found.append(f"{field.name} is {value!r}; expected {', '.join([_words(kind), *map(_bound_words, bounds)])}")
+    return found
+
+
+def _is(value: object, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _holds(value: Any, bound: Any) -> bool:
+    attribute, compare, _ = _BOUNDS[type(bound)]
+    return compare(value, getattr(bound, attribute))
+
+
+def _words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(get_args(kind))
+    return {int: "a whole number", float: "a number", bool: "true or false"}[kind]
+
+
+def _bound_words(bound: Any) -> str:
+    attribute, _, words = _BOUNDS[type(bound)]
+    return f"{words} {getattr(bound, attribute)}"

@@ -9,10 +9,9 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from msa_models.text.encoder import TextEncoder
+from msa_models.text.encoder import TextEncoder, pooled
 from msa_models.text.find import Found
-from msa_models.text.load import model_of, quiet
-from msa_models.text.tokens import Tokens, tokenise
+from msa_models.text.load import Tokens, model_of, quiet, tokenise
 
 TOKENS_PER_BATCH = 2048  # padding included: fills the cores, and keeps what passes between layers in the caches
 
@@ -25,8 +24,6 @@ def encode(
     What is interrupted between two batches goes on with the same batches, and so with the same bits.
     """
     import torch
-
-    from msa_models.text.pooling import pooled
 
     tokens = tokenise(found, texts, encoder.max_length)
     device = "cuda" if torch.cuda.is_available() else "cpu"

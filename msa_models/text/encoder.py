@@ -1,10 +1,15 @@
-"""The text encoder of a configuration: which pretrained model, and whether it is frozen or fine-tuned."""
+"""A text encoder: as a configuration names it, as plain data that travels, and how its hidden states become features.
+
+B batch, T tokens, d width of the hidden states.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from msa_models.lazy import torch
@@ -48,3 +53,37 @@ class TextEncoder:
         if self.dtype != "bfloat16":
             return False
         return device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pretrained:
+    """The architecture and the weights of an encoder.
+
+    config       of its architecture, as `transformers` writes config.json
+    weights      name in the state dict of its `AutoModel` -> float32 array, possibly read-only shared memory
+    fingerprint  hash (16 hexadecimal digits) of the weights and the tokenizer
+    """
+
+    name: str
+    fingerprint: str
+    config: Mapping[str, Any]
+    weights: Mapping[str, np.ndarray]
+    width: int  # of its hidden states
+
+
+Pooling = Literal["cls", "mean", "tokens"]
+
+
+def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """Features of hidden states (B, T, d) under the attention mask (B, T).
+
+    cls     (B, d)     of the first token, which must be a real one
+    mean    (B, d)     over the real tokens, special ones included
+    tokens  (B, T, d)  as they are, exactly 0 where there is padding
+    """
+    if pooling == "cls":
+        return hidden[:, 0]
+    hidden = hidden.masked_fill(~mask.unsqueeze(-1), 0.0)
+    if pooling == "tokens":
+        return hidden
+    return hidden.sum(1) / mask.sum(1, keepdim=True).to(hidden.dtype)

@@ -16,9 +16,7 @@ import torch
 from torch import nn
 
 from msa_models.data.corpus import Corpus
-from msa_models.text.encoder import TextEncoder
-from msa_models.text.pooling import pooled
-from msa_models.text.pretrained import Pretrained
+from msa_models.text.encoder import Pretrained, TextEncoder, pooled
 
 MODALITY = "text"
 _STACKS = ("encoder.layer", "transformer.layer", "encoder.layers", "layers")  # where models of `transformers` keep them

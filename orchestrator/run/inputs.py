@@ -14,9 +14,8 @@ import numpy as np
 
 from msa_models.data import SPLITS, Corpus
 from msa_models.data.moments import moments
-from msa_models.text.encoder import TextEncoder
+from msa_models.text.encoder import Pretrained, TextEncoder
 from msa_models.text.find import EncoderError, Found, find
-from msa_models.text.pretrained import Pretrained
 from orchestrator.plan.corpora import EncoderInfo, inputs_key
 from orchestrator.plan.studies import Study
 from orchestrator.plan.texts import TEXT, text_encoders
@@ -86,7 +85,7 @@ def inputs(
 
 def with_tokens(corpus: Corpus, encoder: TextEncoder, files: Found, weights: Pretrained) -> Corpus:
     """A corpus whose text is token ids (N, T) for the encoder to fine-tune; T is the longest text's of all splits."""
-    from msa_models.text.tokens import tokenise  # imports transformers, as what follows it does
+    from msa_models.text.load import tokenise  # imports transformers, as what follows it does
 
     tokens = tokenise(files, _texts(corpus), encoder.max_length)
     ids, mask = tokens.padded(range(len(tokens.ids)))

@@ -27,7 +27,7 @@ import pkgutil, sys
 import msa_models
 from importlib import import_module
 names = [module.name for module in pkgutil.walk_packages(msa_models.__path__, "msa_models.")]
-assert {"msa_models.training", "msa_models.methods.cpsl", "msa_models.data.loading"} <= set(names), names
+assert {"msa_models.training", "msa_models.methods.cpsl", "msa_models.data"} <= set(names), names
 for name in names:
     import_module(name)
 assert "torch" in sys.modules
@@ -48,3 +48,22 @@ def test_components_and_methods_are_described_and_built_without_torch_which_come
 
 def test_model_code_knows_nothing_of_sweeps_files_or_clusters() -> None:
     assert printed(EVERYTHING) == "[]\n"
+
+
+PUBLIC = """
+import sys
+import msa_models
+assert not any(name in sys.modules for name in ("torch", "numpy")), "imported at the first use of a name only"
+found = {name: getattr(msa_models, name) for name in msa_models.__all__}
+assert found["metrics"].regression([0.5, 1.0], [0.0, 1.0])["mae"] == 0.25
+assert found["Training"].__module__ == "msa_models.training"
+assert found["transport"].sinkhorn and found["shapley"].shapley_values and found["data"].load
+try:
+    msa_models.trainig
+except AttributeError as error:
+    print(error)
+"""
+
+
+def test_the_public_names_of_the_package_are_there_and_cost_nothing_until_they_are_used() -> None:
+    assert printed(PUBLIC) == "module 'msa_models' has no attribute 'trainig'\n"

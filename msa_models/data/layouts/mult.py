@@ -8,9 +8,8 @@ four emotions the columns (absent, present), of which the larger one counts. Sou
 import numpy as np
 
 from msa_models.data.containers import RawCorpus
-from msa_models.data.corpus import CorpusError
+from msa_models.data.corpus import CorpusError, unknown
 from msa_models.data.raw import RawSplit, Reading, Request, features, numbers, sentiment
-from msa_models.data.suggest import unknown
 
 EMOTIONS = ("neutral", "happy", "sad", "angry")
 

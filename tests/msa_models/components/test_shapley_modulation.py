@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from msa_models import coalitions
+from msa_models import coalitions, discovery
 from msa_models.components.shapley_modulation import ShapleyModulation, factors, shares
 from msa_models.data.corpus import Corpus
 from msa_models.methods import concat, pase
@@ -138,7 +138,7 @@ def test_measured_shares_order_the_modalities_as_planted(make_corpus: MakeCorpus
     """Strengths 0.8, 0.5, 0.3 of text, audio, vision; by the task utility, in PaSE and on bare concatenation."""
     corpus = make_corpus(layout="utterances", seed=seed, num_train=512, text_width=32, audio_width=16, vision_width=16)
     for method in (pase, concat):
-        default: Any = method.Config(shapley_modulation=ShapleyModulation(utility="task", every=1))
+        default: Any = discovery.opened(method.Config)(shapley_modulation=ShapleyModulation(utility="task", every=1))
         config = dataclasses.replace(
             default,
             training=dataclasses.replace(default.training, epochs=4),
@@ -152,4 +152,4 @@ def test_measured_shares_order_the_modalities_as_planted(make_corpus: MakeCorpus
 
 def test_a_method_without_prototypes_refuses_the_utility_that_needs_them() -> None:
     with pytest.raises(ValueError, match=r"set shapley_modulation\.utility to task"):
-        concat.Config(shapley_modulation=ShapleyModulation())
+        discovery.opened(concat.Config)(shapley_modulation=ShapleyModulation())

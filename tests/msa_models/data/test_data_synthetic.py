@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from msa_models.data import Corpus, CorpusError, load
-from msa_models.data.ids import video_of
+from msa_models.data.raw import video_of
 from msa_models.data.synthetic import Options, generate
 
 

@@ -10,8 +10,7 @@ import pytest
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
 from msa_models.metrics import Direction
-from msa_models.text.encoder import TextEncoder
-from msa_models.text.pretrained import Pretrained
+from msa_models.text.encoder import Pretrained, TextEncoder
 from msa_models.training import Objective, Training
 from tests import tiny_encoders
 

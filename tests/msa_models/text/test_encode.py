@@ -10,7 +10,7 @@ from msa_models.text import encode as module
 from msa_models.text.encode import batches, encode
 from msa_models.text.encoder import TextEncoder
 from msa_models.text.find import Found, find
-from msa_models.text.tokens import Tokens, tokenise
+from msa_models.text.load import Tokens, tokenise
 from tests import tiny_encoders
 
 TEXTS = [*tiny_encoders.TEXTS, "", "great great great", "a word that nobody knows: zyxwv"]

@@ -15,9 +15,8 @@ import torch
 from msa_models.batch import Batch, batches
 from msa_models.data.corpus import Corpus
 from msa_models.seams import Progress
-from msa_models.text.encoder import TextEncoder
+from msa_models.text.encoder import Pretrained, TextEncoder
 from msa_models.text.finetune import FinetunedText
-from msa_models.text.pretrained import Pretrained
 from msa_models.training import Training
 from tests import tiny_encoders
 

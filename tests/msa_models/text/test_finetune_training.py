@@ -19,8 +19,7 @@ from msa_models.metrics import Direction
 from msa_models.network import cut
 from msa_models.representations import Forward, Gradients
 from msa_models.seams import GradientModulator, Modulation, Progress
-from msa_models.text.encoder import TextEncoder
-from msa_models.text.pretrained import Pretrained
+from msa_models.text.encoder import Pretrained, TextEncoder
 from msa_models.training import Objective, Training
 from tests import tiny_encoders
 

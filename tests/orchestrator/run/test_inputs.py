@@ -17,7 +17,7 @@ import pytest
 
 from msa_models import data
 from msa_models.data import SPLITS, Corpus
-from msa_models.text import encode, load, tokens
+from msa_models.text import encode, load
 from msa_models.text.find import EncoderError
 from orchestrator.plan.corpora import inputs_key
 from orchestrator.run import launch
@@ -100,7 +100,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(module, name, lambda found: loaded.append(found.folder.name) or original(found))
 
     counted(encode, "model_of")
-    counted(tokens, "tokenizer_of")
+    counted(load, "tokenizer_of")
     counted(load, "load")
     return loaded
 
