@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections import Counter
 from collections.abc import Collection, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from orchestrator.run.provenance import Provenance, provenance
 from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.ray_backend.driver import Finished, run
 from orchestrator.store import Files, Lease, StorageError, Store
-from orchestrator.store.experiment_file import check_record
+from orchestrator.store.experiment_file import Found, check_record
 from orchestrator.store.files import refuse_credentials_in
 from orchestrator.store.process import in_ray_job
 from orchestrator.store.record import AblationRecord, CorpusRecord, Record, StudyRecord
@@ -42,7 +42,8 @@ MANY_PARTS = 1_000  # files of a folder, which are folded into few at the end of
 class Prepared:
     """An experiment, its standardised corpora by fingerprint, and its plan: nothing can be wrong with them any more.
 
-    `encoders` knows the files of the text encoders that the plan can come to.
+    `encoders` knows the files of the text encoders that the plan can come to. `store`: where the experiment was read,
+    if that was a storage.
     """
 
     experiment: Experiment
@@ -50,6 +51,7 @@ class Prepared:
     infos: tuple[CorpusInfo, ...]
     plan: Plan
     encoders: Encoders = field(default_factory=Encoders)
+    store: Store | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -96,9 +98,11 @@ def launch(
     refuse_credentials_in(sys.argv[1:])
     origin = provenance()
     files, record = Files.at(storage), record_of(prepared, origin)
-    check_record(files, record, allow_changed=allow_changed)
+    known = prepared.store.found if prepared.store is not None and prepared.store.files.uri == files.uri else None
+    found = known or Found.at(files)
+    check_record(files, record, found, allow_changed=allow_changed)
     with Lease(files) as lease:
-        store = Store.create(storage, record, allow_changed=allow_changed)
+        store = Store.create(storage, record, allow_changed=allow_changed, found=found)
         wanted = prepared.experiment.resources
         finished = run(
             store,
@@ -141,8 +145,9 @@ def retried(storage: str, only: Collection[str] | None = None) -> Retry:
 
 def stored(storage: str) -> Prepared:
     """What a storage holds, planned again as it was resolved."""
-    record = Store.open(storage).record
-    return prepare(validate(record.experiment), ablation=record.ablation is not None)
+    store = Store.open(storage)
+    found = prepare(validate(store.record.experiment), ablation=store.record.ablation is not None)
+    return replace(found, store=store)
 
 
 def record_of(prepared: Prepared, origin: Provenance | None = None) -> Record:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.store.faults import AbsentFile, StorageError
@@ -23,28 +24,47 @@ _NUM_SHOWN = 3
 _ABSENT = object()
 
 
-def create_record(files: Files, record: Record, *, allow_changed: bool = False) -> Record:
-    """Write the record of a new storage, or renew that of a storage that it extends."""
-    new = check_record(files, record, allow_changed=allow_changed)
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was found at a place: its record (None where there is none yet), and when that had been written."""
+
+    record: Record | None
+    modified: int | None
+
+    @classmethod
+    def at(cls, files: Files) -> Found:
+        """Read it. Raises StorageError."""
+        modified = files.modified(PATH)  # before it is read: a writer in between makes it look old, not up to date
+        there = modified is not None or files.exists(PATH)
+        return cls(record=load_record(files) if there else None, modified=modified)
+
+    def now(self, files: Files) -> Found:
+        """The same, read again if it was written since."""
+        return self if self.modified is not None and self.modified == files.modified(PATH) else Found.at(files)
+
+
+def create_record(files: Files, record: Record, found: Found, *, allow_changed: bool = False) -> Record:
+    """Write the record of a new storage, or renew that of a storage that it extends. Hold the `Lease`."""
+    new = check_record(files, record, found.now(files), allow_changed=allow_changed)
     _write(files, new)
     return new
 
 
-def check_record(files: Files, record: Record, *, allow_changed: bool = False) -> Record:
+def check_record(files: Files, record: Record, found: Found, *, allow_changed: bool = False) -> Record:
     """The record as it would be written; `StorageError` where another experiment, or something else, is there.
 
     `identity` lists what the storage is about (the ids of its studies): a record may add to it and take nothing away.
     Code, versions and data must be the same, unless `allow_changed`; studies of changed data are others, and the former
     ones stay part of the storage.
     """
-    if not files.exists(PATH):
+    before = found.record
+    if before is None:
         if strangers := [name for name in files.names() + files.folders() if name != LEASE_PATH]:
             raise StorageError(
                 f"{files.uri} is not empty and no storage (it has {', '.join(strangers[:_NUM_SHOWN])}, but no {PATH}); "
                 "use a new or an empty folder"
             )
         return record
-    before = load_record(files)
     old, new = before.plain(), record.plain()
     if changed := [line for name in _ORIGINS for line in _changes(old.get(name) or {}, new.get(name) or {}, name)]:
         if not allow_changed:

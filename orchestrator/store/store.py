@@ -22,7 +22,7 @@ import pyarrow as pa
 from orchestrator.store import checkpoints
 from orchestrator.store.compaction import Folded, compact
 from orchestrator.store.compacts import is_compact
-from orchestrator.store.experiment_file import create_record, load_record
+from orchestrator.store.experiment_file import Found, create_record, load_record
 from orchestrator.store.faults import AbsentFile, StorageError
 from orchestrator.store.files import Files
 from orchestrator.store.parts import part_path
@@ -38,31 +38,40 @@ _SAFE_NAME = re.compile(r"[^\s._/\\*?\[\]{}\"'][^\s/\\*?\[\]{}\"']{0,199}")
 class Store:
     """One storage. Picklable: a worker gets it with its trial, or opens it by its URI.
 
-    `warnings_` gathers one line for each file that a reader had to leave out.
+    `warnings_` gathers one line for each file that a reader had to leave out. `found`: the record as it was read.
     """
 
     files: Files
     record: Record
+    found: Found | None = field(default=None, compare=False, repr=False)
     warnings_: list[str] = field(default_factory=list, compare=False)
 
     @classmethod
     def create(
-        cls, uri: str | os.PathLike[str], record: Record | Mapping[str, Any], *, allow_changed: bool = False
+        cls,
+        uri: str | os.PathLike[str],
+        record: Record | Mapping[str, Any],
+        *,
+        allow_changed: bool = False,
+        found: Found | None = None,
     ) -> Store:
         """The storage of this experiment, made if it is new; `StorageError` if it holds another one. Hold its `Lease`.
 
+        `found`: what was there before, if that was read already; it is read again only if it was written since.
         Raises ValueError for plain data that is no record.
         """
         if not isinstance(record, Record):
             record = Record.of(record)
         files = Files.at(uri)
-        return cls(files=files, record=create_record(files, record, allow_changed=allow_changed))
+        found = found or Found.at(files)
+        return cls(files=files, record=create_record(files, record, found, allow_changed=allow_changed))
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str]) -> Store:
         """An existing storage."""
         files = Files.at(uri)
-        return cls(files=files, record=load_record(files))
+        found = Found.at(files)
+        return cls(files=files, record=found.record or load_record(files), found=found)
 
     @property
     def metrics(self) -> tuple[str, ...]:

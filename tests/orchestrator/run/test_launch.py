@@ -92,6 +92,23 @@ def test_what_a_resume_needs_to_know_it_looks_up_once(
     looked_at.clear()
     finished = launch.launch(launch.stored(uri), uri)
     assert (finished.num_new, finished.num_planned) == (0, 3)
+    assert looked_at["experiment.json"] == 1
     assert looked_at["trials/"] == 1
     assert looked_at["code"] == 1
     assert [path for path, times in looked_at.items() if path.startswith("trials/") and times > 1] == []
+
+
+def test_a_storage_that_another_driver_extended_meanwhile_keeps_what_that_one_planned(tmp_path: Path) -> None:
+    two: Any = {"studies": {"small": {"config": {"encoder.width": 16}}, "large": {}}}
+    uri = str(tmp_path)
+    first = launch.prepare(validate(SMALL))
+    (on,) = first.corpora.values()
+    origin = provenance.provenance()
+    fakes.play(uri, first.plan.studies, workload=train, on=on, kept=launch.record_of(first, origin), origin=origin)
+    resumed = launch.stored(uri)
+    more = launch.prepare(validate(SMALL | two))
+    identity = {study.study_id for study in (*first.plan.studies, *more.plan.studies)}
+    Store.create(uri, launch.record_of(more, origin), allow_changed=True)
+    with pytest.raises(StorageError, match="holds another experiment"):
+        launch.launch(resumed, uri)
+    assert {study.study_id for study in more.plan.studies} <= set(Store.open(uri).record.identity) <= identity
