@@ -18,7 +18,7 @@ from pyarrow import fs
 
 from orchestrator.findings.status import summary
 from orchestrator.run.campaign import Campaign
-from orchestrator.store import Files, StorageError, Store, compaction
+from orchestrator.store import SCHEMA_VERSION, Files, StorageError, Store, compaction
 from orchestrator.store.record import Record
 from tests.orchestrator.run import fakes
 
@@ -179,7 +179,7 @@ def test_other_readers_find_every_trial_once_by_the_same_glob(store: Store, make
     assert sorted(pd.read_parquet(store.files.path("trials"))["number"]) == expected
     compacted = pq.read_table(store.files.path("trials/compact-000001.parquet"))
     assert compacted["trial_id"].to_pylist() == sorted(compacted["trial_id"].to_pylist())
-    assert compacted.schema.metadata == {b"schema_version": b"1"}
+    assert compacted.schema.metadata == {b"schema_version": str(SCHEMA_VERSION).encode()}
 
 
 def test_a_trial_may_not_be_called_like_a_compact_file(store: Store, make_row: MakeRow) -> None:
