@@ -1,7 +1,7 @@
 """The grid of an ablation: from confirm trials to the tested differences of its cells, steps and effects.
 
 A contrast is a weighted sum of cells, taken seed by seed and tested over the seeds that all of its cells have. For a
-cell it is the cell minus the full method; see `orchestrator.store.grid` for the columns.
+cell it is the cell minus the full method; see `orchestrator.store.grid_file` for the columns.
 Legend: E entries (cells, then steps and effects), M metrics of both splits (valid, then test), S seeds; NaN is missing.
 """
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from orchestrator.findings import contrasts, importance, utterances
 from orchestrator.store import Store, selection
-from orchestrator.store import grid as file
+from orchestrator.store import grid_file as file
 from orchestrator.store.record import AblationRecord
 from orchestrator.store.schema import SPLITS
 

@@ -9,12 +9,11 @@ from msa_models.metrics import Direction
 from msa_models.seams import SharedState
 from orchestrator.plan import registry
 from orchestrator.plan.configure import sections
-from orchestrator.plan.corpora import CorpusInfo
+from orchestrator.plan.corpora import SECTION, TEXT, CorpusInfo
 from orchestrator.plan.designs import FULL, Alteration, Contrast, Layout, layout
 from orchestrator.plan.plan import Cell, Grid, Plan, direction_of, study_of
 from orchestrator.plan.race import Race
 from orchestrator.plan.studies import Study
-from orchestrator.plan.texts import SECTION, TEXT
 from search_spaces import ablation, changes, checks
 from search_spaces.dotted import within
 from search_spaces.faults import ExperimentError, Fault, Places, fault, listed

@@ -1,16 +1,26 @@
-"""What planning needs to know of a corpus: all but its arrays."""
+"""What planning needs to know of a corpus, all but its arrays, and of the text encoders that its trials can come to.
+
+What each encoder makes of a corpus is ready before any of the trials that read it starts.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from msa_models import metrics
 from msa_models.data import Corpus
 from msa_models.text.encoder import TextEncoder
-from search_spaces.faults import ExperimentError, Fault, Places
+from orchestrator.plan.space import SearchSpace
+from search_spaces.dotted import within
+from search_spaces.faults import ExperimentError, Fault, Places, fault, listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +69,6 @@ class CorpusInfo:
         )
 
 
-def inputs_key(data_fingerprint: str, config: Mapping[str, Any]) -> str:
-    """What a trial reads, by the data fingerprint of its study and its whole configuration as plain data."""
-    asked = config.get("text_encoder")
-    return data_fingerprint if asked is None else f"{data_fingerprint} {json.dumps(TextEncoder(**asked).reads)}"
-
-
 def apart(corpora: Sequence[CorpusInfo], places: Places | None = None) -> list[CorpusInfo]:
     """The same corpora; of one name all but the first get their fingerprint into it. ExperimentError for twins."""
     if len({corpus.fingerprint for corpus in corpora}) < len(corpora):
@@ -75,3 +79,103 @@ def apart(corpora: Sequence[CorpusInfo], places: Places | None = None) -> list[C
         taken = any(corpus.name == other.name for other in found)
         found.append(replace(corpus, name=f"{corpus.name}-{corpus.fingerprint[:6]}") if taken else corpus)
     return found
+
+
+TEXT, SECTION = "text", "text_encoder"
+MOST_READINGS = 16  # of one corpus in one study: each is an encoding of all its texts, or a tokenisation
+_READING = ("name", "mode", "pooling", "max_length", "dtype")  # what decides what a trial reads
+
+
+def text_encoders(fixed: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> list[TextEncoder]:
+    """The text encoders of a study's trials, one for each different reading of the corpus; none without any."""
+    if fixed.get(SECTION) is None:
+        return []
+    values = _values(fixed, distributions)
+    found: dict[tuple[Any, ...], TextEncoder] = {}
+    for chosen in product(*values.values()):
+        encoder = TextEncoder(**{**fixed[SECTION], **dict(zip(values, chosen, strict=True))})
+        found.setdefault(encoder.reads, encoder)
+    return list(found.values())
+
+
+def encoders_read(
+    space: SearchSpace, corpus: CorpusInfo, modalities: Sequence[str], written: Mapping[str, Any]
+) -> dict[str, str]:
+    """Name to fingerprint of every encoder that a study can come to. Raises ExperimentError where it can read nothing.
+
+    `written`: the fixed values of the experiment by path.
+    """
+    if space.config.get(SECTION) is None:
+        return {}
+    inside = [f"config.{path}" for path in written if within(path, SECTION)]
+    inside += [f"space.{path}" for path in space.distributions if within(path, SECTION)]
+    where = inside[0] if inside else "config"
+    if TEXT not in modalities:
+        message = f"a text encoder arrived, but text is not among the modalities ({listed(modalities)})"
+        raise fault(where, f"{message}; remove it (text_encoder: null), or use text")
+    if not corpus.texts:
+        message = f"{corpus.name} has no raw texts (raw_text of the MMSA layout), so no text encoder can read it"
+        raise fault(where, f"{message}; use its own text features (text_encoder: null), or a corpus with raw texts")
+    values = _values(space.config, space.distributions)
+    if longest := _too_many(values):
+        message = f"{len(values[longest])} values arrived, each of which is another encoding of the corpus"
+        raise fault(f"space.{SECTION}.{longest}", f"{message}; expected {MOST_READINGS} encodings at most: use choices")
+    found: dict[str, EncoderInfo] = {}
+    faults = []
+    for index, name in enumerate(values["name"]):
+        try:
+            found[name] = corpus.encoder(name)
+        except ValueError as error:
+            path = _place(space, "name")
+            path += f".choices.{index}" if path.startswith("space.") else ""
+            faults.append(Fault(path=path, message=str(error)))
+    faults += [fault for name, info in found.items() for fault in _beyond(name, info, space, values)]
+    if faults:
+        raise ExperimentError(faults)
+    return {name: info.fingerprint for name, info in found.items()}
+
+
+def _beyond(name: str, info: EncoderInfo, space: SearchSpace, values: Mapping[str, Sequence[Any]]) -> Iterator[Fault]:
+    """What the experiment may ask of an encoder that it does not have."""
+    tokens = max(values["max_length"])
+    if info.most_tokens is not None and tokens > info.most_tokens:
+        message = f"{tokens} arrived, but {name} reads at most {info.most_tokens} tokens"
+        yield Fault(path=_place(space, "max_length"), message=message)
+    trained = _all_of(space.distributions.get(f"{SECTION}.trainable_layers"), space.config[SECTION]["trainable_layers"])
+    layers = max((each for each in trained if each is not None), default=0)
+    if "finetune" in values["mode"] and info.num_layers is not None and layers > info.num_layers:
+        message = f"{layers} arrived, but {name} has {info.num_layers} layers; leave it out (null) to train everything"
+        yield Fault(path=_place(space, "trainable_layers"), message=message)
+
+
+def _place(space: SearchSpace, field: str) -> str:
+    path = f"{SECTION}.{field}"
+    return f"space.{path}" if path in space.distributions else f"config.{path}"
+
+
+def data_fingerprint(corpus: CorpusInfo, encoders: Mapping[str, str]) -> str:
+    """16 hexadecimal digits over all that trials can read: of a corpus, of what was said in it, and of its encoders."""
+    if not encoders:
+        return corpus.fingerprint
+    what = json.dumps([corpus.fingerprint, corpus.texts, sorted(encoders.items())])
+    return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+
+def _values(fixed: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> dict[str, list[Any]]:
+    """Every value that each field may have, of those that decide what is read."""
+    return {name: _all_of(distributions.get(f"{SECTION}.{name}"), fixed[SECTION][name]) for name in _READING}
+
+
+def _all_of(distribution: BaseDistribution | None, fixed: Any) -> list[Any]:
+    if distribution is None:
+        return [fixed]
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    assert isinstance(distribution, IntDistribution), distribution
+    return list(range(distribution.low, distribution.high + 1, distribution.step))
+
+
+def _too_many(values: Mapping[str, list[Any]]) -> str:
+    """The field with the most values, where all combinations are too many."""
+    num = math.prod(len(each) for each in values.values())
+    return max(values, key=lambda name: len(values[name])) if num > MOST_READINGS else ""

@@ -16,9 +16,9 @@ from msa_models.data import SPLITS, Corpus
 from msa_models.data.moments import moments
 from msa_models.text.encoder import Pretrained, TextEncoder
 from msa_models.text.find import EncoderError, Found, find
-from orchestrator.plan.corpora import EncoderInfo, inputs_key
+from orchestrator.plan.corpora import TEXT, EncoderInfo, text_encoders
 from orchestrator.plan.studies import Study
-from orchestrator.plan.texts import TEXT, text_encoders
+from orchestrator.run.messages import inputs_key
 from orchestrator.run.output import Listener, Silent
 from orchestrator.store import Files, StorageError
 from orchestrator.store.encodings import Encodings, text_hash

@@ -26,7 +26,7 @@ from orchestrator.run.ray_backend.driver import Finished, run
 from orchestrator.store import Files, Lease, StorageError, Store
 from orchestrator.store.experiment_file import Found, check_record
 from orchestrator.store.files import refuse_credentials_in
-from orchestrator.store.process import in_ray_job
+from orchestrator.store.lease import in_ray_job
 from orchestrator.store.record import AblationRecord, CorpusRecord, Record, StudyRecord
 from orchestrator.store.schema import SCHEMA_VERSION
 from search_spaces.faults import Places, did_you_mean, listed

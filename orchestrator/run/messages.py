@@ -6,10 +6,12 @@ Plain data that survives a file and a network.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from msa_models.metrics import Direction
+from msa_models.text.encoder import TextEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,3 +79,9 @@ class Report:
     end: Outcome | Failure | None = None
     torch: str = ""  # the build that trained, which on a node with GPUs is another than the driver's
     storage_fault: str = ""  # the storage could not be written or read: no fault of the trial, which stays unfinished
+
+
+def inputs_key(data_fingerprint: str, config: Mapping[str, Any]) -> str:
+    """What a trial reads, by the data fingerprint of its study and its whole configuration as plain data."""
+    asked = config.get("text_encoder")
+    return data_fingerprint if asked is None else f"{data_fingerprint} {json.dumps(TextEncoder(**asked).reads)}"

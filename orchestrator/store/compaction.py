@@ -21,8 +21,7 @@ import pyarrow.parquet as pq
 from orchestrator.store.compacts import Compact, compact_paths, next_path, read_compact
 from orchestrator.store.faults import StorageError
 from orchestrator.store.files import Files
-from orchestrator.store.parts import part_path, parts_among, read_parts, spread
-from orchestrator.store.rows import read_rows
+from orchestrator.store.rows import part_path, parts_among, read_parts, read_rows, spread
 
 FOLDERS = ("trials", "measurements", "predictions")
 _SETTLED = ("COMPLETE", "PRUNED")

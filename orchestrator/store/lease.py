@@ -21,15 +21,15 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from orchestrator.store.experiment_file import LEASE_PATH
 from orchestrator.store.faults import AbsentFile, StorageError
 from orchestrator.store.files import Files
-from orchestrator.store.process import gone, in_ray_job, place, process_started
 
 _KINDS = {"host": str, "pid": int, "since": str, "beat_s": float, "ttl_s": float, "token": str}
 _SETTLE_S = 1.0
@@ -206,3 +206,40 @@ def _in_turn(files: Files) -> Iterator[bool]:
         yield sure
     finally:
         os.close(descriptor)
+
+
+def in_ray_job() -> bool:
+    """Whether this process is the entrypoint of a Ray job, however that was submitted."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def gone(held: Mapping[str, Any]) -> bool:
+    """Whether the process is surely gone: only the machine (and container) that it ran on can tell."""
+    if held.get("place") != place():
+        return False
+    try:
+        os.kill(held["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # it lives, under another user
+        pass
+    started = process_started(held["pid"])
+    return started is not None and started != held.get("process_started")
+
+
+def place() -> str:
+    """Boot of this host and namespace of process ids: two containers may have the same name, and the same numbers."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # no /proc, as on macOS
+        return socket.gethostname()
+
+
+def process_started(pid: int) -> int | None:
+    """When the process started, in clock ticks since boot; None where that cannot be told, 0 for a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return 0 if fields[0] in "ZX" else int(fields[19])

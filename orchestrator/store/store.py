@@ -25,9 +25,8 @@ from orchestrator.store.compacts import is_compact
 from orchestrator.store.experiment_file import Found, create_record, load_record
 from orchestrator.store.faults import AbsentFile, StorageError
 from orchestrator.store.files import Files
-from orchestrator.store.parts import part_path
 from orchestrator.store.record import Record, RunRecord, StartedRecord
-from orchestrator.store.rows import Rows, ids_in, read_rows
+from orchestrator.store.rows import Rows, ids_in, part_path, read_rows
 from orchestrator.store.schema import measurements_table, parquet, predictions_table, trial_schema, trial_table, utc
 
 _ORDER = (("study_id", "ascending"), ("phase", "descending"), ("number", "ascending"), ("seed", "ascending"))

@@ -1,6 +1,6 @@
 """The tables of an ablation for a paper: what each part contributes, all metrics, steps and effects.
 
-Everything is read off a grid (`orchestrator.store.grid`) and the record of its experiment; nothing is tested here.
+Everything is read off a grid (`orchestrator.store.grid_file`) and the record of its experiment; nothing is tested here.
 """
 
 from __future__ import annotations

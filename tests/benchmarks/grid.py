@@ -16,7 +16,7 @@ import numpy as np
 from msa_models import metrics
 from orchestrator.findings import grid
 from orchestrator.store import Store
-from orchestrator.store.parts import part_ids, read_parts
+from orchestrator.store.rows import part_ids, read_parts
 from tests.orchestrator.findings import ablations
 
 NUM_CELLS, NUM_UTTERANCES, REPEATS = 1_000, 686, 3

@@ -19,7 +19,7 @@ from orchestrator.findings import grid
 from orchestrator.findings.status import summary
 from orchestrator.run.output import captured
 from orchestrator.store import Files, Lease, LeaseHeld, StorageError, Store
-from orchestrator.store.grid import sources
+from orchestrator.store.grid_file import sources
 from tests.end_to_end.conftest import SMALL, Msa, kill
 from tests.orchestrator.run import fakes
 from tests.patience import wait_until

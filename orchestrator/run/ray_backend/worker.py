@@ -13,8 +13,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from orchestrator.plan.corpora import inputs_key
-from orchestrator.run.messages import Assignment
+from orchestrator.run.messages import Assignment, inputs_key
 from orchestrator.run.trial_runner import TrialRunner, out_of_reach
 from orchestrator.store import StorageError, Store
 

@@ -16,7 +16,7 @@ from statsmodels.stats.power import TTestPower
 from orchestrator.findings import grid
 from orchestrator.plan.race import Race
 from orchestrator.store import Store
-from orchestrator.store import grid as file
+from orchestrator.store import grid_file as file
 from tests.orchestrator.findings import ablations
 from tests.orchestrator.findings.ablations import contrast, noisy, rows, storage, table
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.plan.configure import configure, to_dict
-from orchestrator.plan.parameters import paths, sections
+from orchestrator.plan.configure import configure, paths, sections, to_dict
 from search_spaces.faults import ExperimentError
 
 

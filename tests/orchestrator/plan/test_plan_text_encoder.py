@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from msa_models.text.encoder import TextEncoder
-from orchestrator.plan import texts
+from orchestrator.plan import corpora as texts
 from orchestrator.plan.ablation import plan_ablation
-from orchestrator.plan.corpora import CorpusInfo, EncoderInfo, inputs_key
+from orchestrator.plan.corpora import CorpusInfo, EncoderInfo, text_encoders
 from orchestrator.plan.plan import Plan, plan
 from orchestrator.plan.studies import Study
-from orchestrator.plan.texts import text_encoders
+from orchestrator.run.messages import inputs_key
 from search_spaces.faults import ExperimentError
 from search_spaces.loading import validate
 

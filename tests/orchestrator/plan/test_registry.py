@@ -31,7 +31,7 @@ def test_listing_and_planning_import_neither_torch_nor_ray() -> None:
     code = """
 import sys
 from orchestrator.plan import plan, registry
-from orchestrator.plan.parameters import paths
+from orchestrator.plan.configure import paths
 assert registry.components()
 for name in registry.methods():
     assert paths(registry.method(name).Config)

@@ -5,11 +5,9 @@ import pytest
 
 from msa_models import data
 from orchestrator.plan import registry
-from orchestrator.plan.configure import configure, to_dict
-from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
-from orchestrator.plan.parameters import paths
+from orchestrator.plan.configure import configure, paths, to_dict
+from orchestrator.plan.corpora import CorpusInfo, EncoderInfo, text_encoders
 from orchestrator.plan.plan import plan
-from orchestrator.plan.texts import text_encoders
 from search_spaces import changes
 from search_spaces.loading import load, names
 

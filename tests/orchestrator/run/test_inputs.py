@@ -19,12 +19,11 @@ from msa_models import data
 from msa_models.data import SPLITS, Corpus
 from msa_models.text import encode, load
 from msa_models.text.find import EncoderError
-from orchestrator.plan.corpora import inputs_key
 from orchestrator.run import launch
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.inputs import Encoders, inputs
 from orchestrator.run.launch import Prepared, prepare, record_of
-from orchestrator.run.messages import Outcome
+from orchestrator.run.messages import Outcome, inputs_key
 from orchestrator.run.output import Listener
 from orchestrator.run.provenance import Provenance, provenance
 from orchestrator.run.trial_runner import TrialRunner

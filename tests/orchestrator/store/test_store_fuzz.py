@@ -27,8 +27,8 @@ from orchestrator.plan.studies import Study
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.launch import prepare, record_of
 from orchestrator.store import Lease, Store, holder
-from orchestrator.store.parts import part_ids
 from orchestrator.store.record import Record
+from orchestrator.store.rows import part_ids
 from orchestrator.views import terminal
 from search_spaces.loading import validate
 from tests.damage import Damage, damages

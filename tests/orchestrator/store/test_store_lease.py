@@ -17,7 +17,7 @@ import pytest
 from pyarrow import fs
 
 from orchestrator.store import Files, Lease, LeaseHeld, StorageError, holder, lease
-from orchestrator.store.process import gone, place, process_started
+from orchestrator.store.lease import gone, place, process_started
 from tests.patience import wait_until
 
 HOLDER = """

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.store import grid
+from orchestrator.store import grid_file as grid
 from orchestrator.store.store import Store
 
 LATER = 10_000_000_000  # ns
