@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -9,28 +10,40 @@ from collections.abc import Sequence
 import click
 
 from orchestrator.cli import inspect, run, submit  # which register their commands
-from orchestrator.cli.base import BAD_INPUT, DONE, FAILED, INTERRUPTED, msa, say
+from orchestrator.cli.base import BAD_INPUT, COULD_NOT_RUN, DONE, FAILED, INTERRUPTED, GoOn, msa, say
 
 __all__ = ["inspect", "main", "msa", "run", "submit"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: one clear line per error; a traceback only with --debug."""
+    """Entry point: one clear line per error (a traceback with --debug), the line that goes on, the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    go_on = GoOn(tuple(argument for argument in arguments if argument != "--debug"))
     try:
-        code = msa.main(args=list(arguments), prog_name="msa", standalone_mode=False)
+        code = msa.main(args=list(arguments), prog_name="msa", standalone_mode=False, obj=go_on)
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
+        code = BAD_INPUT
     except (click.Abort, KeyboardInterrupt):
         say("interrupted")
         code = INTERRUPTED
-    except BrokenPipeError:
-        code = DONE
+    except SystemExit as end:
+        # click's, where whoever read the output has seen enough; or Ray's, of a signal that comes while it starts
+        code = DONE if end.code == FAILED else INTERRUPTED
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        code = BAD_INPUT if isinstance(error, ValueError) else FAILED
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        say(f"error: {kind}{error}")
+        code = _code_of(error)
+        say(f"error: {type(error).__name__}: {error}; --debug shows where" if code == FAILED else f"error: {error}")
+    if code not in (DONE, BAD_INPUT):
+        say(f"go on with: {shlex.join(['msa', *go_on.arguments])}")
     sys.exit(code)
+
+
+def _code_of(error: Exception) -> int:
+    """By its kind: out of reach, refused, or, as everything that nobody foresaw, a fault of this program."""
+    from orchestrator.store.faults import CouldNotRun
+
+    if isinstance(error, CouldNotRun):
+        return COULD_NOT_RUN
+    return BAD_INPUT if isinstance(error, ValueError) else FAILED

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 
 from orchestrator.cli import main
@@ -19,6 +20,7 @@ from orchestrator.cli.base import DONE, FAILED
 def run() -> None:
     """Run the command of this process's arguments; this is what the script `msa` calls."""
     end = _End()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends a command as Ctrl-C does
     atexit.register(end)  # before any library registers its own: exit handlers run last in, first out
     try:
         main()

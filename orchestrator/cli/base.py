@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, BAD_INPUT, COULD_NOT_RUN, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 4, 130  # no command has a time limit yet
+
+
+@dataclass
+class GoOn:
+    """The arguments of `msa` that go on with what a command began, should it not come to its end."""
+
+    arguments: tuple[str, ...] = ()
 
 
 class Examples(click.Command):
@@ -29,13 +37,20 @@ class Examples(click.Command):
 def msa(debug: bool) -> None:
     """Sweeps and ablations of multimodal sentiment models on Ray Tune and Optuna, resumable from plain files.
 
-    Exit codes: 0 done, 1 some work failed, 2 bad input, 130 interrupted.
+    Exit codes: 0 done; 1 some work failed; 2 bad input or refused, nothing written; 3 could not run (Ray, cluster or
+    storage out of reach), nothing lost; 4 is kept for time limits, which there are none of yet; 130 interrupted by a
+    signal. After every code but 0 and 2 the last line says how to go on.
     """
 
 
 def say(line: str) -> None:
     """A line for people, beside the output."""
     click.echo(line, err=True)
+
+
+def goes_on(*arguments: str) -> None:
+    """From here on it is this command that goes on, and no longer the one that was typed."""
+    click.get_current_context().find_root().ensure_object(GoOn).arguments = arguments
 
 
 def refuse(when: str, **options: Any) -> None:

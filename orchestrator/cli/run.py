@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,7 @@ from orchestrator.cli.base import (
     Examples,
     ablation_options,
     experiment_options,
+    goes_on,
     msa,
     refuse,
     say,
@@ -215,22 +217,19 @@ def _time_needed(prepared: Prepared) -> str:
 def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> int:
     from orchestrator.findings import failures, grid
     from orchestrator.run.launch import launch
-    from orchestrator.run.ray_backend.driver import RunStopped
     from orchestrator.store import Store
     from orchestrator.views import terminal
     from orchestrator.views.live import Live
 
     _warn(prepared)
-    try:
-        finished = launch(prepared, storage, address=address, listener=Live(), **how)
-    except RunStopped as error:
-        say(f"error: {error}; go on with: msa resume {storage}")
-        return FAILED
-    except KeyboardInterrupt:
-        say(f"interrupted; go on with: msa resume {storage}")
-        return INTERRUPTED
+    joined = [] if address is None else ["--address", address]
+
+    def claimed() -> None:
+        goes_on("resume", storage, *joined)
+
+    finished = launch(prepared, storage, address=address, listener=Live(), claimed=claimed, **how)
     if finished.interrupted:
-        say(f"interrupted after {finished.num_new} trials; go on with: msa resume {storage}")
+        say(f"interrupted after {finished.num_new} trials")
         return INTERRUPTED
     if finished.num_new == 0:
         click.echo(f"nothing to do: all {finished.num_planned} trials are finished")
@@ -245,9 +244,11 @@ def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> i
     failed = failures.failures(store)
     for line in terminal.failed(failed):
         say(line)
-    if failed:
-        say(f"more: msa failures {storage}")
-    return FAILED if failed else DONE
+    if not failed:
+        return DONE
+    say(f"more: {shlex.join(['msa', 'failures', storage])}")
+    goes_on("resume", storage, "--retry-failed", *joined)
+    return FAILED
 
 
 def _warn(prepared: Prepared) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.base import INTERRUPTED, Examples, msa, say
+from orchestrator.cli.base import INTERRUPTED, Examples, goes_on, msa, say
 from orchestrator.cli.run import asked_for
 
 if TYPE_CHECKING:
     from orchestrator.run.ray_backend.jobs import WorkingTree
 
 _COMMANDS = ("sweep", "ablate", "resume", "describe", "status", "table", "failures", "compact")
+_LENGTH_OF_A_LINE = 4_000  # at most, of the last one of a job
 _NOT_OF_THE_EXPERIMENT = ("storage", "address", "allow_changed", "dry_run", "ablation")
 
 
@@ -52,18 +55,36 @@ def submit(address: str | None, attach: str | None, stop: str | None, arguments:
         job = jobs.submit(client, command, tree)
     else:
         client = jobs.connect(head)
-        job = jobs.find(client, str(attach or stop)).submission_id
-    again = f"msa submit{f' --address {address}' if address else ''}"
+        found = jobs.find(client, str(attach or stop))
+        job, command = found.submission_id, jobs.command(found)
+    to = ["submit", *(["--address", address] if address else [])]
+    again = shlex.join(["msa", *to])
+    goes_on(*to, "--attach", job)
     if stop is not None:
-        running = client.stop_job(job)
+        running = jobs.stop(client, job)
         say(f"stopping {job}: its running steps come to their end" if running else f"{job} is over already")
     else:
         say(f"{job}: Ctrl-C detaches; {again} --attach {job} shows it again, {again} --stop {job} ends it")
+    end = ""
+
+    def write(text: str) -> None:
+        nonlocal end
+        click.echo(text, nl=False)
+        end = (end + text)[-_LENGTH_OF_A_LINE:]
+
     try:
-        return jobs.follow(client, job, lambda text: click.echo(text, nl=False), say)
+        code = jobs.follow(client, job, write, say)
     except KeyboardInterrupt:
-        say(f"detached; {job} goes on: {again} --attach {job}")
+        say(f"detached; {job} goes on")
         return INTERRUPTED
+    except jobs.JobForgotten:
+        goes_on(*to, "--", *command)
+        raise
+    # the line in which the job itself says how to go on, if it came to that
+    said = re.search(r"^go on with: msa (.*)\s*\Z", end, re.MULTILINE)
+    if further := shlex.split(said[1]) if said else command:
+        goes_on(*to, "--", *further)
+    return code
 
 
 def _checked(arguments: tuple[str, ...]) -> tuple[list[str], WorkingTree]:

@@ -20,7 +20,7 @@ from orchestrator.run.messages import Assignment, Failure, Outcome, Report
 from orchestrator.run.provenance import Provenance
 from orchestrator.run.seed_race import races
 from orchestrator.run.study_state import COMPLETE, CONFIRM, FAIL, PRUNED, StudyState, intermediate_values
-from orchestrator.store import StorageError, Store
+from orchestrator.store import OutOfReach, Store
 from orchestrator.store.failure_types import FailureType, failure_type_of
 
 Retry = Callable[[Set[str]], Collection[str]]  # of the ids of failed trials those that are trained again
@@ -150,7 +150,7 @@ class Campaign:
         Raises StorageError, also for a worker that could not use the storage: its trial stays interrupted.
         """
         if report.storage_fault:
-            raise StorageError(report.storage_fault)
+            raise OutOfReach(report.storage_fault)
         started = self._running[trial_id]
         started.take(report)
         if isinstance(report.end, Outcome):

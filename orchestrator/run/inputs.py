@@ -20,7 +20,7 @@ from orchestrator.plan.corpora import TEXT, EncoderInfo, text_encoders
 from orchestrator.plan.studies import Study
 from orchestrator.run.messages import inputs_key
 from orchestrator.run.output import Listener, Silent
-from orchestrator.store import Files, StorageError
+from orchestrator.store import Files, OutOfReach
 from orchestrator.store.encodings import Encodings, text_hash
 
 
@@ -106,7 +106,7 @@ def with_features(
         _encode(encoder, files, texts, kept.keys(), cache, listener or Silent())
         kept = cache.load(texts)
         if len(kept) < len(texts):
-            raise StorageError(f"{cache.files.uri} does not hold what has just been written there; try again")
+            raise OutOfReach(f"{cache.files.uri} does not hold what has just been written there; try again")
     features = [kept[text_hash(text)] for text in _texts(corpus)]
     longest, width = max(len(each) for each in features), features[0].shape[-1]
     inputs, masks = {}, {}

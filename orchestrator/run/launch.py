@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from orchestrator.run.campaign import Retry
 from orchestrator.run.inputs import Encoders, inputs
 from orchestrator.run.output import Listener, Silent
 from orchestrator.run.provenance import Provenance, provenance
+from orchestrator.run.ray_backend.auth import check_address
 from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.ray_backend.driver import Finished, run
 from orchestrator.store import Files, Lease, StorageError, Store
@@ -88,14 +89,18 @@ def launch(
     retry: Retry | None = None,
     allow_changed: bool = False,
     listener: Listener | None = None,
+    claimed: Callable[[], None] | None = None,
 ) -> Finished:
     """Run everything that is planned and not finished in this storage; the storage is made if it is new.
 
-    `retry` says which failed trials of the storage are trained again, `listener` hears how the run goes. Raises
-    StorageError if the storage holds another experiment, was made by other code, of other data or with other versions
-    (unless `allow_changed`), or if another driver works on it; all before anything is written.
+    `retry` says which failed trials of the storage are trained again, `listener` hears how the run goes, `claimed` is
+    called once the storage holds this experiment, so that it can be resumed. Raises AddressError for what is no address
+    of a cluster, and StorageError if the storage holds another experiment, was made by other code, of other data or
+    with other versions (unless `allow_changed`), or if another driver works on it; all before anything is written.
     """
     refuse_credentials_in(sys.argv[1:])
+    if address is not None:
+        check_address(address)
     origin = provenance()
     files, record = Files.at(storage), record_of(prepared, origin)
     known = prepared.store.found if prepared.store is not None and prepared.store.files.uri == files.uri else None
@@ -103,6 +108,8 @@ def launch(
     check_record(files, record, found, allow_changed=allow_changed)
     with Lease(files) as lease:
         store = Store.create(storage, record, allow_changed=allow_changed, found=found)
+        if claimed is not None:
+            claimed()
         wanted = prepared.experiment.resources
         finished = run(
             store,

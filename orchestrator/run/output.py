@@ -17,8 +17,8 @@ from tempfile import TemporaryDirectory
 from typing import Protocol, TextIO
 
 from orchestrator.run.campaign import Campaign
-from orchestrator.store import Files, StorageError
-from orchestrator.store.faults import advice, reason
+from orchestrator.store import Files
+from orchestrator.store.faults import os_fault
 
 
 class Listener(Protocol):
@@ -73,7 +73,7 @@ def captured(files: Files) -> Iterator[TextIO]:
             path.parent.mkdir(parents=True, exist_ok=True)
             log = path.open("ab", buffering=0)
         except OSError as error:
-            raise StorageError(f"cannot write {files.uri_of(name)}: {reason(error)}; {advice(error)}") from error
+            raise os_fault(f"cannot write {files.uri_of(name)}", error) from error
         with log, _redirected(log.fileno()) as terminal:
             logging.captureWarnings(True)
             try:

@@ -1,6 +1,6 @@
 """The store: files are the truth, on any pyarrow filesystem."""
 
-from orchestrator.store.faults import AbsentFile, StorageError
+from orchestrator.store.faults import AbsentFile, CouldNotRun, OutOfReach, StorageError
 from orchestrator.store.files import Files
 from orchestrator.store.lease import Lease, LeaseHeld, holder
 from orchestrator.store.schema import SCHEMA_VERSION, trial_schema
@@ -9,9 +9,11 @@ from orchestrator.store.store import Store
 __all__ = [
     "SCHEMA_VERSION",
     "AbsentFile",
+    "CouldNotRun",
     "Files",
     "Lease",
     "LeaseHeld",
+    "OutOfReach",
     "StorageError",
     "Store",
     "holder",

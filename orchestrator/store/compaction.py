@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.store.compacts import Compact, compact_paths, next_path, read_compact
-from orchestrator.store.faults import StorageError
+from orchestrator.store.faults import OutOfReach
 from orchestrator.store.files import Files
 from orchestrator.store.rows import part_path, parts_among, read_parts, read_rows, spread
 
@@ -122,5 +122,5 @@ def _write(files: Files, folder: str, group: _Group) -> None:
             rows += [read_compact(files, old, ids.intersection(wanted)).rows for old, ids in group.compacts.items()]
             table = pa.concat_tables(rows).sort_by("trial_id")
             if table["trial_id"].unique().to_pylist() != wanted:
-                raise StorageError(f"{files.uri_of(folder)} changed while it was being compacted; try again")
+                raise OutOfReach(f"{files.uri_of(folder)} changed while it was being compacted; try again")
             writer.write_table(table, row_group_size=max(table.num_rows, 1))

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from orchestrator.store.faults import StorageError
+from orchestrator.store.faults import OutOfReach, StorageError, out_of_reach
 from orchestrator.store.files import Files
 
 _NAME = re.compile(r"compact-(\d{6,})")
@@ -80,7 +80,10 @@ def read_compact(
                     found |= taken
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise StorageError(
+            # what is damaged is an OSError of pyarrow, too, but one without a number
+            numbered = not isinstance(error, OSError) or error.errno or "AWS Error" in reason
+            kind = OutOfReach if numbered and out_of_reach(error) else StorageError
+            raise kind(
                 f"cannot read {files.uri_of(path)} ({reason}); if it is damaged, restore it from a copy, or delete it "
                 "to have its trials run again"
             ) from error

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from orchestrator.store.faults import AbsentFile, StorageError
+from orchestrator.store.faults import AbsentFile, OutOfReach, StorageError
 from orchestrator.store.files import Files
 
 FOLDER = "encodings"
@@ -148,4 +148,5 @@ class Encodings:
         try:
             yield
         except StorageError as error:
-            raise StorageError(f"encoded texts are kept beside the storage, in {self.files.uri}: {error}") from error
+            kind = OutOfReach if isinstance(error, OutOfReach) else StorageError
+            raise kind(f"encoded texts are kept beside the storage, in {self.files.uri}: {error}") from error

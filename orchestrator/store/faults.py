@@ -1,4 +1,8 @@
-"""What is wrong with a storage, in one line: what, where, what to do."""
+"""What is wrong with a storage, in one line: what, where, what to do.
+
+A storage that is refused (another experiment, no storage, in use) is a StorageError: something else has to be asked
+for. One that is out of reach (network, permission, a full disk) is OutOfReach: the same may be asked for again.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import os
 import re
 
 _AWS = re.compile(r".*AWS Error (?P<code>\w+) during \w+ operation: (?P<words>.*)")
+_UNFIT = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 _DENIED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "INVALID_SIGNATURE", "SIGNATURE_DOES_NOT_MATCH", "EXPIRED_TOKEN")
 
 
@@ -16,6 +21,30 @@ class StorageError(ValueError):
 
 class AbsentFile(StorageError):
     """There is no such file."""
+
+
+class CouldNotRun(Exception):
+    """What a run needs is out of reach: the storage, Ray or its cluster. Nothing is lost, it may be tried again."""
+
+
+class OutOfReach(StorageError, CouldNotRun):
+    """A storage that cannot be read or written now."""
+
+
+def os_fault(doing: str, error: Exception, hint: str = "") -> StorageError:
+    """What to raise where the operating system or the object store refused: `cannot write X: <reason>; <advice>`."""
+    kind = OutOfReach if out_of_reach(error) else StorageError
+    return kind(f"{doing}: {reason(error)}; {hint or advice(error)}")
+
+
+def out_of_reach(error: Exception) -> bool:
+    """Whether the same may succeed another time; not so where the storage as it was named is what is wrong."""
+    if isinstance(error, StorageError):
+        return isinstance(error, OutOfReach)
+    said = _AWS.search(" ".join(str(error).split()))
+    if said:
+        return said["code"] != "NO_SUCH_BUCKET"
+    return isinstance(error, OSError) and error.errno not in _UNFIT
 
 
 def reason(error: Exception) -> str:

@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from orchestrator.store.faults import AbsentFile, StorageError, advice, reason
+from orchestrator.store.faults import AbsentFile, StorageError, os_fault
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.+", re.DOTALL)
 
@@ -48,10 +48,11 @@ class Files:
         try:
             filesystem, root = _filesystem(text)
         except (OSError, pa.ArrowException) as error:
-            raise StorageError(
-                f"cannot open the storage {text}: {reason(error)}; expected a folder or a URI such as "
-                "s3://bucket/prefix, gs://bucket/prefix, abfs://container@account.dfs.core.windows.net/prefix"
-            ) from error
+            expected = (
+                "expected a folder or a URI such as s3://bucket/prefix, gs://bucket/prefix, "
+                "abfs://container@account.dfs.core.windows.net/prefix"
+            )
+            raise os_fault(f"cannot open the storage {text}", error, expected) from error
         root = root.rstrip("/")
         if not root:
             raise StorageError(f"the storage {text} names no bucket or folder: give one, as in s3://bucket/prefix")
@@ -209,7 +210,7 @@ class Files:
         except FileNotFoundError as error:
             raise AbsentFile(f"cannot {verb} {self.uri_of(path)}: it does not exist") from error
         except (OSError, pa.ArrowException) as error:
-            raise StorageError(f"cannot {verb} {self.uri_of(path)}: {reason(error)}; {advice(error)}") from error
+            raise os_fault(f"cannot {verb} {self.uri_of(path)}", error) from error
 
 
 def _sync(path: str) -> None:

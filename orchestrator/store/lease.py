@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Any
 
 from orchestrator.store.experiment_file import LEASE_PATH
-from orchestrator.store.faults import AbsentFile, StorageError
+from orchestrator.store.faults import AbsentFile, StorageError, os_fault
 from orchestrator.store.files import Files
 
 _KINDS = {"host": str, "pid": int, "since": str, "beat_s": float, "ttl_s": float, "token": str}
@@ -194,8 +194,7 @@ def _in_turn(files: Files) -> Iterator[bool]:
         os.makedirs(files.root, exist_ok=True)
         descriptor = os.open(files.path(".lease.lock"), os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        reason = f"cannot lock {files.uri}: {error.strerror}; check the folder and who may write there"
-        raise StorageError(reason) from error
+        raise os_fault(f"cannot lock {files.uri}", error, "check the folder and who may write there") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

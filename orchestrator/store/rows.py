@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.store.compacts import compact_paths, is_compact, read_compact
-from orchestrator.store.faults import AbsentFile, StorageError
+from orchestrator.store.faults import AbsentFile, OutOfReach, StorageError
 from orchestrator.store.files import Files
 from orchestrator.store.schema import fault
 
@@ -57,7 +57,7 @@ def read_rows(
             break
         rows, moved = _look(files, folder, wanted, columns, strict)
     if moved and strict:
-        raise StorageError(f"{files.uri_of(moved[0])} went away while reading; try again")
+        raise OutOfReach(f"{files.uri_of(moved[0])} went away while reading; try again")
     lines = [f"{files.uri_of(path)} went away while reading; it is left out" for path in moved]
     return Rows(tables=rows.tables, sorted=rows.sorted, absent=rows.absent, warnings=[*rows.warnings, *lines])
 

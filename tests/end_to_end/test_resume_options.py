@@ -36,7 +36,10 @@ def test_failures_are_shown_by_cause_and_retried_when_asked(msa, failing):
     before = rows(msa)
     failed = [name for name, row in before.items() if row["state"] == "FAIL"]
     assert 0 < len(failed) < 4
-    assert failing.stderr.splitlines()[-1] == "more: msa failures failing"
+    assert failing.stderr.splitlines()[-2:] == [
+        "more: msa failures failing",
+        "go on with: msa resume failing --retry-failed",
+    ]
     shown = msa("failures", "failing")
     assert shown.returncode == 0
     assert f"{len(failed)} trial" in shown.stdout.splitlines()[0]

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from importlib import import_module  # for what of Ray is compiled or generated, where no type checker looks
 from typing import cast
 
+from orchestrator.store.faults import CouldNotRun
+
 _TIMEOUT_S = 20.0
 _TO_COPY = (
     "copy that of the cluster to ~/.ray/auth_token (`ray exec cluster.yaml 'ray get-auth-token'` prints it), or name "
@@ -22,22 +24,31 @@ _TO_COPY = (
 )
 
 
-class AccessError(ValueError):
+class AccessError(CouldNotRun):
     """A cluster that lets in anyone, or that does not let in this machine."""
+
+
+class AddressError(ValueError):
+    """What cannot be the address of a cluster."""
+
+
+def check_address(address: str) -> None:
+    """Raise AddressError for what is neither `auto` nor host:port."""
+    if "://" in address:
+        raise AddressError(
+            f"{address} arrived as the address of a Ray cluster, expected `auto` or host:port: a driver runs on a "
+            "machine of the cluster; from elsewhere hand it over: msa submit -- sweep …"
+        )
 
 
 def check_cluster(address: str) -> None:
     """Before Ray connects to `auto` or `host:port`: the cluster must require a token, which this process then uses.
 
-    Raises AccessError; ConnectionError where nobody answers.
+    Raises AddressError, AccessError; ConnectionError where nobody answers.
     """
     from ray._private import services  # ray 2.60.0: what `ray.init` makes of an address, before it connects
 
-    if "://" in address:
-        raise AccessError(
-            f"{address} arrived as the address of a Ray cluster, expected `auto` or host:port: a driver runs on a "
-            "machine of the cluster; from elsewhere hand it over: msa submit -- sweep …"
-        )
+    check_address(address)
     found = services.canonicalize_bootstrap_address(address)
     if found is None:
         raise ConnectionError("no Ray cluster runs on this machine; start one with `ray start --head`, or join one")

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.run.ray_backend.auth import AccessError, check_cluster, loopback_only
+from orchestrator.run.ray_backend.auth import AccessError, AddressError, check_cluster, loopback_only
+from orchestrator.store.faults import CouldNotRun
 
 if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
@@ -36,8 +37,11 @@ PATIENCE_S = 900.0  # until there is a first slot; a machine with GPUs takes min
 AT_LEAST = 16  # otherwise as many more as there are: a cluster doubles until it is large enough
 
 
-class ClusterError(ValueError):
-    """Ray cannot be started or reached, or has no room for a trial."""
+class ClusterError(CouldNotRun):
+    """Ray cannot be started or reached, or has no room for a trial.
+
+    The last is no bad input: the same experiment runs on a cluster with larger nodes, and one that grows may get them.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +65,17 @@ class Demand:
 
 @contextmanager
 def cluster(address: str | None) -> Iterator[None]:
-    """Connected to Ray; None starts it here for as long as the block runs. Raises ClusterError, AccessError."""
+    """Connected to Ray; None starts it here for as long as the block runs.
+
+    Raises AddressError, ClusterError, AccessError.
+    """
     os.environ.update(_ENVIRONMENT)
     import ray
 
     if ray.is_initialized():
         yield
         return
+    terminated = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             check_cluster(address)
@@ -80,12 +88,14 @@ def cluster(address: str | None) -> Iterator[None]:
                     include_dashboard=False,
                     _node_ip_address="127.0.0.1",  # ray 2.60.0: the only way to say where a node listens
                 )
-    except AccessError:
+    except (AccessError, AddressError):
         raise
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = f"reach the Ray cluster at {address}" if address else "start Ray on this machine"
         raise ClusterError(f"cannot {where}: {' '.join(str(error).split())}") from error
     try:
+        if callable(terminated) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminated)  # which Ray has replaced by an exit of its own
         yield
     finally:
         with _signals_ignored():  # a shutdown cut short leaves processes behind

@@ -20,13 +20,13 @@ from orchestrator.run.messages import Report
 from orchestrator.run.output import Listener, Silent, captured
 from orchestrator.run.provenance import Provenance, provenance
 from orchestrator.run.ray_backend.cluster import Autoscaling, Demand, Slots, cluster
-from orchestrator.store import Lease, StorageError, Store
+from orchestrator.store import CouldNotRun, Lease, StorageError, Store
 
 TRAIN = "orchestrator.run.workload:train"  # a name, because importing it imports torch, which only workers need
 RECORD_EVERY_S = 10.0
 
 
-class RunStopped(RuntimeError):
+class RunStopped(CouldNotRun):
     """A run that could not go on; what is finished is on file, and resuming goes on with the rest."""
 
 
@@ -58,7 +58,7 @@ def run(
     `corpora` reads, or makes, what the trials train on, by `inputs_key`.
 
     The first Ctrl-C (or SIGTERM) lets running steps end, their checkpoints are on file, and returns `interrupted`; the
-    second raises KeyboardInterrupt. Raises ClusterError before anything is started, RunStopped after.
+    second raises KeyboardInterrupt. Raises ClusterError or AccessError before anything is started, RunStopped after.
     `retry`: which failed trials are trained again. `origin`: what trains them, found out here where it is not given.
     `listener`: who hears how it goes.
     """
@@ -119,8 +119,10 @@ def _tune(
         finally:
             if autoscaling is not None:
                 autoscaling.ask(0)
-        if state.error is not None:
+        if isinstance(state.error, StorageError):
             raise RunStopped(str(state.error)) from state.error
+        if state.error is not None:  # a fault of this program
+            raise state.error
         record.write(campaign.num_new)
 
 

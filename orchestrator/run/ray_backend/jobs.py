@@ -19,11 +19,13 @@ from typing import Any
 
 from orchestrator.run.provenance import GIT_COMMIT, git_commit
 from orchestrator.run.ray_backend.auth import AccessError, check_dashboard
+from orchestrator.store.faults import CouldNotRun
 from orchestrator.store.files import refuse_credentials
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+_ENTRYPOINT = "exec python -m orchestrator.cli "  # exec: signals reach the driver
 STOP_WAIT_S = 600  # how long a driver may take to end its running steps; Ray's 3 s would kill it
-FAILED, INTERRUPTED = 1, 130
+COULD_NOT_RUN, INTERRUPTED = 3, 130
 SILENT_S = 30.0  # then the connection is made anew: a cut one may look like a job that says nothing
 RETRY_S = 2.0
 GIVE_UP_S = 900.0
@@ -37,7 +39,15 @@ _QUIET = logging.getLogger(__name__)  # Ray would name each of the ignore files
 
 
 class SubmitError(ValueError):
-    """A cluster or a job that is not there."""
+    """An address or a job that there is not."""
+
+
+class HeadError(CouldNotRun):
+    """A head that does not answer, does not take a job, or knows it no more."""
+
+
+class JobForgotten(HeadError):
+    """A job that its head knows no more."""
 
 
 class TreeError(ValueError):
@@ -120,7 +130,7 @@ def address_of(given: str | None) -> str:
 
 
 def connect(address: str) -> Any:
-    """A `JobSubmissionClient` of the head at this address. Raises SubmitError, AccessError."""
+    """A `JobSubmissionClient` of the head at this address. Raises HeadError, AccessError."""
     from ray.job_submission import JobSubmissionClient
 
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # which Ray prefers to what it is given
@@ -128,14 +138,14 @@ def connect(address: str) -> Any:
         with _quiet():
             return JobSubmissionClient(address, headers=check_dashboard(address))
     except OSError as error:
-        raise SubmitError(
+        raise HeadError(
             f"no head answers at {address} ({type(error).__name__}); is the cluster up? From outside of it open a "
             f"tunnel first, `ray dashboard cluster.yaml`: then it is {DEFAULT_ADDRESS}"
         ) from error
 
 
 def submit(client: Any, arguments: Sequence[str], tree: WorkingTree) -> str:
-    """Send the tree, and start `msa` with these arguments in it; the id of the job. Raises SubmitError."""
+    """Send the tree, and start `msa` with these arguments in it; the id of the job. Raises HeadError."""
     variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
     if tree.has("msa_models"):
         variables[GIT_COMMIT] = git_commit(tree.folder)
@@ -143,16 +153,29 @@ def submit(client: Any, arguments: Sequence[str], tree: WorkingTree) -> str:
     try:
         with _quiet():
             return client.submit_job(
-                entrypoint=f"exec python -m orchestrator.cli {shlex.join(arguments)}",  # exec: signals reach the driver
+                entrypoint=_ENTRYPOINT + shlex.join(arguments),
                 runtime_env={"working_dir": str(tree.folder), "excludes": LEFT_OUT, "env_vars": variables},
             )
-    except RuntimeError as error:  # what the head raised, with its traceback
-        raise SubmitError(f"the head did not take the job: {str(error).strip().splitlines()[-1]}") from error
+    except (RuntimeError, OSError) as error:  # of what the head raised, with its traceback, the last line
+        raise HeadError(f"the head did not take the job: {str(error).strip().splitlines()[-1]}") from error
+
+
+def command(info: Any) -> list[str]:
+    """The arguments of `msa` that a job runs; none of a job that was not submitted here."""
+    text = info.entrypoint or ""
+    return shlex.split(text.removeprefix(_ENTRYPOINT)) if text.startswith(_ENTRYPOINT) else []
+
+
+def stop(client: Any, job: str) -> bool:
+    """Let the job end in order; whether it was running. Raises HeadError."""
+    with _reached():
+        return client.stop_job(job)
 
 
 def find(client: Any, job: str) -> Any:
     """What the cluster knows of the job. Raises SubmitError with its newest jobs where it knows none of this name."""
-    jobs = {each.submission_id: each for each in client.list_jobs() if each.submission_id}
+    with _reached():
+        jobs = {each.submission_id: each for each in client.list_jobs() if each.submission_id}
     if job in jobs:
         return jobs[job]
     newest = sorted(jobs.values(), key=lambda each: each.start_time or 0, reverse=True)[:_NUM_SHOWN]
@@ -163,18 +186,18 @@ def find(client: Any, job: str) -> Any:
 def follow(client: Any, job: str, write: Callable[[str], object], say: Callable[[str], object]) -> int:
     """Write the job's output until its end, however often the connection drops; the job's own exit code.
 
-    Raises SubmitError where the cluster forgot the job, or cannot be reached for 15 minutes.
+    Raises HeadError where the cluster forgot the job, or cannot be reached for 15 minutes.
     """
     with _quiet():
         return asyncio.run(_Follower(client, job, write, say).run())
 
 
 def exit_code(info: Any) -> int:
-    """Of a job that is over, as a shell would say it; 130 of a stopped one, 1 of one that never came to run."""
+    """Of a job that is over, as a shell would say it; 130 of a stopped one, 3 of one that never ran."""
     if info.status == "STOPPED":
         return INTERRUPTED
     if info.driver_exit_code is None:
-        return 0 if info.status == "SUCCEEDED" else FAILED
+        return 0 if info.status == "SUCCEEDED" else COULD_NOT_RUN
     return info.driver_exit_code if info.driver_exit_code >= 0 else 128 - info.driver_exit_code
 
 
@@ -227,7 +250,7 @@ class _Follower:
 
     async def _lost(self, error: Exception) -> None:
         if "status code 404" in str(error):
-            raise SubmitError(
+            raise JobForgotten(
                 f"the cluster knows {self._job} no more: its head was started anew; what is finished is in the "
                 "storage, submit the same command again to go on"
             ) from error
@@ -235,7 +258,7 @@ class _Follower:
             self._lost_at = time.monotonic()
             self._say("the connection is lost; the job goes on, trying to reach it again (Ctrl-C detaches)")
         if time.monotonic() - self._lost_at > GIVE_UP_S:
-            raise SubmitError(f"the cluster cannot be reached for {GIVE_UP_S / 60:.0f} minutes: {error}") from error
+            raise HeadError(f"the cluster cannot be reached for {GIVE_UP_S / 60:.0f} minutes: {error}") from error
         await asyncio.sleep(RETRY_S)
 
     def _found(self) -> None:
@@ -249,6 +272,14 @@ def _connection_errors() -> tuple[type[Exception], ...]:
     import aiohttp
 
     return OSError, RuntimeError, aiohttp.ClientError
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    try:
+        yield
+    except _connection_errors() as error:
+        raise HeadError(f"the cluster cannot be reached: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

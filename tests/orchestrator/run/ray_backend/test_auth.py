@@ -18,7 +18,7 @@ import grpc
 import pytest
 
 from orchestrator.run.ray_backend import auth
-from orchestrator.run.ray_backend.auth import AccessError
+from orchestrator.run.ray_backend.auth import AccessError, AddressError
 from orchestrator.run.ray_backend.cluster import ClusterError, cluster
 from tests.patience import LIMIT_S
 
@@ -179,7 +179,7 @@ def test_a_token_is_found_in_the_home_and_used_from_then_on(
 
 @pytest.mark.parametrize("address", ["ray://head:10001", "http://head:8265"])
 def test_an_address_for_others_than_drivers_is_one_line_with_what_to_use(here: Path, address: str) -> None:
-    with pytest.raises(AccessError, match=r"expected `auto` or host:port: .*msa submit"), cluster(address):
+    with pytest.raises(AddressError, match=r"expected `auto` or host:port: .*msa submit"), cluster(address):
         pytest.fail("connected")
 
 

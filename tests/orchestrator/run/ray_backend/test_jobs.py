@@ -34,6 +34,7 @@ class Info:
     submission_id: str | None = "job1"
     driver_exit_code: int | None = None
     message: str = ""
+    entrypoint: str = ""
     start_time: int = 0
 
 
@@ -201,7 +202,13 @@ def test_a_head_that_does_not_take_the_job_says_why_in_one_line(
 
     monkeypatch.setattr(client, "submit_job", refuse)
     code, _, err = msa("submit", "resume", "/shared/x")
-    assert (code, err.splitlines()[-1]) == (2, "error: the head did not take the job: ValueError: no agent.")
+    assert (code, err.splitlines()[-2:]) == (
+        3,
+        [
+            "error: the head did not take the job: ValueError: no agent.",
+            "go on with: msa submit resume /shared/x",
+        ],
+    )
 
 
 def test_one_of_command_attach_and_stop_is_expected(client: FakeClient, folder: Path, msa: Any) -> None:
@@ -236,7 +243,54 @@ def test_ctrl_c_detaches_and_says_how_to_attach(msa: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(jobs, "connect", lambda address: client)
     code, out, err = msa("submit", "--address", "head:8265", "--attach", "job1")
     assert (code, out, client.stopped) == (130, "half", [])
-    assert "detached; job1 goes on: msa submit --address head:8265 --attach job1" in err
+    assert err.splitlines()[-2:] == [
+        "detached; job1 goes on",
+        "go on with: msa submit --address head:8265 --attach job1",
+    ]
+
+
+SENT = "exec python -m orchestrator.cli sweep --address auto cpsl --storage '/shared/my runs'"
+SAID = "go on with: msa resume '/shared/my runs' --retry-failed"
+AGAIN = "msa submit -- sweep --address auto cpsl --storage '/shared/my runs'"
+
+
+@pytest.mark.parametrize(
+    ("end", "output", "code", "go_on"),
+    [
+        (Info("SUCCEEDED", driver_exit_code=0), "done\n", 0, ""),
+        (Info("FAILED", driver_exit_code=2), "error: …\n", 2, ""),
+        (Info("FAILED", driver_exit_code=1), f"1 failed\n{SAID}\n", 1, SAID.replace("msa", "msa submit --")),
+        (Info("FAILED", driver_exit_code=3), f"no room\n{SAID}\n", 3, SAID.replace("msa", "msa submit --")),
+        (Info("STOPPED"), f"interrupted\n{SAID}\n", 130, SAID.replace("msa", "msa submit --")),
+        (Info("FAILED", driver_exit_code=-9), f"{SAID}\nit went on\n", 137, f"go on with: {AGAIN}"),
+        (Info("FAILED", message="the node died"), "", 3, f"go on with: {AGAIN}"),
+    ],
+)
+def test_the_last_line_after_a_job_says_how_to_go_on_from_here(
+    client: FakeClient, folder: Path, msa: Any, end: Info, output: str, code: int, go_on: str
+) -> None:
+    client.script, client.end, client.logs = [([output], None)], end, output
+    client.jobs = [replace(end, entrypoint=SENT)]
+    sent = msa("submit", "--", "sweep", "cpsl", "--storage", "/shared/my runs")
+    client.script = [([output], None)]
+    attached = msa("submit", "--attach", "job1")
+    for ended, out, err in (sent, attached):
+        assert (ended, out) == (code, output)
+        last = err.splitlines()[-1]
+        assert (last == go_on) if go_on else ("go on with" not in err)
+
+
+def test_what_goes_on_after_a_head_was_started_anew_is_the_same_command(
+    client: FakeClient, folder: Path, msa: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgotten(job: str) -> Info:
+        raise RuntimeError("Request failed with status code 404: Job job1 does not exist.")
+
+    client.script = [([], ConnectionResetError())]
+    monkeypatch.setattr(client, "get_job_info", forgotten)
+    monkeypatch.setattr(jobs, "RETRY_S", 0.0)
+    code, _, err = msa("submit", "--", "resume", "/shared/x")
+    assert (code, err.splitlines()[-1]) == (3, "go on with: msa submit -- resume --address auto /shared/x")
 
 
 def followed(client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, list[str]]:
@@ -280,13 +334,13 @@ def test_a_head_that_was_started_anew_knows_the_job_no_more(monkeypatch: pytest.
         def get_job_info(self, job: str) -> Info:
             raise RuntimeError("Request failed with status code 404: Job job1 does not exist.")
 
-    with pytest.raises(jobs.SubmitError, match="submit the same command again to go on"):
+    with pytest.raises(jobs.JobForgotten, match="submit the same command again to go on"):
         followed(New(script=[(["one\n"], ConnectionResetError())]), monkeypatch)
 
 
 def test_a_cluster_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "GIVE_UP_S", 0.0)
-    with pytest.raises(jobs.SubmitError, match="cannot be reached"):
+    with pytest.raises(jobs.HeadError, match="cannot be reached"):
         followed(FakeClient(script=[([], ConnectionRefusedError())] * 5), monkeypatch)
 
 
@@ -299,7 +353,7 @@ def test_a_cluster_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         (Info("FAILED", driver_exit_code=130), 130),
         (Info("FAILED", driver_exit_code=-9), 137),
         (Info("STOPPED"), 130),
-        (Info("FAILED", message="the node died"), 1),
+        (Info("FAILED", message="the node died"), 3),
     ],
 )
 def test_the_exit_code_is_that_of_the_job(info: Info, code: int) -> None:
@@ -308,7 +362,7 @@ def test_the_exit_code_is_that_of_the_job(info: Info, code: int) -> None:
 
 def test_a_job_that_never_ran_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient(script=[([], None)], end=Info("FAILED", message="Runtime env\nsetup failed"))
-    assert followed(client, monkeypatch) == (1, "", ["job1 never came to its end: Runtime env setup failed"])
+    assert followed(client, monkeypatch) == (3, "", ["job1 never came to its end: Runtime env setup failed"])
 
 
 def test_the_address_is_as_given_or_of_the_environment_or_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +382,7 @@ def test_the_address_is_as_given_or_of_the_environment_or_on_this_machine(monkey
 
 def test_nobody_at_the_address_is_one_line_with_the_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
-    with pytest.raises(jobs.SubmitError, match=r"no head answers at http://127\.0\.0\.1:1 .*ray dashboard") as told:
+    with pytest.raises(jobs.HeadError, match=r"no head answers at http://127\.0\.0\.1:1 .*ray dashboard") as told:
         jobs.connect("http://127.0.0.1:1")
     assert "\n" not in str(told.value)
 
