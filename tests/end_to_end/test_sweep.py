@@ -72,14 +72,15 @@ def test_two_runs_with_one_slot_are_bitwise_equal(finished, msa):
     assert everything(msa.folder / "again") == everything(finished[0].folder / "whole")
 
 
-@pytest.mark.parametrize("num_finished", [1, 4, 7])
-def test_a_killed_driver_resumed_equals_one_never_killed(finished, msa, num_finished):
+def test_a_driver_killed_in_search_and_in_confirm_and_resumed_equals_one_never_killed(finished, msa):
     driver = msa.start(*msa.sweep_arguments("killed"))
-    wait_for_trials(msa.folder / "killed", num_finished, driver)
-    time.sleep(0.2)
-    kill(driver)
-    resumed = msa("resume", "killed")
-    assert resumed.returncode == 0, resumed.stderr
+    for num_finished in (1, 4, 7):
+        wait_for_trials(msa.folder / "killed", num_finished, driver)
+        time.sleep(0.2)
+        kill(driver)
+        driver = msa.start("resume", "killed")
+    _, err = driver.communicate(timeout=LIMIT_S)
+    assert driver.returncode == 0, err
     assert everything(msa.folder / "killed") == everything(finished[0].folder / "whole")
 
 

@@ -19,6 +19,7 @@ from msa_models.metrics import Direction
 from msa_models.network import cut
 from msa_models.representations import Forward, Gradients
 from msa_models.seams import GradientModulator, Modulation, Progress
+from msa_models.testing.cases import combinations
 from msa_models.text.encoder import Pretrained, TextEncoder
 from msa_models.training import Objective, Training
 from tests import tiny_encoders
@@ -32,15 +33,18 @@ MakeTraining = Callable[..., Training]
 KINDS = ["bert", "deberta"]
 TASKS = ["regression", "classification"]
 POOLINGS = ["cls", "mean", "tokens"]
+CONTINUED: list[dict[str, Any]] = [
+    {"pooling": "tokens"},
+    {"pooling": "mean", "trainable_layers": 1, "warmup": 0.45},
+    {"pooling": "cls", "dtype": "bfloat16", "gradient_checkpointing": True},
+]
 STRONG: dict[str, Any] = {"threshold": 1.01, "alpha": 0.9, "rho": 0.5, "floor": 0.01, "ema": 0.0}
 
 
 # learning
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "task", "pooling"), combinations({"kind": KINDS, "task": TASKS, "pooling": POOLINGS}))
 def test_it_learns_what_only_the_words_tell(
     make_tokens: MakeTokens, make_training: MakeTraining, kind: str, task: str, pooling: str
 ) -> None:
@@ -58,7 +62,7 @@ def test_it_learns_what_only_the_words_tell(
 @pytest.fixture
 def first_is_best(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the best weights are not the last ones."""
-    monkeypatch.setattr(Objective, "improves", lambda self, value, on: on is None)
+    monkeypatch.setattr(Direction, "improves", lambda self, value, on: on is None)
 
 
 def outcome(training: Training) -> tuple[Any, ...]:
@@ -68,16 +72,8 @@ def outcome(training: Training) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        {"pooling": "tokens"},
-        {"pooling": "mean", "trainable_layers": 1, "warmup": 0.45},
-        {"pooling": "cls", "dtype": "bfloat16", "gradient_checkpointing": True},
-    ],
-    ids=str,
+    ("kind", "task", "text"), combinations({"kind": KINDS, "task": TASKS, "text": CONTINUED}), ids=str
 )
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("kind", KINDS)
 def test_continued_from_any_epoch_it_ends_with_the_bits_of_one_never_interrupted(
     make_tokens: MakeTokens, make_training: MakeTraining, kind: str, task: str, text: dict[str, Any]
 ) -> None:
