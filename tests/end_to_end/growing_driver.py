@@ -1,6 +1,8 @@
 """A driver on a cluster that grows: `python -m tests.end_to_end.growing_driver STORAGE ADDRESS`.
 
-Its workers write a line for each epoch into `epochs.log` next to the storage: when, where, of which trial.
+Its workers write a line for each epoch into the file `$EPOCHS_LOG`: when, where, of which trial. From the sixth on,
+trials of a phase pause in their middle until a file of the phase's name is in the folder `$EPOCHS_HOLD`, so that what a
+test waits for can happen however slow the machine is.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from orchestrator.run.ray_backend.driver import Finished, run
 from orchestrator.store import Files, Lease, Store
 from tests.orchestrator.run import fakes
 
-LOG = "EPOCHS_LOG"
-NUM_SEARCHED, EPOCHS = 50, 9
-EPOCH_S = {"search": 0.15, "confirm": 1.2}  # the one confirm trial goes on while all other slots idle
+LOG, HOLD = "EPOCHS_LOG", "EPOCHS_HOLD"
+NUM_SEARCHED, EPOCHS, EPOCH_S = 50, 9, 0.15
+FIRST_HELD, HELD_AT = 5, 4  # trials from this number on pause in this epoch, past their last rung
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Epoch:
     at: float
     node_id: str
     trial_id: str
+    phase: str
     epoch: int
 
 
@@ -40,12 +43,20 @@ class TracedRun(fakes.ToyRun):
     """A toy that takes its time and says where."""
 
     def train_epoch(self) -> dict[str, float]:
-        line = [time.time(), ray.get_runtime_context().get_node_id(), self.assignment.trial_id, len(self.measurements)]
+        assignment, node_id = self.assignment, ray.get_runtime_context().get_node_id()
+        line = [time.time(), node_id, assignment.trial_id, assignment.phase, len(self.measurements)]
         descriptor = os.open(os.environ[LOG], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(descriptor, f"{json.dumps(line)}\n".encode())
         os.close(descriptor)
-        time.sleep(EPOCH_S[self.assignment.phase])
+        held = len(self.measurements) == HELD_AT and not self._early
+        while held and not Path(os.environ[HOLD], assignment.phase).exists():
+            time.sleep(0.05)
+        time.sleep(EPOCH_S)
         return super().train_epoch()
+
+    @property
+    def _early(self) -> bool:
+        return self.assignment.phase == "search" and self.assignment.number < FIRST_HELD
 
 
 def traced(assignment: Assignment, corpus: Corpus) -> TracedRun:
