@@ -33,11 +33,9 @@ class _End:
     """The last exit handler: write out what is still buffered, and end the process with its exit code."""
 
     def __init__(self) -> None:
-        self.code, self._process = FAILED, os.getpid()
+        self.code = FAILED
 
     def __call__(self) -> None:
-        if os.getpid() != self._process:  # a fork of this process, which ends in its own way
-            return
         for stream in (sys.stdout, sys.stderr):
             try:
                 if stream is not None and not stream.closed:
