@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any
 
 
@@ -74,15 +74,39 @@ def show(value: Any) -> str:
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """`. Did you mean 'x'?` for the known word nearest to what arrived, or nothing."""
-    if not isinstance(word, str):
+    """`. Did you mean 'x'?` for what was probably meant of the known words and paths, or nothing."""
+    if not isinstance(word, str) or not word or word in (known := list(known)):
         return ""
-    candidates = list(known)
-    lower = {candidate.lower(): candidate for candidate in candidates}
-    near = difflib.get_close_matches(word.lower()[:80], lower, n=1)
-    same_end = [candidate for candidate in candidates if word and candidate.endswith(f".{word}")]
-    best = lower[near[0]] if near else same_end[0] if len(same_end) == 1 else None
-    return f". Did you mean {best!r}?" if best is not None and best != word else ""
+    meant = [repr(each) for each in _meant(word.lower()[:80], {each.lower(): each for each in known})]
+    return f". Did you mean {' or '.join(', '.join(meant).rsplit(', ', 1))}?" if meant else ""
+
+
+def _meant(word: str, known: Mapping[str, str]) -> list[str]:
+    """The first of these that there is: the word itself; up to three paths that end in it, or words that it begins, or
+    whose initials it is; the nearest word in the same section; the same word in others; the nearest of all. What
+    encloses it is never meant.
+    """
+    candidates = [each for each in known if not word.startswith(f"{each}.")]
+    section, _, last = word.rpartition(".")
+    beside = [each for each in candidates if section and each.rpartition(".")[0] == section]
+    for found in (
+        [each for each in candidates if each == word],
+        [each for each in candidates if each.endswith(f".{word}")],
+        [each for each in candidates if each.startswith(word) and not each[len(word) :][:1].isalnum()],
+        [each for each in (beside if section else candidates) if _initials(each.rpartition(".")[2]) == last],
+        [f"{section}.{near}" for near in get_close_matches(last, [each.rpartition(".")[2] for each in beside], n=1)],
+        [each for each in candidates if section and each.endswith(f".{last}")],
+        get_close_matches(word, () if section in known else candidates, n=1),
+    ):
+        if 1 <= len(found) <= _MOST_MEANT:
+            return [known[each] for each in found]
+    return []
+
+
+def _initials(name: str) -> str:
+    """`lr` of `learning_rate`; nothing of a single word."""
+    parts = name.split("_")
+    return "".join(part[:1] for part in parts) if len(parts) > 1 else ""
 
 
 def listed(words: Iterable[str]) -> str:
@@ -90,6 +114,7 @@ def listed(words: Iterable[str]) -> str:
     return ", ".join(words) or "none"
 
 
+_MOST_MEANT = 3
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 _SHORT.maxlist = 8

@@ -16,7 +16,7 @@ from search_spaces.dotted import flatten
 from search_spaces.expectation import expected, literals
 from search_spaces.faults import ExperimentError, Fault, Places, did_you_mean, fault, listed, show
 from search_spaces.overrides import override
-from search_spaces.schema import ENTRIES, TAGS, Change, Experiment
+from search_spaces.schema import ENTRIES, TAGS, Change, Experiment, own_paths
 
 FOLDER = Path(__file__).parent
 _MODELINE = "yaml-language-server:"
@@ -143,11 +143,12 @@ def _worded(kind: str, location: Sequence[int | str], arrived: Any, finding: Any
 
 def _unknown(model: type[BaseModel], name: str) -> str:
     known = list(model.model_fields)
+    hint = did_you_mean(name, [*known, *(own_paths() if model is Experiment else ())])
     if model is Change and name in Experiment.model_fields:
         return f"is the same for all studies; set it at the top. What a study may differ in: {listed(known)}"
-    if model in (Experiment, Change) and not did_you_mean(name, known):
+    if model in (Experiment, Change) and not hint:
         return f"no such field; known are {listed(known)}. What is a part of the method ({name}?) goes under config"
-    return f"no such field; known are {listed(known)}{did_you_mean(name, known)}"
+    return f"no such field; known are {listed(known)}{hint}"
 
 
 def _part_of(annotation: Any) -> type[BaseModel] | None:

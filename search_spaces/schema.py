@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from annotated_types import MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
@@ -110,6 +110,16 @@ class Experiment(Part):
     ablation: Annotated[Ablation, BeforeValidator(checks.mapping, json_schema_input_type=Ablation | None)] = Field(
         default=Ablation(), description="What `msa ablate` compares."
     )
+
+
+def own_paths(part: type[Part] = Experiment, prefix: str = "") -> list[str]:
+    """The path of everything that an experiment says beside the method's configuration: `search.sampler`, …"""
+    paths = []
+    for name, field in part.model_fields.items():
+        kinds = [each for each in (field.annotation, *get_args(field.annotation)) if isinstance(each, type)]
+        inner = next((each for each in kinds if issubclass(each, Part)), None)
+        paths += own_paths(inner, f"{prefix}{name}.") if inner else [prefix + name]
+    return paths
 
 
 TAGS: dict[str, type[Part]] = {"<range>": Range, "<choices>": Choices, "<race>": Race}

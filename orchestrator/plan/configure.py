@@ -17,6 +17,7 @@ from msa_models.discovery import OPEN, unusable
 from search_spaces.dotted import flatten, within
 from search_spaces.expectation import expected, literals
 from search_spaces.faults import ExperimentError, Fault, did_you_mean, fault, listed, show
+from search_spaces.schema import own_paths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +221,8 @@ def unknown(config_type: type, path: str) -> str:
     while enclosing and enclosing not in sections(config_type):
         enclosing = enclosing.rpartition(".")[0]
     inside = listed(_inside(config_type, enclosing))
-    return f"no such parameter; {enclosing or 'the method'} has {inside}{did_you_mean(path, known)}"
+    elsewhere = () if "." in path else own_paths()
+    return f"no such parameter; {enclosing or 'the method'} has {inside}{did_you_mean(path, [*known, *elsewhere])}"
 
 
 @cache

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -186,13 +187,75 @@ def test_a_fault_is_one_line_whatever_is_in_it() -> None:
     assert str(Fault(place="a\nb.yaml:3", path="x\r", message="\x1b[2J")) == "a\\nb.yaml:3: x\\r: \\x1b[2J"
 
 
+KNOWN = [
+    *("training", "training.epochs", "training.learning_rate", "training.weight_decay", "training.batch_size"),
+    *("encoder.width", "encoder.dropout", "encoder.num_layers", "encoder.kernel", "loss.weight", "fusion.width"),
+    *(
+        "encoder",
+        "gate",
+        "penalty",
+        "penalty.alpha",
+        "penalty.threshold",
+        "gated_fusion",
+        "statistical_loss",
+        "search.sampler",
+    ),
+    *("valid/mae", "valid/acc2_has0", "valid/acc2_non0", "valid/acc7", "valid/f1_has0", "audio", "vision"),
+]
+
+
 @pytest.mark.parametrize(
     ("word", "meant"),
-    [("epocs", "epochs"), ("EPOCHS", "epochs"), ("weight", "loss.weight"), ("zzz", None), ("epochs", None), (7, None)],
+    [
+        ("valid/acc2", ["valid/acc2_has0", "valid/acc2_non0"]),
+        ("valid/f1", ["valid/f1_has0"]),
+        ("valid/acc", ["valid/acc7"]),
+        ("training.lr", ["training.learning_rate"]),
+        ("training.wd", ["training.weight_decay"]),
+        ("lr", ["training.learning_rate"]),
+        ("bs", ["training.batch_size"]),
+        ("sl", ["statistical_loss"]),
+        ("encoder.lr", []),  # there is none in the encoder, and what encloses it is not meant
+        ("training.zzz", []),
+        ("sampler", ["search.sampler"]),
+        ("weight", ["loss.weight"]),
+        ("width", ["encoder.width", "fusion.width"]),
+        ("training.epocs", ["training.epochs"]),
+        ("encoder.witdh", ["encoder.width"]),
+        ("penalty.treshold", ["penalty.threshold"]),
+        ("fusoin.epochs", ["training.epochs"]),
+        ("gate.dropout", ["encoder.dropout"]),
+        ("fusoin.widht", ["fusion.width"]),
+        ("odio", ["audio"]),
+        ("AUDIO", ["audio"]),
+        ("gated", ["gated_fusion"]),
+        ("zzz", []),
+        ("audio", []),
+        ("", []),
+        (7, []),
+    ],
 )
-def test_a_suggestion_is_the_nearest_word_or_the_only_path_that_ends_so(word: object, meant: str | None) -> None:
-    question = did_you_mean(word, ["epochs", "loss.weight", "alpha"])
-    assert question == (f". Did you mean {meant!r}?" if meant else "")
+def test_a_suggestion_is_what_was_probably_meant(word: object, meant: list[str]) -> None:
+    question = did_you_mean(word, iter(KNOWN))
+    assert re.findall("'([^']*)'", question) == meant
+    assert question.startswith(". Did you mean '") == question.endswith("'?") == bool(meant)
+
+
+def test_three_that_were_perhaps_meant_are_listed_in_words() -> None:
+    assert did_you_mean("b", ["b_1", "b_2", "b_3", "c"]) == ". Did you mean 'b_1', 'b_2' or 'b_3'?"
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("sampler: random", "search.sampler"), ("trials: 3", "search.trials"), ("max_concurrent: 2", "resources.max_c")],
+)
+def test_a_word_that_ends_one_path_of_an_experiment_is_shown_its_place(tmp_path: Path, text: str, meant: str) -> None:
+    path = tmp_path / "e.yaml"
+    path.write_text(f"method: cpsl\ndata: synthetic\nobjective: {{metric: valid/mae}}\n{text}\n")
+    with pytest.raises(
+        ExperimentError, match=f"e.yaml:4: {text.split(':')[0]}: no such field; .* Did you mean '{meant}"
+    ):
+        load(path)
 
 
 def test_experiments_are_read_without_torch_ray_optuna_or_the_models() -> None:
