@@ -1,7 +1,14 @@
-"""The workload of a real trial: the method of its assignment, trained by PyTorch on the device at hand.
+"""The workload of a real trial: the method of its assignment, trained by PyTorch; and how long many of them take.
 
-Imports torch; only workers import this module, by the name in `TRAIN`.
+Imports torch. Workers import this module, by the name in the driver's `TRAIN`, and so does who asks for the time.
 """
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -10,6 +17,12 @@ from msa_models.training import Objective, Training
 from orchestrator.plan import registry
 from orchestrator.plan.configure import configure
 from orchestrator.run.messages import Assignment
+from orchestrator.run.pruning import rung_epochs
+
+if TYPE_CHECKING:  # a worker needs no Optuna
+    from orchestrator.plan.studies import Study
+
+NUM_CONFIGURATIONS = 3  # of the full method, drawn as its search would draw them
 
 # The first optimiser of a process imports another second and a half of torch: before the first trial, not inside it.
 torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
@@ -25,4 +38,57 @@ def train(assignment: Assignment, corpus: Corpus) -> Training:
         seed=assignment.seed,
         objective=Objective(metric=assignment.metric, direction=assignment.direction),
         device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Slot-hours of all trials, from seconds per epoch (with its evaluation) by dataset; start-up is not in it."""
+
+    slot_hours: float
+    epoch_s: Mapping[str, float]
+    most_slot_hours: float  # where a race gives every cell all its seeds
+
+
+def estimate_time(studies: Sequence[Study], corpora: Mapping[str, Corpus]) -> Estimate:
+    """From one epoch of a few configurations of the first study on each dataset, as if all cells cost the same."""
+    first: dict[str, Study] = {}
+    for study in studies:
+        first.setdefault(study.dataset, study)
+    epoch_s = {name: _seconds_per_epoch(study, corpora[study.data_fingerprint]) for name, study in first.items()}
+    seconds = most = 0.0
+    for study in studies:
+        epochs, num_seeds = study.fixed["training"]["epochs"], len(study.confirm_seeds)
+        search = study.search.trials * _expected_epochs(study)
+        least = study.race.min if study.race else num_seeds
+        seconds += epoch_s[study.dataset] * (search + epochs * least)
+        most += epoch_s[study.dataset] * (search + epochs * num_seeds)
+    return Estimate(slot_hours=seconds / 3600, epoch_s=epoch_s, most_slot_hours=most / 3600)
+
+
+def _seconds_per_epoch(study: Study, corpus: Corpus) -> float:
+    from orchestrator.run.study_state import StudyState
+
+    state = StudyState(study, code_fingerprint="", cells={})
+    seconds = []
+    for _ in range(NUM_CONFIGURATIONS):
+        assignment = state.next()
+        if assignment is None:  # fewer trials than that
+            break
+        run = train(assignment, corpus)
+        started = time.perf_counter()
+        run.train_epoch()
+        seconds.append(time.perf_counter() - started)
+    return sum(seconds) / len(seconds)
+
+
+def _expected_epochs(study: Study) -> float:
+    """Of a search trial, when one in `reduction` goes on at each rung."""
+    epochs, pruner = study.fixed["training"]["epochs"], study.search.pruner
+    if pruner.kind != "asha":
+        return epochs
+    ends = [*rung_epochs(pruner.min_epochs, pruner.reduction, epochs), epochs]
+    return sum(
+        (end - before) / pruner.reduction**rung
+        for rung, (before, end) in enumerate(zip([0, *ends], ends, strict=False))
     )

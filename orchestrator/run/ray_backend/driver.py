@@ -91,7 +91,6 @@ def _tune(
     from ray import tune
 
     from orchestrator.run.ray_backend import tune_adapters
-    from orchestrator.run.ray_backend.worker import Worker
 
     slots = Slots(demand, grows=grows)
     autoscaling = Autoscaling(demand) if grows else None
@@ -108,7 +107,9 @@ def _tune(
         listener.updated()
 
     state = tune_adapters.TuneState(campaign, slots, heard, autoscaling)
-    worker = tune.with_parameters(Worker, corpora=dict(corpora), storage=store.files.uri, workload=workload)
+    worker = tune.with_parameters(
+        tune_adapters.Worker, corpora=dict(corpora), storage=store.files.uri, workload=workload
+    )
     with _stopped_by_signals(state, listener):
         try:
             while not (campaign.done or state.stopping):  # again if a trial was lost when no worker was kept for it

@@ -1,30 +1,38 @@
-"""Our searcher, scheduler and stopper in Ray Tune's clothes: each passes on to the campaign and adds nothing of its
-own.
+"""Our searcher, scheduler, stopper and worker as Ray Tune wants them: each passes on and adds nothing of its own.
 
-An error in here would be swallowed or dressed up by Tune; it is kept, the run is stopped, and the driver raises it.
+All but the worker pass on to the campaign. An error in there would be swallowed or dressed up by Tune; it is kept, the
+run is stopped, and the driver raises it.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import pkgutil
+import platform
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ray.tune import Callback, PlacementGroupFactory, Stopper
+import ray
+from ray.tune import Callback, PlacementGroupFactory, Stopper, Trainable
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from orchestrator.run.campaign import Campaign
-from orchestrator.run.messages import Failure, Report
+from orchestrator.run.messages import Assignment, Failure, Report, inputs_key
 from orchestrator.run.ray_backend.cluster import Autoscaling, Demand
+from orchestrator.run.trial_runner import TrialRunner, out_of_reach
+from orchestrator.store import StorageError, Store
 from orchestrator.store.failure_types import WORKER_DIED
+
+if TYPE_CHECKING:  # a worker needs no Optuna
+    from orchestrator.run.campaign import Campaign
 
 DRAIN_S = 9.0  # after the first Ctrl-C, how long running steps get to come to their end
 
 
 class TuneState:
-    """What the three share: the campaign, which Ray trial is which of ours, and whether to stop."""
+    """What those in the driver share: the campaign, which Ray trial is which of ours, and whether to stop."""
 
     def __init__(
         self,
@@ -193,3 +201,33 @@ class CampaignCallback(Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         result.pop("report", None)
+
+
+class Worker(Trainable):
+    """A warm process around a `TrialRunner`, one assignment after another; `config` holds one as JSON.
+
+    Ray sees an error only when a process or a node is lost; what a trial raises is part of its report.
+    """
+
+    def setup(self, config: dict[str, Any], corpora: Any = None, storage: str = "", workload: str = "") -> None:
+        """`corpora`, by what a trial reads, are in this machine's object store, not copied; `workload` names one."""
+        if not ray.get_gpu_ids():  # asked for none: without this it would see, and use, all of the node
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        self.corpora, self.workload, self.fault = corpora, pkgutil.resolve_name(workload), ""
+        try:
+            self.store = Store.open(storage)
+        except StorageError as error:  # as on a node without the mount: no fault of any trial
+            self.fault = f"{error} (on {platform.node()})"
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next assignment; the process, torch and the corpora stay warm."""
+        if not self.fault:
+            assignment = Assignment.from_json(new_config["assignment"])
+            corpus = self.corpora[inputs_key(assignment.data_fingerprint, assignment.config)]
+            self.runner = TrialRunner(assignment, corpus, self.store, self.workload)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One stretch of training."""
+        return {"report": out_of_reach(self.fault) if self.fault else self.runner.stretch()}
