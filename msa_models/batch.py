@@ -43,7 +43,7 @@ class Batch:
         return replace(self, inputs=self.inputs | {modality: features}, masks=masks, _moments={})
 
     def detached(self) -> Batch:
-        """The same without a graph below it; itself where there is none."""
+        """The batch with its inputs detached from the autograd graph; the same object where they have none."""
         if not any(values.requires_grad for values in self.inputs.values()):
             return self
         return replace(self, inputs={name: values.detach() for name, values in self.inputs.items()}, _moments={})
@@ -72,7 +72,10 @@ def batches(split: Split, size: int, order: np.ndarray | None = None, device: st
 
 
 def _gathered(array: np.ndarray, rows: np.ndarray) -> torch.Tensor:
-    """Rows of an array in memory of torch: NumPy's is aligned by chance, and the last bits of sums follow alignment."""
+    """Rows of an array, gathered into memory that torch allocates.
+
+    NumPy aligns memory by chance, and the last bits of a sum depend on the alignment.
+    """
     out = torch.empty((len(rows), *array.shape[1:]), dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)
     np.take(array, rows, axis=0, out=out.numpy(), mode="clip")  # any other mode would gather into a buffer first
     return out

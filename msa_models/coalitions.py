@@ -23,7 +23,10 @@ def remembered(shapes: Shapes) -> nn.Module:
 
 
 def follow(parts: nn.Module, forward: Forward) -> torch.Tensor:
-    """The exponential averages (M, D), after this batch; the first one initialises them, the next one changes them."""
+    """The exponential averages (M, D) after this batch; the first batch initialises them.
+
+    The tensor returned is the buffer itself, which the next batch changes.
+    """
     means, steps = parts.get_buffer("means"), parts.get_buffer("steps")
     means.lerp_(pooled(forward.representations).mean(1), 1.0 - MOMENTUM if steps.item() else 1.0)
     steps.add_(1.0)

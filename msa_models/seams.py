@@ -61,9 +61,9 @@ class Progress:
         return self.epoch / self.epochs
 
     def rise(self, warmup: float) -> float:
-        """Of a rate that rises linearly in the first `warmup` share of all steps: the part of it this step has.
+        """The share of its full value that a rate has in this step, if it rises linearly over a share `warmup` of all.
 
-        In (0, 1], so that the first step counts; 1 from the end of the rise on.
+        In (0, 1], so that the first step counts; 1 after the rise.
         """
         taken = self.epoch * self.steps + self.step + 1
         return min(1.0, taken / (warmup * self.epochs * self.steps)) if warmup > 0 else 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from graphlib import TopologicalSorter
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
@@ -82,7 +82,7 @@ class MethodConfig:
     def components(self) -> tuple[Component, ...]:
         """The components that are present: the method's own in the order of its fields, then any others by name."""
         found = (getattr(self, each.name) for each in fields(self))
-        return tuple(each for each in found if isinstance(each, Component))
+        return tuple(each for each in found if each is not None and isinstance(each, Component))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,16 +115,17 @@ class Spec:
 
         Raises ValueError where two components stand in one place, or one reads a shared state that is absent.
         """
+        present = config.components
         return cls(
             encoder=config.encoder,
             training=config.training,
             text_encoder=config.text_encoder,
-            refinement=_only(config, Refinement, "refines the representations") or Unrefined(),
-            fusion=_only(config, Fusion, "joins the modalities") or Concatenation(),
-            terms={each.name: each for each in _all(config, LossTerm) if each.weight != 0},
-            modulator=_only(config, GradientModulator, "balances the gradients") or Unmodulated(),
-            schedule=_only(config, Schedule, "says when the modulator works") or Immediately(),
-            shared=_in_reading_order({each.name: each for each in _all(config, SharedState)}),
+            refinement=_only(present, Refinement, "refines the representations") or Unrefined(),
+            fusion=_only(present, Fusion, "joins the modalities") or Concatenation(),
+            terms={each.name: each for each in _all(present, LossTerm) if each.weight != 0},
+            modulator=_only(present, GradientModulator, "balances the gradients") or Unmodulated(),
+            schedule=_only(present, Schedule, "says when the modulator works") or Immediately(),
+            shared=_in_reading_order({each.name: each for each in _all(present, SharedState)}),
         )
 
     @property
@@ -137,13 +138,13 @@ class Spec:
 Kind = TypeVar("Kind", bound=Component)
 
 
-def _all(config: MethodConfig, kind: type[Kind]) -> list[Kind]:
-    return [each for each in config.components if isinstance(each, kind)]
+def _all(present: Sequence[Component], kind: type[Kind]) -> list[Kind]:
+    return [each for each in present if isinstance(each, kind)]
 
 
-def _only(config: MethodConfig, kind: type[Kind], does: str) -> Kind | None:
+def _only(present: Sequence[Component], kind: type[Kind], does: str) -> Kind | None:
     """The component of a seam, if there is one. Raises ValueError if there are two."""
-    found = _all(config, kind)
+    found = _all(present, kind)
     if len(found) > 1:
         names = [each.name for each in found]
         raise ValueError(

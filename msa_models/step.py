@@ -119,7 +119,7 @@ def _optimizer(network: Network, spec: Spec) -> torch.optim.Optimizer:
 
 
 def _taken(leaf: torch.Tensor) -> torch.Tensor:
-    """The gradient a leaf has collected, which it then forgets; zeros where a loss does not depend on it."""
+    """The gradient that a leaf has collected, which is cleared; zeros where the loss does not depend on the leaf."""
     gradient, leaf.grad = leaf.grad, None
     return torch.zeros_like(leaf) if gradient is None else gradient
 

@@ -75,7 +75,8 @@ class MmPareto(GradientModulator):
 def _shared(g: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, float, float, float]:
     """The direction of the step that serves g and u, what makes it as long as g + u, cos(g, u) and w.
 
-    The direction is a new tensor. Where there is no such step it is made 0.0 times as long. The cosine with 0 is 0.
+    The direction is a new tensor. Where no step serves both, the factor on its length is 0. The cosine with a gradient
+    of zero is 0.
     """
     flat_g, flat_u = g.flatten(), u.flatten()
     gg, uu, gu = flat_g.dot(flat_g).item(), flat_u.dot(flat_u).item(), flat_g.dot(flat_u).item()

@@ -46,7 +46,7 @@ class Transport(SharedState):
         return ("prototypes",)
 
     def recall(self, parts: nn.Module) -> None:
-        """Nothing: what is coupled are the prototypes after a batch."""
+        """None: the prototypes are coupled as they are after a batch, so before it there is nothing to know."""
 
     def observe(
         self, parts: nn.Module, known: None, batch: Batch, representations: Representations, shared: Shared

@@ -177,8 +177,8 @@ def _label_oddities(reading: Reading) -> list[str]:
 def _raw_texts(found: Mapping[str, Any], counts: Mapping[str, int]) -> tuple[dict[str, np.ndarray | None], list[str]]:
     """Of each split (N,) strings or None, and warnings; `found` is what the file has, `counts` the samples.
 
-    None of the splits has texts unless all have: what a corpus cannot be encoded by is a warning, since its features
-    are of use without. A number of texts that is not that of the samples is a CorpusError.
+    A corpus has texts only where all of its splits have them. Missing or unusable texts are a warning, because the
+    features are of use without them. A number of texts other than that of the samples is a CorpusError.
     """
     nothing: dict[str, np.ndarray | None] = dict.fromkeys(found)
     missing = [split for split, values in found.items() if values is None]

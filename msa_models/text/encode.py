@@ -19,9 +19,9 @@ TOKENS_PER_BATCH = 2048  # padding included: fills the cores, and keeps what pas
 def encode(
     found: Found, encoder: TextEncoder, texts: Sequence[str], wanted: Collection[int]
 ) -> Iterator[tuple[list[int], list[np.ndarray]]]:
-    """The features of the wanted ones of some texts, batch by batch: (t, d) of t tokens, or (d,) where they are pooled.
+    """The features of the wanted texts, batch by batch: (t, d) of t tokens, or (d,) where they are pooled.
 
-    What is interrupted between two batches goes on with the same batches, and so with the same bits.
+    An encoding that was interrupted between two batches goes on with the same batches, and so gives the same bits.
     """
     import torch
 
@@ -46,9 +46,9 @@ def encode(
 
 
 def batches(tokens: Tokens, wanted: Collection[int]) -> Iterator[list[int]]:
-    """The wanted texts, longest first, as many in a batch as its longest lets in.
+    """Batches of the wanted texts, longest first; a batch takes as many texts as fit beside its longest one.
 
-    Where a batch ends depends on nothing that comes after it: without some whole batches the others stay as they are.
+    A batch depends on the texts before it alone, so leaving out whole batches does not change the others.
     """
     batch: list[int] = []
     longest = 0

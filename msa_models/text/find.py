@@ -1,4 +1,4 @@
-"""A pretrained encoder by name: a local folder, or a model of the hub, whose cache of this machine is looked at first.
+"""A pretrained encoder by name: a local folder, or a model of the hub, first looked for in the hub's local cache.
 
 Nothing in it is run or unpickled: weights are safetensors, and code that comes with a model is never used.
 """

@@ -43,7 +43,7 @@ class FinetunedText(nn.Module):
 
     @classmethod
     def of(cls, config: TextEncoder | None, corpus: Corpus) -> Self | None:
-        """What a configuration fine-tunes on a corpus; None without text, or for features.
+        """The encoder that a configuration fine-tunes on a corpus; None where that has no text, or has its features.
 
         Raises ValueError for a corpus that was made for another text encoder.
         """

@@ -52,7 +52,8 @@ def tokenise(found: Found, texts: Sequence[str], max_length: int) -> Tokens:
 def load(found: Found) -> Pretrained:
     """The weights as plain arrays of float32. Raises EncoderError where some are missing or fit no model.
 
-    A pooler that the model has and its weights have not is 0: nothing here reads it, and no draw may decide it.
+    Where the model has a pooler and its file of weights has none, the pooler's weights are 0: nothing here reads them,
+    and they must not be random.
     """
     model, missing = _model(found)
     weights = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
@@ -86,7 +87,7 @@ def tokenizer_of(found: Found) -> Any:
 
 
 def _model(found: Found) -> tuple[Any, list[str]]:
-    """With the names of the weights that are missing and not needed."""
+    """The model, and the names of the weights that are missing and that nothing here needs."""
     with quiet():
         import torch
         from transformers import AutoModel

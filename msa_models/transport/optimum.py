@@ -17,7 +17,10 @@ Array = np.ndarray
 
 @dataclass(frozen=True, kw_only=True)
 class Optimum:
-    """A solved batch, turned so that there are no more columns than rows: systems are as large as there are columns."""
+    """A solved batch, transposed where there are more columns than rows.
+
+    The linear systems are as large as there are columns.
+    """
 
     cost: Array  # (N, K, L)
     a: Array  # (N, K)
