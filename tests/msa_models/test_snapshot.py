@@ -126,15 +126,17 @@ import torch
 from msa_models import data
 from msa_models.spec import EncoderConfig, TrainingConfig
 from msa_models.methods import cpsl
+from msa_models.metrics import Direction
 from msa_models.training import Objective, Training
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 corpus = data.load("synthetic", options={options}).standardised()
 config = cpsl.Config({config})
+objective = Objective(metric={metric!r}, direction=Direction({direction!r}))
 for path in sorted(folder.glob("*.snapshot")):
     torch.rand(3)
-    training = Training(cpsl.build(config), corpus, seed=3, objective={objective})
+    training = Training(cpsl.build(config), corpus, seed=3, objective=objective)
     training.restore(path.read_bytes())
     list(training)
     path.with_suffix(".final").write_bytes(training.snapshot() + training.result().predictions.tobytes())
@@ -156,7 +158,8 @@ def test_a_training_continued_in_a_fresh_process_equals_one_never_interrupted(
     code = CONTINUE.format(
         options={**options, "vision_width": 5},
         config=f"encoder={config.encoder!r}, training={config.training!r}",
-        objective=repr(OBJECTIVES["regression"]),
+        metric=OBJECTIVES["regression"].metric,
+        direction=str(OBJECTIVES["regression"].direction),
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
