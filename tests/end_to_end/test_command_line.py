@@ -151,6 +151,7 @@ def here(tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(SystemExit) as end:
             main(arguments)
+        assert isinstance(end.value.code, int)
         return subprocess.CompletedProcess(arguments, end.value.code, *capsys.readouterr())
 
     return run
