@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.run.ray_backend.auth import AccessError, AddressError, check_cluster, loopback_only
 from orchestrator.store.faults import CouldNotRun
@@ -33,6 +33,7 @@ _ENVIRONMENT = {  # must be set before ray is imported
 }
 
 LOOK_EVERY_S = 1.0  # for nodes that joined or were lost
+START_PATIENCE_S = 120.0  # for Ray's own processes on this machine
 PATIENCE_S = 900.0  # until there is a first slot; a machine with GPUs takes minutes to start
 AT_LEAST = 16  # otherwise as many more as there are: a cluster doubles until it is large enough
 
@@ -81,7 +82,7 @@ def cluster(address: str | None) -> Iterator[None]:
             check_cluster(address)
             ray.init(address=address, log_to_driver=False)
         else:
-            with loopback_only():
+            with loopback_only(), _patient_start():
                 ray.init(
                     address="local",
                     log_to_driver=False,
@@ -90,7 +91,7 @@ def cluster(address: str | None) -> Iterator[None]:
                 )
     except (AccessError, AddressError):
         raise
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # a start that takes too long is nothing more than an `Exception`
         where = f"reach the Ray cluster at {address}" if address else "start Ray on this machine"
         raise ClusterError(f"cannot {where}: {' '.join(str(error).split())}") from error
     try:
@@ -100,6 +101,29 @@ def cluster(address: str | None) -> Iterator[None]:
     finally:
         with _signals_ignored():  # a shutdown cut short leaves processes behind
             ray.shutdown()
+
+
+@contextmanager
+def _patient_start() -> Iterator[None]:
+    """Let a Ray that is started in this block have `START_PATIENCE_S` to come up instead of 30, for busy machines."""
+    from ray._private import services  # ray 2.60.0: `Node` asks this for its raylet, for 30 s
+
+    ask, until = services.get_node, time.monotonic() + START_PATIENCE_S
+
+    def ask_patiently(gcs_address: str, node_id: str) -> Any:
+        while True:
+            try:
+                return ask(gcs_address, node_id)
+            except RuntimeError:  # it is not there yet
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+
+    services.get_node = ask_patiently
+    try:
+        yield
+    finally:
+        services.get_node = ask
 
 
 @contextmanager
