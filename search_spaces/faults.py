@@ -61,7 +61,7 @@ class Places:
 
 def _order(fault: Fault) -> tuple[bool, int]:
     line = fault.place.rpartition(":")[2]
-    return fault.place.startswith("--set"), int(line) if line.isdecimal() else 0
+    return fault.place.startswith("--"), int(line) if line.isdecimal() else 0
 
 
 def show(value: Any) -> str:

@@ -15,7 +15,7 @@ from search_spaces.document import parse
 from search_spaces.dotted import flatten
 from search_spaces.expectation import expected, literals
 from search_spaces.faults import ExperimentError, Fault, Places, did_you_mean, fault, listed, show
-from search_spaces.overrides import override
+from search_spaces.overrides import Option, blamed, override
 from search_spaces.schema import ENTRIES, TAGS, Change, Experiment, own_paths
 
 FOLDER = Path(__file__).parent
@@ -60,9 +60,24 @@ def find(name_or_path: str | Path) -> Path:
     raise fault("", f"no such {what}, {hint}{did_you_mean(path.stem, names())}", place=text)
 
 
-def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
+def load(name_or_path: str | Path, overrides: Sequence[str | Option] = ()) -> Loaded:
     """Read, override (`path=value`) and validate an experiment. Raises ExperimentError with every fault there is."""
-    path = find(name_or_path)
+    path, options = find(name_or_path), [Option.of(each) for each in overrides]
+    try:
+        return _loaded(path, options)
+    except ExperimentError as error:
+        raise ExperimentError(blamed(error.faults, options, lambda fewer: _faults_with(path, fewer))) from None
+
+
+def _faults_with(path: Path, options: Sequence[Option]) -> Sequence[Fault]:
+    try:
+        _loaded(path, options)
+    except ExperimentError as error:
+        return error.faults
+    return ()
+
+
+def _loaded(path: Path, options: Sequence[Option]) -> Loaded:
     source = path.name if path.parent == FOLDER else str(path)
     document = parse(_read(path, source), source)
     if not isinstance(document.data, dict):
@@ -71,7 +86,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
         raise ExperimentError([*document.faults, whole])
     written = {name: f"{source}:{line}" for name, line in document.lines.items()}
     faults = [*document.faults, *_flatten_config(document.data)]
-    faults += override(document.data, written, overrides, Experiment.model_fields)
+    faults += override(document.data, written, options, Experiment.model_fields)
     places = Places(source=source, written=written)
     try:
         experiment = validate(document.data)

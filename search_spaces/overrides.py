@@ -7,7 +7,8 @@ every study of the experiment; `studies.NAME.` before the path is for one of the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from search_spaces.changes import kept
@@ -18,17 +19,59 @@ from search_spaces.faults import ExperimentError, Fault, did_you_mean, fault, li
 ENTRY_FIELDS = ("low", "high", "log", "step", "choices")
 
 
+@dataclass(frozen=True)
+class Option:
+    """A change as it was typed: `training.epochs=9` after --set, or after an option that is short for it."""
+
+    text: str
+    short: str = ""  # `--epochs`
+
+    @classmethod
+    def of(cls, option: str | Option) -> Option:
+        """What is a text alone came after --set."""
+        return option if isinstance(option, Option) else cls(option)
+
+    @property
+    def place(self) -> str:
+        """How messages call it."""
+        return self.short or f"--set {self.text.partition('=')[0].strip()}"
+
+
+def blamed(
+    faults: Iterable[Fault], options: Sequence[Option], without: Callable[[Sequence[Option]], Iterable[Fault] | None]
+) -> list[Fault]:
+    """The faults, each that an option brings about placed at the option, wherever what it is about is written.
+
+    `without` tries the same with fewer options: the faults that there are then, None where it does not come so far.
+    """
+    others: dict[str, set[str] | None] = {}
+    placed = []
+    places = dict.fromkeys(option.place for option in reversed(options))
+    for found in faults:
+        cause = ""
+        for place in () if found.place.startswith("--") else places:
+            if place not in others:
+                rest = without([option for option in options if option.place != place])
+                others[place] = None if rest is None else {each.path for each in rest}
+            paths = others[place]
+            if paths is not None and found.path not in paths:
+                cause = place
+                break
+        placed.append(replace(found, place=cause or found.place))
+    return placed
+
+
 def override(
-    data: dict[str, Any], places: dict[str, str], overrides: Sequence[str], sections: Collection[str]
+    data: dict[str, Any], places: dict[str, str], options: Sequence[Option], sections: Collection[str]
 ) -> list[Fault]:
     """Change data and places in turn, in place; data["config"], if it is a mapping, is flat. Returns the faults."""
     faults: list[Fault] = []
-    for text in overrides:
-        written, equals, value_text = (part.strip() for part in text.partition("="))
-        place = f"--set {written}"
+    for option in options:
+        written, equals, value_text = (part.strip() for part in option.text.partition("="))
+        place = option.place
         if not equals or not value_text or not all(written.split(".")):
             hint = "expected path=value, such as training.epochs=9; null removes"
-            faults.append(Fault(place=f"--set {text}", message=hint))
+            faults.append(Fault(place=f"--set {option.text}", message=hint))
             continue
         path = _from_the_top(written, sections)
         try:

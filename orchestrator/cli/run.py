@@ -27,8 +27,11 @@ from orchestrator.cli.base import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.run.launch import Prepared
-    from search_spaces.faults import Places
+    from search_spaces.faults import Fault, Places
+    from search_spaces.overrides import Option
     from search_spaces.schema import Experiment
 
 
@@ -147,36 +150,72 @@ def _start(
 
 def _prepare(experiment: str, *, ablation: bool = False, **options: Any) -> Prepared:
     from orchestrator.run.launch import prepare
+    from search_spaces.faults import ExperimentError
+    from search_spaces.overrides import blamed
 
-    asked, places = asked_for(experiment, **options)
-    return prepare(asked, places, ablation=ablation)
+    read: dict[str, Any] = {}
+
+    def faults_with(changes: Sequence[Option]) -> Sequence[Fault] | None:
+        try:
+            fewer, places = _changed(experiment, changes, **chosen)
+        except ExperimentError:
+            return None
+        try:
+            prepare(fewer, places, ablation=ablation, read=read)
+        except ExperimentError as error:
+            return error.faults
+        return ()
+
+    changes, chosen = _changes(**options)
+    asked, places = _changed(experiment, changes, **chosen)
+    try:
+        return prepare(asked, places, ablation=ablation, read=read)
+    except ExperimentError as error:
+        raise ExperimentError(blamed(error.faults, changes, faults_with)) from None
 
 
-def asked_for(
-    experiment: str,
+def asked_for(experiment: str, **options: Any) -> Experiment:
+    """The experiment as the options of a command change it, which is all that can be known without its data."""
+    changes, chosen = _changes(**options)
+    return _changed(experiment, changes, **chosen)[0]
+
+
+def _changes(
     data: str | None,
     overrides: tuple[str, ...],
     studies: tuple[str, ...] = (),
     designs: str | None = None,
     components: str | None = None,
     **short: Any,
-) -> tuple[Experiment, Places]:
-    """The experiment as the options of a command change it, which is all that can be known without its data."""
+) -> tuple[list[Option], dict[str, Any]]:
+    """What the options change, and which studies and designs they choose."""
     import json
 
+    from search_spaces.overrides import Option
+
+    changes = [
+        Option(f"{_SHORT_FOR[name]}={value}", f"--{name.replace('_', '-')}")
+        for name, value in short.items()
+        if value is not None
+    ]
+    if data is not None:
+        changes += [Option(f"data.source={json.dumps(data)}", "--data"), Option("data.options={}", "--data")]
+    if components is not None:
+        changes.append(Option(f"ablation.leave_one_out={json.dumps(words(components))}", "--components"))
+        if designs is not None and "leave_one_out" not in words(designs):
+            raise click.UsageError("--components says what leave_one_out leaves out; add it to --designs")
+    return [*changes, *map(Option, overrides)], {"studies": studies, "designs": designs}
+
+
+def _changed(
+    experiment: str, changes: Sequence[Option], studies: tuple[str, ...], designs: str | None
+) -> tuple[Experiment, Places]:
     from search_spaces.ablation import only
     from search_spaces.changes import selected
     from search_spaces.loading import load
 
-    options = [f"{_SHORT_FOR[name]}={value}" for name, value in short.items() if value is not None]
-    if data is not None:
-        options += [f"data.source={json.dumps(data)}", "data.options={}"]
-    if components is not None:
-        options.append(f"ablation.leave_one_out={json.dumps(words(components))}")
-    loaded = load(experiment, [*options, *overrides])
+    loaded = load(experiment, changes)
     asked = selected(loaded.experiment, words(*studies)) if studies else loaded.experiment
-    if components is not None and designs is not None and "leave_one_out" not in words(designs):
-        raise click.UsageError("--components says what leave_one_out leaves out; add it to --designs")
     if designs is not None:
         asked = asked.model_copy(update={"ablation": only(asked.ablation, words(designs))})
     return asked, loaded.places

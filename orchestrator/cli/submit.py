@@ -104,7 +104,7 @@ def _checked(arguments: tuple[str, ...]) -> tuple[list[str], WorkingTree]:
     tree = WorkingTree.of(Path.cwd())
     if "experiment" in options:
         of_it = {key: value for key, value in options.items() if key not in _NOT_OF_THE_EXPERIMENT}
-        experiment, _ = asked_for(**of_it)
+        experiment = asked_for(**of_it)
         if options["experiment"] not in names():
             tree.require("the experiment", options["experiment"])
         ablated = name == "ablate" or options.get("ablation")

@@ -65,11 +65,24 @@ class Prepared:
         return [warning for corpus in self.corpora.values() for warning in corpus.warnings]
 
 
-def prepare(experiment: Experiment, places: Places | None = None, *, ablation: bool = False) -> Prepared:
-    """Read the corpora and plan the sweep, or the ablation. Raises CorpusError, or ExperimentError with every fault."""
+def prepare(
+    experiment: Experiment,
+    places: Places | None = None,
+    *,
+    ablation: bool = False,
+    read: dict[str, Corpus] | None = None,
+) -> Prepared:
+    """Read the corpora and plan the sweep, or the ablation. Raises CorpusError, or ExperimentError with every fault.
+
+    `read` keeps the corpora that were read, by what was asked for, for whoever prepares several alike.
+    """
     experiment, encoders = (experiment if in_ray_job() else _from_anywhere(experiment)), Encoders()
     asked = [experiment.data, *(experiment.ablation.corpora if ablation else ())]
-    corpora = [_load(each) for each in asked]
+    read = {} if read is None else read
+    for each in asked:
+        if each.model_dump_json() not in read:
+            read[each.model_dump_json()] = _load(each)
+    corpora = [read[each.model_dump_json()] for each in asked]
     infos = apart([CorpusInfo.of(corpus, encoders.info) for corpus in corpora], places)
     planned = plan_ablation(experiment, infos, places) if ablation else plan(experiment, infos[0], places)
     return Prepared(
