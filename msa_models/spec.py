@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from graphlib import TopologicalSorter
+from math import inf
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from annotated_types import Ge, Gt, Lt
@@ -53,8 +54,8 @@ class TrainingConfig:
 
     epochs: Annotated[int, Ge(1)] = 27
     batch_size: Annotated[int, Ge(1)] = 32
-    learning_rate: Annotated[float, Gt(0)] = 1e-3
-    weight_decay: Annotated[float, Ge(0)] = 1e-4
+    learning_rate: Annotated[float, Gt(0), Lt(inf)] = 1e-3
+    weight_decay: Annotated[float, Ge(0), Lt(inf)] = 1e-4
     gradient_clip: Annotated[float, Gt(0)] | None = 1.0
     schedule: Literal["constant", "cosine"] = "cosine"
     loss: Literal["l1", "mse"] = "l1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ def _constrained(annotation: Any, metadata: tuple[Any, ...]) -> str:
             return constraint.words
     bounds = [words for constraint in constraints if (words := _bound(constraint))]
     base = expected(annotation)
+    if annotated_types.Lt(math.inf) in constraints:
+        base = base.replace("a number", "a finite number")
     return f"{base} {' and '.join(bounds)}" if bounds else base
 
 
@@ -89,7 +92,7 @@ def _bound(constraint: Any) -> str:
             return f"greater than {gt}"
         case annotated_types.Ge(ge):
             return f"of at least {ge}"
-        case annotated_types.Lt(lt):
+        case annotated_types.Lt(lt) if lt != math.inf:
             return f"less than {lt}"
         case annotated_types.Le(le):
             return f"of at most {le}"

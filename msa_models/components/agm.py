@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
 from msa_models import coalitions
 from msa_models.lazy import functional, nn, torch
@@ -37,7 +38,7 @@ class Agm(GradientModulator):
     A single modality is left alone.
     """
 
-    alpha: Annotated[float, Ge(0)] = 1.0
+    alpha: Annotated[float, Ge(0), Lt(inf)] = 1.0
 
     def parts(self, shapes: Shapes) -> nn.Module:
         parts = coalitions.remembered(shapes)

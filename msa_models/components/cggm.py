@@ -6,9 +6,10 @@ M modalities, B batch, D width, K outputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated
 
-from annotated_types import Gt
+from annotated_types import Gt, Lt
 
 from msa_models import coalitions
 from msa_models.lazy import nn, torch
@@ -41,7 +42,7 @@ class Cggm(GradientModulator):
     The statistical loss is left unscaled. A single modality is left alone, without a classifier.
     """
 
-    rho: Annotated[float, Gt(0)] = 1.3
+    rho: Annotated[float, Gt(0), Lt(inf)] = 1.3
 
     def parts(self, shapes: Shapes) -> nn.Module:
         num_modalities = len(shapes.inputs)

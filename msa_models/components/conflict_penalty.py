@@ -6,6 +6,7 @@ M modalities, B batch, T time steps, D width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -31,7 +32,7 @@ class ConflictPenalty(GradientModulator):
     """
 
     threshold: Annotated[float, Gt(1)] = 2.0
-    alpha: Annotated[float, Ge(0)] = 0.3
+    alpha: Annotated[float, Ge(0), Lt(inf)] = 0.3
     rho: Annotated[float, Gt(0), Le(1)] = 0.7
     floor: Annotated[float, Ge(0), Le(1)] = 0.1
     start: Annotated[float, Ge(0), Lt(1)] = 0.0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
+from math import inf
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
 from msa_models.lazy import functional, nn, torch
 from msa_models.representations import Forward
@@ -20,7 +21,7 @@ class FeatureDiversity(LossTerm):
     In the objective of CP-SL (arXiv:2605.28575) [read]; the formula is our reading [ours].
     """
 
-    weight: Annotated[float, Ge(0)] = 0.05
+    weight: Annotated[float, Ge(0), Lt(inf)] = 0.05
 
     def loss(self, parts: nn.Module, forward: Forward) -> torch.Tensor:
         pooled = [representation.pooled for representation in forward.representations.values()]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated, ClassVar
 
-from annotated_types import Gt
+from annotated_types import Gt, Lt
 
 from msa_models import coalitions
 from msa_models.lazy import nn, torch
@@ -39,7 +40,7 @@ class MmPareto(GradientModulator):
 
     group: ClassVar[str] = "unimodal"
 
-    gamma: Annotated[float, Gt(0)] = 1.5
+    gamma: Annotated[float, Gt(0), Lt(inf)] = 1.5
 
     def parts(self, shapes: Shapes) -> nn.Module:
         parts = nn.Module()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -38,7 +39,7 @@ class OgmGe(GradientModulator):
     statistical loss is left unscaled, as by the conflict penalty. A single modality is left alone.
     """
 
-    alpha: Annotated[float, Ge(0)] = 0.3
+    alpha: Annotated[float, Ge(0), Lt(inf)] = 0.3
     noise: bool = True
     start: Annotated[float, Ge(0), Lt(1)] = 0.0
     stop: Annotated[float, Gt(0), Le(1)] = 0.5

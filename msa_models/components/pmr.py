@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le, Lt
@@ -40,7 +41,7 @@ class Pmr(LossTerm):
 
     balancing: ClassVar[bool] = True
 
-    weight: Annotated[float, Ge(0)] = 1.0
+    weight: Annotated[float, Ge(0), Lt(inf)] = 1.0
     classes: Annotated[int, Ge(2), Le(101)] = 7
     gamma: Annotated[float, Ge(0), Lt(1)] = 0.96
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
 from msa_models.geometry import Geometry
 from msa_models.lazy import nn, torch
@@ -20,7 +21,7 @@ class PrototypeCalibration(LossTerm):
     Weight 0.01 [paper]; tau and how prototypes learn are settings of `prototypes`.
     """
 
-    weight: Annotated[float, Ge(0)] = 0.01
+    weight: Annotated[float, Ge(0), Lt(inf)] = 0.01
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -32,7 +33,7 @@ class PrototypeMemory(SharedState):
 
     classes: Annotated[int, Ge(2), Le(101)] = 7
     gamma: Annotated[float, Ge(0), Lt(1)] = 0.98
-    tau: Annotated[float, Gt(0)] = 0.1
+    tau: Annotated[float, Gt(0), Lt(inf)] = 0.1
 
     def parts(self, shapes: Shapes) -> nn.Module:
         classes = self.classes if shapes.outputs == 1 else shapes.outputs

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
 from msa_models.lazy import functional, nn, torch
 from msa_models.representations import Forward
@@ -19,7 +20,7 @@ class Reconstruction(LossTerm):
     In the objective of CP-SL (arXiv:2605.28575) [read]; the formula is our reading [ours].
     """
 
-    weight: Annotated[float, Ge(0)] = 0.1
+    weight: Annotated[float, Ge(0), Lt(inf)] = 0.1
 
     def parts(self, shapes: Shapes) -> nn.Module:
         return nn.ModuleDict({name: nn.Linear(shapes.width, features) for name, features in shapes.inputs.items()})

@@ -6,9 +6,10 @@ B batch, D width, d_m feature width, K outputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
 from msa_models.batch import STD_EPSILON
 from msa_models.lazy import functional, nn, torch
@@ -31,7 +32,7 @@ class StatisticalLoss(LossTerm):
 
     group: ClassVar[str] = STATISTICS
 
-    weight: Annotated[float, Ge(0)] = 0.1
+    weight: Annotated[float, Ge(0), Lt(inf)] = 0.1
     target: Literal["input", "prediction"] = "input"
 
     def parts(self, shapes: Shapes) -> nn.Module:

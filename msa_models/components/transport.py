@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache, cached_property
+from math import inf
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 
 from msa_models.batch import Batch
 from msa_models.geometry import Geometry
@@ -37,8 +38,8 @@ class Transport(SharedState):
     Marginals u are uniform over the classes seen so far, or the class frequencies of the batch.
     """
 
-    epsilon: Annotated[float, Gt(0)] = 0.05
-    beta: Annotated[float, Ge(0)] = 0.05
+    epsilon: Annotated[float, Gt(0), Lt(inf)] = 0.05
+    beta: Annotated[float, Ge(0), Lt(inf)] = 0.05
     marginals: Literal["uniform", "frequency"] = "uniform"
 
     @property

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
 from msa_models.components.transport import Couplings
 from msa_models.lazy import nn, torch
@@ -20,7 +21,7 @@ class TransportAlignment(LossTerm):
     Weight 0.1 [paper]; Q, C, u and beta are settings of `transport`. Logs `plan_entropy`, the mean over the pairs.
     """
 
-    weight: Annotated[float, Ge(0)] = 0.1
+    weight: Annotated[float, Ge(0), Lt(inf)] = 0.1
 
     @property
     def reads(self) -> tuple[str, ...]:

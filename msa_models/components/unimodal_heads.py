@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
 from msa_models.lazy import nn, torch
 from msa_models.representations import Forward
@@ -16,7 +17,7 @@ from msa_models.seams import LossTerm, Shapes
 class UnimodalHeads(LossTerm):
     """mean_m task_loss(head_m(h_m), y). In the frame of CP-SL (arXiv:2605.28575) [paper]."""
 
-    weight: Annotated[float, Ge(0)] = 0.3
+    weight: Annotated[float, Ge(0), Lt(inf)] = 0.3
 
     def parts(self, shapes: Shapes) -> nn.Module:
         return nn.ModuleDict({name: nn.Linear(shapes.width, shapes.outputs) for name in shapes.modalities})

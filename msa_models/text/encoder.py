@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -30,8 +31,8 @@ class TextEncoder:
     pooling: Literal["cls", "mean", "tokens"] = "tokens"  # one vector per utterance, or the sequence of its tokens
     max_length: Annotated[int, Ge(4), Le(4096)] = 64  # tokens, special ones included; what is longer is cut
     dtype: Literal["float32", "bfloat16"] = "float32"  # it computes in; its trained weights are always float32
-    learning_rate: Annotated[float, Gt(0)] = 2e-5  # from here on: of fine-tuning
-    weight_decay: Annotated[float, Ge(0)] = 0.01  # not of biases and norms
+    learning_rate: Annotated[float, Gt(0), Lt(inf)] = 2e-5  # from here on: of fine-tuning
+    weight_decay: Annotated[float, Ge(0), Lt(inf)] = 0.01  # not of biases and norms
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.1  # share of all steps in which its learning rate rises linearly
     trainable_layers: Annotated[int, Ge(1)] | None = None  # the last ones; None: everything, embeddings included
     gradient_checkpointing: bool = False  # less memory for a second forward pass

@@ -1,3 +1,5 @@
+import contextlib
+import math
 from dataclasses import replace
 
 import optuna
@@ -5,10 +7,11 @@ import pytest
 
 from msa_models import data
 from orchestrator.plan import registry
-from orchestrator.plan.configure import configure, paths, to_dict
+from orchestrator.plan.configure import configure, paths, take, to_dict
 from orchestrator.plan.corpora import CorpusInfo, EncoderInfo, text_encoders
 from orchestrator.plan.plan import plan
 from search_spaces import changes
+from search_spaces.faults import ExperimentError
 from search_spaces.loading import load, names
 
 
@@ -78,3 +81,29 @@ def test_every_method_s_defaults_survive_plain_data(name: str) -> None:
     config_type = registry.method(name).Config
     assert paths(config_type)
     assert configure(config_type, to_dict(config_type())) == config_type()
+
+
+ENDLESS = {"conflict_penalty.threshold", "dual_phase.min_delta", "training.gradient_clip"}  # where it means: off
+
+
+@pytest.mark.parametrize("method", registry.methods())
+def test_infinity_is_refused_like_nan_but_where_it_means_something(method: str) -> None:
+    config_type = registry.method(method).Config
+    taken = set()
+    for path in [path for path, parameter in paths(config_type).items() if parameter.number == "float"]:
+        for value in (math.inf, -math.inf, math.nan):
+            with contextlib.suppress(ExperimentError):
+                take(config_type, path, value)
+                taken.add((path, value))
+    assert taken == {(path, math.inf) for path in ENDLESS}
+
+
+def test_an_infinite_choice_is_refused_where_the_value_is(corpus: CorpusInfo) -> None:
+    choices = [
+        "space.training.learning_rate={choices: [0.1, .inf]}",
+        "space.conflict_penalty.threshold={choices: [.inf]}",
+    ]
+    with pytest.raises(ExperimentError) as raised:
+        plan(load("cpsl", choices).experiment, corpus)
+    assert [fault.path for fault in raised.value.faults] == ["space.training.learning_rate.choices.1"]
+    assert raised.value.faults[0].message.endswith("expected a finite number greater than 0")
