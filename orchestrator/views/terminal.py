@@ -34,14 +34,13 @@ def tables(store: Store, format: str = "plain", *, top: int | None = None, phase
     `phase` says otherwise.
     """
     plain = format == "plain"
-    if format in ("csv", "json"):
+    whole = format in ("csv", "json")  # for programs
+    if whole:
         phase = phase or "search"
     trials, objective = store.trials(), store.record.objective
     facts = trials, objective, store.record.direction, store.metrics
     several = len(set(trials["study_id"].to_pylist())) > 1
-    search = leaderboard(
-        *facts, top=top or (1 if several else 5), shared_only=several and format not in ("csv", "json")
-    )
+    search = leaderboard(*facts, top=top or (1 if several else 5), shared_only=several and not whole, whole_paths=whole)
     confirm = confirmed(*facts, chosen=_chosen(store, trials))
     both = [search, confirm] if confirm.rows else [search]
     shown = {"search": [search], "confirm": [confirm], None: both}[phase]
@@ -64,8 +63,9 @@ def ablation(store: Store, format: str = "plain", metrics: Sequence[str] | None 
 def importance(store: Store, format: str = "plain") -> str:
     """How much each hyperparameter of each search matters."""
     trials = store.trials(["study_id", "phase", "number", "state", "value", "params"])
-    table = trial_tables.importance(store.record, importances(store.record, trials))
-    return render(table, format) if format in ("csv", "json") else _shown([table], format)
+    whole = format in ("csv", "json")
+    table = trial_tables.importance(store.record, importances(store.record, trials), whole_paths=whole)
+    return render(table, format) if whole else _shown([table], format)
 
 
 def status(summary: dict[str, Any]) -> str:

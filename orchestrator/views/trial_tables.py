@@ -33,10 +33,12 @@ def leaderboard(
     top: int = 10,
     *,
     shared_only: bool = False,
+    whole_paths: bool = False,
 ) -> Table:
     """The best finished search trials of each study: validation metrics, then the parameters that vary.
 
-    `shared_only` leaves out parameters that not every study searches.
+    `shared_only` leaves out parameters that not every study searches. `whole_paths`: a parameter is called by its whole
+    path, whatever else is searched.
     """
     valid = _valid_columns(trials, metrics)
     rows = _rows(trials, "search", objective, direction, valid)
@@ -51,7 +53,8 @@ def leaderboard(
     params = [name for name in searched if not shared_only or all(name in row["params"] for row in complete)]
     shown = [name for name in valid if name != objective and any(row[name] is not None for row in complete)]
     before, after = ("rank", "trial", *where, objective, *shown), ("best epoch", "epochs", "seed", "duration_s")
-    names = short_names(params, taken=("study", *before, *after))
+    taken = ("study", *before, *after)
+    names = _whole(params, taken) if whole_paths else short_names(params, taken)
     table = []
     for rank, row in best:
         cells: list[Cell] = [studies[row["study_id"]]] if len(studies) > 1 else []
@@ -107,8 +110,8 @@ def confirmed(
     )
 
 
-def importance(record: Record, importances: Mapping[str, Mapping[str, float]]) -> Table:
-    """Parameters by studies, what matters most on average first."""
+def importance(record: Record, importances: Mapping[str, Mapping[str, float]], *, whole_paths: bool = False) -> Table:
+    """Parameters by studies, what matters most on average first; with `whole_paths` called by their whole paths."""
     studies = record.studies
     times = Counter(studies[study_id].name for study_id in importances)
     heads = [
@@ -120,7 +123,7 @@ def importance(record: Record, importances: Mapping[str, Mapping[str, float]]) -
         for path, share in each.items():
             shares.setdefault(path, []).append(share)
     paths = sorted(shares, key=lambda path: (-sum(shares[path]) / len(shares[path]), path))
-    names = short_names(paths)
+    names = _whole(paths) if whole_paths else short_names(paths)
     searching = [study_id for study_id, study in studies.items() if study.space and study.planned.get("search")]
     left_out = sum(study_id not in importances for study_id in searching)
     caption = (
@@ -154,6 +157,11 @@ def short_names(paths: Iterable[str], taken: Collection[str] = ()) -> dict[str, 
         alone = (n for n in lengths if sum(ending(other, n) == ending(path, n) for other in words) == 1)
         short[path] = next((ending(path, n) for n in alone if ending(path, n) not in taken), f"config.{path}")
     return short
+
+
+def _whole(paths: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """For each dotted path the same, unless something else is called so."""
+    return {path: f"config.{path}" if path in taken else path for path in paths}
 
 
 def _valid_columns(trials: pa.Table, metrics: Sequence[str]) -> list[str]:

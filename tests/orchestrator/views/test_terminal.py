@@ -67,6 +67,10 @@ def test_the_number_of_trials_is_one_of_each_study_unless_it_is_said(nine):
     assert len(json.loads(tables(nine, "json"))["rows"]) == 9
     assert len(json.loads(tables(nine, "json", top=2))["rows"]) == 18
     row = json.loads(tables(nine, "json"))["rows"][0]
-    assert {"rule_3.alpha", "study", "method"} <= set(row)
+    assert {"rule_3.alpha", "encoder.width", "study", "method"} <= set(row)
+    assert "width" not in row
+    assert "encoder.width" in tables(nine, "csv").splitlines()[0].split(",")
+    assert all("width" in tables(nine, layout) for layout in ("plain", "markdown", "latex"))
+    assert not any("encoder" in tables(nine, layout) for layout in ("plain", "markdown", "latex"))
     confirm = json.loads(tables(nine, "json", phase="confirm"))["rows"]
     assert [each["study"] for each in confirm] == [f"rule_{index}" for index in reversed(range(9))]

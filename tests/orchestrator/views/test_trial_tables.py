@@ -90,6 +90,14 @@ def test_only_the_parameters_that_vary_are_shown_by_short_names(make_row: MakeRo
     assert len(set(table.headers)) == len(table.headers)
 
 
+def test_for_programs_parameters_have_their_whole_paths_whatever_else_is_searched(make_row: MakeRow) -> None:
+    first, second = {"encoder.width": 32, "seed": 1}, {"encoder.width": 64, "seed": 2}
+    trials = trials_of(*(make_row(number, params=params) for number, params in enumerate((first, second))))
+    table = leaderboard(trials, "valid/mae", Direction.MINIMIZE, METRICS, whole_paths=True)
+    assert table.headers[-6:-4] == ("encoder.width", "config.seed")  # there is a seed of the trial already
+    assert column(table, "encoder.width") == [64, 32]
+
+
 def test_short_names_are_as_short_as_they_are_clear() -> None:
     assert short_names(["a.x.depth", "b.x.depth", "b.width"]) == {
         "a.x.depth": "a.x.depth",
