@@ -73,6 +73,11 @@ def described(distribution: BaseDistribution) -> str:
     return f"{low:g} to {high:g}{', logarithmic' if log else ''}"
 
 
+def most(distribution: BaseDistribution) -> Any:
+    """The largest number that is searched."""
+    return max(_candidates(distribution).values())
+
+
 def _distribution(config_type: type, path: str, entry: Range | Choices) -> BaseDistribution:
     """One entry of the space, every value of it that can be checked alone checked alone."""
     if path in sections(config_type):

@@ -17,6 +17,8 @@ from msa_models.text.find import absolute
 from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import CorpusInfo, apart
 from orchestrator.plan.plan import Plan, plan
+from orchestrator.plan.space import most
+from orchestrator.plan.studies import Study
 from orchestrator.run.campaign import Retry
 from orchestrator.run.inputs import Encoders, inputs
 from orchestrator.run.output import Listener, Silent
@@ -36,6 +38,7 @@ from search_spaces.parts import Data
 from search_spaces.schema import Experiment
 
 NAME = "text_encoder.name"  # the path of a text encoder's name, in a configuration, a space or an ablation
+EPOCHS = "training.epochs"
 MANY_PARTS = 1_000  # files of a folder, which are folded into few at the end of a run
 
 
@@ -61,8 +64,9 @@ class Prepared:
 
     @property
     def warnings(self) -> list[str]:
-        """What to beware of in the corpora."""
-        return [warning for corpus in self.corpora.values() for warning in corpus.warnings]
+        """What to beware of in the corpora and in the plan."""
+        of_corpora = [warning for corpus in self.corpora.values() for warning in corpus.warnings]
+        return [*of_corpora, *dict.fromkeys(filter(None, map(_pruned_by_none, self.plan.studies)))]
 
 
 def prepare(
@@ -91,6 +95,18 @@ def prepare(
         infos=tuple(infos),
         plan=planned,
         encoders=encoders,
+    )
+
+
+def _pruned_by_none(study: Study) -> str:
+    """What to say of a search in which no trial comes to a rung before its last epoch; "" of others."""
+    pruner, searched = study.search.pruner, study.distributions.get(EPOCHS)
+    epochs = study.fixed["training"]["epochs"] if searched is None else most(searched)
+    if not study.distributions or study.leader or pruner.kind == "none" or epochs > pruner.min_epochs:
+        return ""
+    return (
+        f"no trial will be pruned: the first rung is at epoch {pruner.min_epochs} (search.pruner.min_epochs), where "
+        f"training.epochs is {epochs}"
     )
 
 

@@ -140,6 +140,7 @@ COMPARED = (
     "data.options={num_train: 96, num_valid: 32, num_test: 32, layout: utterances}",
     "search.trials=2",
     "training.epochs=3",
+    "search.pruner.kind=none",
     "confirm.seeds=1",
     "resources.max_concurrent=1",
 )

@@ -112,3 +112,47 @@ def test_a_storage_that_another_driver_extended_meanwhile_keeps_what_that_one_pl
     with pytest.raises(StorageError, match="holds another experiment"):
         launch.launch(resumed, uri)
     assert {study.study_id for study in more.plan.studies} <= set(Store.open(uri).record.identity) <= identity
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"config": {"training.epochs": 3}}, True),
+        ({"config": {"training.epochs": 2}}, True),
+        ({"config": {"training.epochs": 4}}, False),
+        ({"config": {"training.epochs": 3}, "search": {"pruner": {"kind": "none"}}}, False),
+        ({"config": {"training.epochs": 3}, "space": {}}, False),  # nothing is searched
+        ({"space": {"training.epochs": {"low": 1, "high": 3}}}, True),
+        ({"space": {"training.epochs": {"low": 1, "high": 4}}}, False),
+        ({"space": {"training.epochs": {"choices": [3, 2]}}}, True),
+    ],
+)
+def test_a_search_that_ends_before_its_first_rung_says_that_nothing_will_be_pruned(
+    changes: dict[str, Any], said: bool
+) -> None:
+    data = {"source": "synthetic", "options": {"num_train": 16, "num_valid": 8, "num_test": 8}}
+    asked = {
+        "method": "concat",
+        "data": data,
+        "objective": {"metric": "valid/mae"},
+        "space": {"encoder.width": {"choices": [32, 64]}},
+        "search": {"pruner": {"min_epochs": 3}},
+    }
+    warnings = [line for line in launch.prepare(validate(asked | changes)).warnings if "pruned" in line]
+    assert (
+        warnings
+        == [
+            "no trial will be pruned: the first rung is at epoch 3 (search.pruner.min_epochs), where "
+            f"training.epochs is {changes.get('config', {}).get('training.epochs', 3)}"
+        ]
+        * said
+    )
+
+
+def test_where_no_trial_can_be_pruned_a_command_that_plans_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    from orchestrator.cli import main
+
+    for command in (["describe", "cpsl"], ["sweep", "cpsl", "--dry-run"]):
+        with pytest.raises(SystemExit):
+            main([*command, "--epochs", "2"])
+        assert capsys.readouterr().err.startswith("warning: no trial will be pruned: the first rung is at epoch 9")
