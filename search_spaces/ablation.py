@@ -31,7 +31,7 @@ class Race(Part):
     @model_validator(mode="after")
     def _has_room(self) -> Race:
         if self.max <= self.min:
-            raise ValueError(f"min {self.min} and max {self.max} arrived, expected min below max")
+            raise ValueError(f"got min {self.min} and max {self.max}, expected min below max")
         return self
 
 

@@ -41,7 +41,7 @@ def faults(experiment: Experiment) -> list[Fault]:
     return [
         Fault(
             path=f"studies.{name}.{section}.{path}",
-            message=f"null arrived, but the experiment's {section} has no {path!r}; expected one to take away, of "
+            message=f"got null, but the experiment's {section} has no {path!r}; expected one to take away, of "
             f"{listed(common)}{did_you_mean(path, common)}",
         )
         for name, own in experiment.studies.items()

@@ -54,7 +54,7 @@ def kind_of_entry_or_null(entry: Any) -> str:
 def study_name(name: str) -> str:
     """A word that can stand in a path, a table and the name of a file."""
     if not re.fullmatch(STUDY_NAME, name):
-        raise ValueError(f"{show(name)} arrived as the name of a study, expected up to 32 letters, digits, _ and -")
+        raise ValueError(f"got {show(name)} as the name of a study, expected up to 32 letters, digits, _ and -")
     return name
 
 
@@ -62,52 +62,52 @@ def validation_metric(metric: str) -> str:
     """A metric of the validation split: the test split never selects anything."""
     if metric.startswith("test/"):
         instead = show("valid/" + metric.removeprefix("test/"))
-        raise ValueError(f"{show(metric)} arrived, expected {instead}: the test split never selects anything")
+        raise ValueError(f"got {show(metric)}, expected {instead}: the test split never selects anything")
     if not metric.startswith("valid/") or metric == "valid/":
-        raise ValueError(f"{show(metric)} arrived, expected a metric of the validation split such as 'valid/mae'")
+        raise ValueError(f"got {show(metric)}, expected a metric of the validation split such as 'valid/mae'")
     return metric
 
 
 def searchable(low: float, high: float, log: bool, step: float | None) -> None:
     """A range with values in it, whose steps meet its end."""
     if low >= high:
-        raise ValueError(f"low {low} and high {high} arrived, expected low below high")
+        raise ValueError(f"got low {low} and high {high}, expected low below high")
     if log and low <= 0:
-        raise ValueError(f"low {low} arrived with log, expected low above 0: zero has no logarithm")
+        raise ValueError(f"got low {low} with log, expected low above 0: zero has no logarithm")
     if log and step is not None:
-        raise ValueError(f"step {step} arrived with log, expected one of them: steps are not logarithmic")
+        raise ValueError(f"got step {step} with log, expected one of them: steps are not logarithmic")
     if step is not None:
         first, end, distance = (Decimal(str(value)) for value in (low, high, step))
         if (end - first) / distance > 10**9:
-            raise ValueError(f"step {step} arrived, expected at most a billion steps from {low} to {high}")
+            raise ValueError(f"got step {step}, expected at most a billion steps from {low} to {high}")
         last = first + (end - first) // distance * distance
         if last != end:
-            raise ValueError(f"high {high} arrived, expected one that steps of {step} from {low} meet, such as {last}")
+            raise ValueError(f"got high {high}, expected one that steps of {step} from {low} meet, such as {last}")
 
 
 def distinct_scalars(choices: tuple[Any, ...]) -> tuple[Any, ...]:
     """At least one choice, each a different scalar."""
     if not choices:
-        raise ValueError("an empty list arrived, expected at least one choice")
+        raise ValueError("got an empty list, expected at least one choice")
     for choice in choices:
         if not (choice is None or isinstance(choice, bool | int | float | str)) or choice != choice:
-            raise ValueError(f"{show(choice)} arrived as a choice, expected a number, a word, true, false or null")
+            raise ValueError(f"got {show(choice)} as a choice, expected a number, a word, true, false or null")
     if len({(isinstance(choice, bool), choice) for choice in choices}) < len(choices):
-        raise ValueError(f"{show(choices)} arrived, expected different choices")
+        raise ValueError(f"got {show(choices)}, expected different choices")
     return choices
 
 
 def distinct(items: tuple[Any, ...]) -> tuple[Any, ...]:
     """Every item only once."""
     if len(set(items)) < len(items):
-        raise ValueError(f"{show(items)} arrived, expected each only once")
+        raise ValueError(f"got {show(items)}, expected each only once")
     return items
 
 
 def some_distinct(modalities: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """At least one modality, each only once; None stands for all."""
     if modalities is not None and not modalities:
-        raise ValueError("an empty list arrived, expected at least one modality; leave the line out to use all")
+        raise ValueError("got an empty list, expected at least one modality; leave the line out to use all")
     return modalities if modalities is None else distinct(modalities)
 
 
@@ -128,7 +128,7 @@ def enough_seeds(seeds: Any) -> Any:
     if isinstance(seeds, tuple):
         distinct(seeds)
         if len(seeds) < 2:
-            raise ValueError(f"{len(seeds)} seed{'s' * (len(seeds) != 1)} arrived, expected at least 2: {SPREAD}")
+            raise ValueError(f"got {len(seeds)} seed{'s' * (len(seeds) != 1)}, expected at least 2: {SPREAD}")
     return seeds
 
 
@@ -140,7 +140,7 @@ def all_or_names(names: Any) -> Any:
 def some_named(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """At least one name, each only once."""
     if names is not None and not names:
-        raise ValueError("an empty list arrived, expected at least one name; leave the line out to do without")
+        raise ValueError("got an empty list, expected at least one name; leave the line out to do without")
     return names if names is None else distinct(names)
 
 
@@ -157,7 +157,7 @@ def distinct_lists(entries: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, 
     """Lists with at least one item, each only once."""
     for name, items in entries.items():
         if not items:
-            raise ValueError(f"an empty list arrived for {name}, expected at least one item")
+            raise ValueError(f"got an empty list for {name}, expected at least one item")
         distinct(items)
     return entries
 
@@ -167,7 +167,7 @@ def distinct_settings(entries: dict[str, tuple[Any, ...]]) -> dict[str, tuple[An
     for path, values in entries.items():
         distinct_scalars(values)
         if any(isinstance(value, float) and math.isinf(value) for value in values):
-            raise ValueError(f"{show(values)} arrived for {path}, expected finite numbers")
+            raise ValueError(f"got {show(values)} for {path}, expected finite numbers")
     return entries
 
 
@@ -185,7 +185,7 @@ def distinct_subsets(sets: tuple[tuple[str, ...], ...] | None) -> tuple[tuple[st
     for each in sets or ():
         some_distinct(each)
     if sets is not None and len({frozenset(each) for each in sets}) < max(len(sets), 1):
-        raise ValueError(f"{show(['+'.join(each) for each in sets])} arrived, expected different sets, at least one")
+        raise ValueError(f"got {show(['+'.join(each) for each in sets])}, expected different sets, at least one")
     return sets
 
 

@@ -93,7 +93,7 @@ class _Reading:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != f"{_TAG}str":
                 written = key_node.value if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
-                self._fault(key_node, path, f"{written} arrived as a key, expected a word")
+                self._fault(key_node, path, f"got {written} as a key, expected a word")
                 continue
             key, line = self._scalar(key_node, path), _line(key_node)
             inner = f"{path}.{key}" if path else key
@@ -117,12 +117,12 @@ class _Reading:
         kind, text = node.tag.removeprefix(_TAG), node.value
         try:
             if not isinstance(node, yaml.ScalarNode) or kind not in _SCALARS:
-                raise _RefusedError(f"the tag {node.tag!r} arrived, expected plain values, lists and mappings")
+                raise _RefusedError(f"got the tag {node.tag!r}, expected plain values, lists and mappings")
             return _SCALARS[kind](text)
         except _RefusedError as error:
             self._fault(node, path, str(error))
         except (ValueError, KeyError):  # of an explicit tag, such as `!!int x`
-            self._fault(node, path, f"{text!r} arrived, expected what its tag {node.tag!r} says")
+            self._fault(node, path, f"got {text!r}, expected what its tag {node.tag!r} says")
         return None
 
     def _fault(self, node: yaml.Node, path: str, message: str) -> None:
@@ -137,20 +137,20 @@ def _text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise _RefusedError(f"{text!r} arrived, expected text without halves of characters") from None
+        raise _RefusedError(f"got {text!r}, expected text without halves of characters") from None
     return text
 
 
 def _whole_number(text: str) -> int:
     if len(text) > 300:
-        raise _RefusedError(f"a number of {len(text)} digits arrived, expected one of at most 300")
+        raise _RefusedError(f"got a number of {len(text)} digits, expected one of at most 300")
     return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
 
 
 def _number(text: str) -> float:
     value = float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
     if value != value:
-        raise _RefusedError(f"{text} arrived, expected a number")
+        raise _RefusedError(f"got {text}, expected a number")
     return value
 
 
@@ -177,5 +177,5 @@ def _unreadable(source: str, line: int | None, message: str) -> ExperimentError:
 
 def _syntax(error: yaml.MarkedYAMLError) -> str:
     if "'\\t'" in str(error.problem):
-        return "a tab arrived, expected spaces: YAML does not indent with tabs"
+        return "got a tab, expected spaces: YAML does not indent with tabs"
     return "not YAML: " + ", ".join(part for part in (error.context, error.problem) if part)

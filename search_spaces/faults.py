@@ -1,4 +1,4 @@
-"""Faults of what a user wrote: each says where, what arrived and what was expected; all are raised at once."""
+"""Faults of what a user wrote: each says where, what it got and what it expected; all are raised at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One thing to correct: `cpsl.yaml:12: search.trials: 0 arrived, expected a whole number of at least 1`."""
+    """One thing to correct: `cpsl.yaml:12: search.trials: got 0, expected a whole number of at least 1`."""
 
     message: str
     path: str = ""

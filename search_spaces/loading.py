@@ -54,7 +54,7 @@ def find(name_or_path: str | Path) -> Path:
         return path
     if kind == "folder":
         inside = listed(sorted(entry.name for entry in path.glob("*.y*ml")))
-        raise fault("", f"a folder arrived, expected one YAML file; in it are {inside}", place=text)
+        raise fault("", f"got a folder, expected one YAML file; in it are {inside}", place=text)
     what = "file" if path.suffix in (".yaml", ".yml") or len(path.parts) > 1 else "experiment"
     hint = f"expected the path of a YAML file or a shipped name, which are {listed(names())}"
     raise fault("", f"no such {what}, {hint}{did_you_mean(path.stem, names())}", place=text)
@@ -81,8 +81,8 @@ def _loaded(path: Path, options: Sequence[Option]) -> Loaded:
     source = path.name if path.parent == FOLDER else str(path)
     document = parse(_read(path, source), source)
     if not isinstance(document.data, dict):
-        arrived = "an empty file" if document.data is None else show(document.data)
-        whole = Fault(place=source, message=f"{arrived} arrived, expected {Experiment.expects}")
+        got = "an empty file" if document.data is None else show(document.data)
+        whole = Fault(place=source, message=f"got {got}, expected {Experiment.expects}")
         raise ExperimentError([*document.faults, whole])
     written = {name: f"{source}:{line}" for name, line in document.lines.items()}
     faults = [*document.faults, *_flatten_config(document.data)]
@@ -143,7 +143,7 @@ def _faults_of(error: ValidationError) -> list[Fault]:
     return [_worded(finding["type"], finding["loc"], finding.get("input"), finding) for finding in error.errors()]
 
 
-def _worded(kind: str, location: Sequence[int | str], arrived: Any, finding: Any) -> Fault:
+def _worded(kind: str, location: Sequence[int | str], got: Any, finding: Any) -> Fault:
     path = ".".join(str(part) for part in location if part != "[key]" and not str(part).startswith("<"))
     if kind == "extra_forbidden":
         return Fault(path=path, message=_unknown(_reached(location[:-1])[0], str(location[-1])))
@@ -152,8 +152,8 @@ def _worded(kind: str, location: Sequence[int | str], arrived: Any, finding: Any
     annotation = _reached(location)[1]
     if kind == "missing":
         return Fault(path=path, message=f"missing, expected {expected(annotation)}")
-    words = f"{show(arrived)} arrived, expected {expected(annotation)}"
-    return Fault(path=path, message=words + did_you_mean(arrived, literals(annotation)))
+    words = f"got {show(got)}, expected {expected(annotation)}"
+    return Fault(path=path, message=words + did_you_mean(got, literals(annotation)))
 
 
 def _unknown(model: type[BaseModel], name: str) -> str:

@@ -21,7 +21,7 @@ USUAL_ORDER = ("text", "audio", "vision")
 
 
 class CorpusError(ValueError):
-    """A corpus that cannot be used as asked: one line that says what arrived, what was expected and what to do."""
+    """A corpus that cannot be used as asked: one line that says what it got, what it expected and what to do."""
 
     def __str__(self) -> str:
         line = super().__str__()  # which may repeat names from a file

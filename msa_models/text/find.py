@@ -34,7 +34,7 @@ _ROOM_AT_THE_FRONT = ("camembert", "data2vec-text", "luke", "roberta", "roberta-
 
 
 class EncoderError(ValueError):
-    """A pretrained encoder that cannot be used: one line that says what arrived, what was expected and what to do."""
+    """A pretrained encoder that cannot be used: one line that says what it got, what it expected and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)

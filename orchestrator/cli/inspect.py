@@ -116,7 +116,7 @@ def table(
     if ablation or importance:
         refuse("neither with --ablation nor with --importance", top=top, phase=phase)
     if ablation and importance:
-        raise click.UsageError("--ablation and --importance arrived, expected one of them")
+        raise click.UsageError("--ablation and --importance exclude each other: got both, expected one of them")
     store = Store.open(storage)
     if ablation:
         click.echo(terminal.ablation(store, layout, metrics=None if metrics is None else words(metrics)))

@@ -120,7 +120,7 @@ def _parsed(name: str, rest: list[str]) -> dict[str, Any]:
     context = click.get_current_context()
     command = msa.get_command(context, name) if name in _COMMANDS else None
     if command is None:
-        raise click.UsageError(f"{name} arrived as the command of a job, expected one of: {', '.join(_COMMANDS)}")
+        raise click.UsageError(f"got {name} as the command of a job, expected one of: {', '.join(_COMMANDS)}")
     options = command.make_context(name, list(rest), parent=context.parent).params
     if options.get("watch"):
         raise click.UsageError("--watch has no end as a job; leave it out")
@@ -129,8 +129,8 @@ def _parsed(name: str, rest: list[str]) -> dict[str, Any]:
 
 def _check_storage(storage: str | None) -> None:
     if storage is None or ("://" not in storage and not storage.startswith("/")):
-        arrived = f"{storage} arrived as the storage" if storage else "no --storage arrived"
+        got = f"got {storage} as the storage" if storage else "got no --storage"
         raise click.UsageError(
-            f"{arrived}: a relative folder would lie in the job's temporary one on the head and be lost; give a URI "
+            f"{got}: a relative folder would lie in the job's temporary one on the head and be lost; give a URI "
             "(s3://bucket/prefix), or the absolute path of a folder that all nodes share"
         )

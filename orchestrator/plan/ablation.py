@@ -56,12 +56,12 @@ def _seeds(experiment: Experiment) -> tuple[tuple[int, ...], Race | None]:
     """All seeds that a cell may get, and the race for them if there is one."""
     if experiment.studies:
         names = listed(experiment.studies)
-        raise fault("studies", f"{names} arrived, but an ablation is of one method; expected an experiment without")
+        raise fault("studies", f"got {names}, but an ablation is of one method; expected an experiment without")
     asked = experiment.ablation.seeds
     if isinstance(asked, ablation.Race):
         first = experiment.search.seed + 1
         if first + asked.max > checks.MAX_SEED:
-            raise fault("search.seed", f"{first - 1} arrived, expected one with {asked.max} seeds above it")
+            raise fault("search.seed", f"got {first - 1}, expected one with {asked.max} seeds above it")
         race = Race(**asked.model_dump(), alpha=experiment.ablation.alpha)
         return tuple(range(first, first + race.max)), race
     seeds = asked or experiment.confirm.seeds

@@ -179,7 +179,7 @@ def take(config_type: type, path: str, value: Any) -> Any:
             return value
         also = ", or null to remove it" if section.optional else ""
         inside = listed(_inside(config_type, path))
-        raise fault(path, f"{show(value)} arrived, expected a mapping of {inside}{also}")
+        raise fault(path, f"got {show(value)}, expected a mapping of {inside}{also}")
     if parameter is None:
         raise fault(path, unknown(config_type, path))
     try:
@@ -187,7 +187,7 @@ def take(config_type: type, path: str, value: Any) -> Any:
             return to_dict(_leaf_adapter(config_type, path).validate_json(json.dumps(to_dict(value)), strict=True))
     except (TypeError, ValueError, RecursionError):  # not JSON, or pydantic's ValidationError
         pass
-    raise fault(path, f"{show(value)} arrived, expected {parameter.expects}{did_you_mean(value, parameter.words)}")
+    raise fault(path, f"got {show(value)}, expected {parameter.expects}{did_you_mean(value, parameter.words)}")
 
 
 def removed(config_type: type, values: Mapping[str, Any]) -> frozenset[str]:

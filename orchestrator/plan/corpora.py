@@ -34,7 +34,7 @@ class EncoderInfo:
 
 def unknown_encoder(name: str) -> EncoderInfo:
     """Where no pretrained encoder can be had."""
-    raise ValueError(f"text encoder {name} arrived, but nothing says where pretrained encoders are")
+    raise ValueError(f"got text encoder {name}, but nothing says where pretrained encoders are")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,14 +111,14 @@ def encoders_read(
     inside += [f"space.{path}" for path in space.distributions if within(path, SECTION)]
     where = inside[0] if inside else "config"
     if TEXT not in modalities:
-        message = f"a text encoder arrived, but text is not among the modalities ({listed(modalities)})"
+        message = f"got a text encoder, but text is not among the modalities ({listed(modalities)})"
         raise fault(where, f"{message}; remove it (text_encoder: null), or use text")
     if not corpus.texts:
         message = f"{corpus.name} has no raw texts (raw_text of the MMSA layout), so no text encoder can read it"
         raise fault(where, f"{message}; use its own text features (text_encoder: null), or a corpus with raw texts")
     values = _values(space.config, space.distributions)
     if longest := _too_many(values):
-        message = f"{len(values[longest])} values arrived, each of which is another encoding of the corpus"
+        message = f"got {len(values[longest])} values, each of which is another encoding of the corpus"
         raise fault(f"space.{SECTION}.{longest}", f"{message}; expected {MOST_READINGS} encodings at most: use choices")
     found: dict[str, EncoderInfo] = {}
     faults = []
@@ -139,12 +139,12 @@ def _beyond(name: str, info: EncoderInfo, space: SearchSpace, values: Mapping[st
     """What the experiment may ask of an encoder that it does not have."""
     tokens = max(values["max_length"])
     if info.most_tokens is not None and tokens > info.most_tokens:
-        message = f"{tokens} arrived, but {name} reads at most {info.most_tokens} tokens"
+        message = f"got {tokens}, but {name} reads at most {info.most_tokens} tokens"
         yield Fault(path=_place(space, "max_length"), message=message)
     trained = _all_of(space.distributions.get(f"{SECTION}.trainable_layers"), space.config[SECTION]["trainable_layers"])
     layers = max((each for each in trained if each is not None), default=0)
     if "finetune" in values["mode"] and info.num_layers is not None and layers > info.num_layers:
-        message = f"{layers} arrived, but {name} has {info.num_layers} layers; leave it out (null) to train everything"
+        message = f"got {layers}, but {name} has {info.num_layers} layers; leave it out (null) to train everything"
         yield Fault(path=_place(space, "trainable_layers"), message=message)
 
 

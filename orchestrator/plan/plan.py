@@ -139,12 +139,12 @@ def direction_of(objective: Objective, corpus: CorpusInfo) -> Direction:
     """The direction of the objective's metric. Raises ExperimentError where the corpus does not have it."""
     known = [f"valid/{name}" for name in corpus.metrics]
     if objective.metric not in known:
-        message = f"{show(objective.metric)} arrived, expected a metric of {corpus.task}: {listed(known)}"
+        message = f"got {show(objective.metric)}, expected a metric of {corpus.task}: {listed(known)}"
         raise fault("objective.metric", message + did_you_mean(objective.metric, known))
     own = metrics.direction(objective.metric)
     if objective.direction not in (None, own):
         better = "lower" if own is Direction.MINIMIZE else "higher"
-        message = f"{show(objective.direction)} arrived, expected {show(own)}: of {objective.metric} {better} is better"
+        message = f"got {show(objective.direction)}, expected {show(own)}: of {objective.metric} {better} is better"
         raise fault("objective.direction", message)
     return own
 
@@ -155,7 +155,7 @@ def _modalities(experiment: Experiment, corpus: CorpusInfo) -> tuple[str, ...]:
     faults = [
         Fault(
             path=f"modalities.{index}",
-            message=f"{show(name)} arrived, but {corpus.name} has {listed(corpus.modalities)}"
+            message=f"got {show(name)}, but {corpus.name} has {listed(corpus.modalities)}"
             + did_you_mean(name, corpus.modalities),
         )
         for index, name in enumerate(asked)
@@ -194,11 +194,11 @@ def _fault(config_type: type, swap: Mapping[str, str], values: Mapping[str, Any]
     if components[new] != components[old]:
         return f"{new} is {_kind(components[new])} and {old} {_kind(components[old])}; {_candidates(old, candidates)}"
     if new in values and values[new] is None:
-        return f"{new} arrived to take its place, but config removes it (null); delete one of them"
+        return f"got {new} to take its place, but config removes it (null); delete one of them"
     if new not in absent and sections(config_type)[new].present:
-        return f"{new} arrived to take its place, but is there already; {_candidates(old, candidates)}"
+        return f"got {new} to take its place, which is there already; {_candidates(old, candidates)}"
     if list(swap.values()).count(new) > 1:
-        return f"{new} arrived to take two places, expected a different one for each"
+        return f"got {new} to take two places, expected a different one for each"
     return ""
 
 

@@ -83,7 +83,7 @@ def _distribution(config_type: type, path: str, entry: Range | Choices) -> BaseD
     if path in sections(config_type):
         inside = [known for known in paths(config_type) if within(known, path)]
         also = f" such as {inside[0]}" if inside else ""
-        raise fault(f"space.{path}", f"a component arrived, expected one of its values{also}")
+        raise fault(f"space.{path}", f"got a component, expected one of its values{also}")
     if path not in paths(config_type):
         raise fault(f"space.{path}", unknown(config_type, path))
     return _choices(config_type, path, entry) if isinstance(entry, Choices) else _range(config_type, path, entry)
@@ -97,7 +97,7 @@ def _choices(config_type: type, path: str, entry: Choices) -> CategoricalDistrib
 def _range(config_type: type, path: str, entry: Range) -> FloatDistribution | IntDistribution:
     parameter = paths(config_type)[path]
     if parameter.number is None:
-        raise fault(f"space.{path}", f"a range arrived, expected choices of {parameter.expects}")
+        raise fault(f"space.{path}", f"got a range, expected choices of {parameter.expects}")
     if parameter.number == "float":
         low, high = _taken(config_type, path, {"low": entry.low, "high": entry.high})
         return FloatDistribution(low, high, log=entry.log, step=entry.step)
@@ -106,7 +106,7 @@ def _range(config_type: type, path: str, entry: Range) -> FloatDistribution | In
     if not step.is_integer() or max(abs(low), abs(high)) > LARGEST_INT:
         raise fault(
             f"space.{path}",
-            f"{show(entry.low)} to {show(entry.high)} in steps of {show(step)} arrived, expected whole numbers",
+            f"got {show(entry.low)} to {show(entry.high)} in steps of {show(step)}, expected whole numbers",
         )
     _taken(config_type, path, {"step": min(int(low + step), int(high))})
     return IntDistribution(int(low), int(high), log=entry.log, step=int(step))

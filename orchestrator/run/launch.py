@@ -171,7 +171,7 @@ def retried(storage: str, only: Collection[str] | None = None) -> Retry:
             return failed
         if unknown := [trial_id for trial_id in only if trial_id not in failed]:
             raise StorageError(
-                f"{listed(unknown)} arrived, which {'is' if len(unknown) == 1 else 'are'} no failed trial of "
+                f"got {listed(unknown)}, which {'is' if len(unknown) == 1 else 'are'} no failed trial of "
                 f"{storage}; `msa failures` lists those{did_you_mean(unknown[0], failed)}"
             )
         return only

@@ -100,7 +100,7 @@ BAD_ABLATIONS = {
     "a design of nothing": (["cpsl", "--designs", "swap"], ["nothing to do for swap", "--set ablation.swap=…"]),
     "a value out of range": (
         ["cpsl", "--set", "ablation.sensitivity.conflict_penalty.threshold=[0.5]"],
-        ["conflict_penalty.threshold: 0.5 arrived, expected a number greater than 1"],
+        ["conflict_penalty.threshold: got 0.5, expected a number greater than 1"],
     ),
     "an unknown path": (
         ["cpsl", "--set", "ablation.sensitivity.conflict_penalty.treshold=[2]"],
@@ -108,8 +108,8 @@ BAD_ABLATIONS = {
     ),
     "an unknown modality": (["cpsl", "--set", "ablation.modalities=[text+visoin]"], ["Did you mean 'vision'"]),
     "an unknown kind of tuning": (["cpsl", "--tuning", "per-variant"], ["Did you mean 'per_variant'"]),
-    "one seed": (["cpsl", "--seeds", "1"], ["1 seed arrived, expected at least 2"]),
-    "no seeds": (["cpsl", "--seeds", "0"], ["0 seeds arrived, expected at least 2"]),
+    "one seed": (["cpsl", "--seeds", "1"], ["got 1 seed, expected at least 2"]),
+    "no seeds": (["cpsl", "--seeds", "0"], ["got 0 seeds, expected at least 2"]),
     "a race to nowhere": (["cpsl", "--seeds", "{min: 9, max: 5, until: 0.1}"], ["min 9 and max 5"]),
     "a swap across seams": (
         ["cpsl", "--set", "ablation.swap.gated_fusion=ogm_ge"],

@@ -82,30 +82,30 @@ def test_every_fault_of_a_file_is_said_at_once_with_its_line(written) -> None:
         f"{path}:2: datta: no such field; known are method, data, modalities, objective, swap, config, space, "
         "studies, search, confirm, resources, ablation. Did you mean 'data'?",
         f"{path}:3: data.source: missing, expected a path, or `synthetic`",
-        f"{path}:3: data.nonfinite: 'zeroo' arrived, expected 'refuse' or 'zero'. Did you mean 'zero'?",
+        f"{path}:3: data.nonfinite: got 'zeroo', expected 'refuse' or 'zero'. Did you mean 'zero'?",
         f"{path}:3: data.sorce: no such field; known are source, task, target, nonfinite, scale, options. "
         "Did you mean 'source'?",
-        f"{path}:4: objective.metric: 'test/mae' arrived, expected 'valid/mae': the test split never selects anything",
+        f"{path}:4: objective.metric: got 'test/mae', expected 'valid/mae': the test split never selects anything",
         f"{path}:6: config.training.epochs: given twice, nested and dotted; delete one of them",
         f"{path}:9: config.x: given twice, first on line 8; delete one of them",
-        f"{path}:11: space.a: low 4.0 and high 2.0 arrived, expected low below high",
-        f"{path}:14: space.b.low: 'x' arrived, expected a number",
+        f"{path}:11: space.a: got low 4.0 and high 2.0, expected low below high",
+        f"{path}:14: space.b.low: got 'x', expected a number",
         f"{path}:14: space.b.high: missing, expected a number",
-        f"{path}:16: search.pruner.kind: 'ashaa' arrived, expected 'asha' or 'none'. Did you mean 'asha'?",
-        f"{path}:17: search.trials: 0.5 arrived, expected a whole number of at least 1",
-        f"{path}:18: confirm.seeds: the tag 'tag:yaml.org,2002:set' arrived, expected plain values, lists and mappings",
+        f"{path}:16: search.pruner.kind: got 'ashaa', expected 'asha' or 'none'. Did you mean 'asha'?",
+        f"{path}:17: search.trials: got 0.5, expected a whole number of at least 1",
+        f"{path}:18: confirm.seeds: got the tag 'tag:yaml.org,2002:set', expected plain values, lists and mappings",
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "an empty file arrived, expected a mapping with `method`, `data` and `objective`"),
-        ("# nothing\n", "an empty file arrived, expected a mapping with `method`, `data` and `objective`"),
-        ("- a\n", "['a'] arrived, expected a mapping with `method`, `data` and `objective`"),
-        ("cpsl\n", "'cpsl' arrived, expected a mapping with `method`, `data` and `objective`"),
+        ("", "got an empty file, expected a mapping with `method`, `data` and `objective`"),
+        ("# nothing\n", "got an empty file, expected a mapping with `method`, `data` and `objective`"),
+        ("- a\n", "got ['a'], expected a mapping with `method`, `data` and `objective`"),
+        ("cpsl\n", "got 'cpsl', expected a mapping with `method`, `data` and `objective`"),
         (b"method: \xff\n", "is not UTF-8 text: invalid start byte at byte 8"),
-        ("a:\n\tb: 1\n", "2: a tab arrived, expected spaces: YAML does not indent with tabs"),
+        ("a:\n\tb: 1\n", "2: got a tab, expected spaces: YAML does not indent with tabs"),
     ],
 )
 def test_a_file_that_is_no_mapping_is_one_clear_line(written, text: str | bytes, fault: str) -> None:
@@ -123,8 +123,8 @@ def test_overrides_have_their_own_place_and_come_last(written) -> None:
     assert faults_of(path, ("search.trials=0", "objective.metric=test/mae", "nonsense")) == [
         f"{path}:8: config.training.epochs: given twice, first on line 7; delete one of them",
         "--set nonsense: expected path=value, such as training.epochs=9; null removes",
-        "--set objective.metric: 'test/mae' arrived, expected 'valid/mae': the test split never selects anything",
-        "--set search.trials: 0 arrived, expected a whole number of at least 1",
+        "--set objective.metric: got 'test/mae', expected 'valid/mae': the test split never selects anything",
+        "--set search.trials: got 0, expected a whole number of at least 1",
     ]
 
 
@@ -136,7 +136,7 @@ def test_a_shipped_experiment_is_found_by_its_name() -> None:
 def test_a_fault_in_a_shipped_experiment_is_placed_by_file_name_alone(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "mine.yaml").write_text(GOOD.replace("9", "x9").replace("cpsl", "[1]"))
     monkeypatch.setattr(loading, "FOLDER", tmp_path)
-    assert faults_of("mine") == ["mine.yaml:2: method: [1] arrived, expected the name of a method"]
+    assert faults_of("mine") == ["mine.yaml:2: method: got [1], expected the name of a method"]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_what_is_not_there_is_answered_with_what_is(asked: str, expected: str, t
 def test_a_folder_is_answered_with_the_files_in_it(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").touch()
     (tmp_path / "a.yml").touch()
-    assert faults_of(tmp_path) == [f"{tmp_path}: a folder arrived, expected one YAML file; in it are a.yml, b.yaml"]
+    assert faults_of(tmp_path) == [f"{tmp_path}: got a folder, expected one YAML file; in it are a.yml, b.yaml"]
 
 
 def test_a_file_in_the_folder_is_shipped_and_its_first_comment_is_its_title(tmp_path: Path, monkeypatch) -> None:
@@ -293,12 +293,12 @@ studies:
 def test_every_fault_of_every_study_is_said_at_once_with_its_line(written) -> None:
     path = written(STUDIES)
     assert faults_of(path) == [
-        f"{path}:7: studies.odd name: 'odd name' arrived as the name of a study, expected up to 32 letters, digits, "
+        f"{path}:7: studies.odd name: got 'odd name' as the name of a study, expected up to 32 letters, digits, "
         "_ and -",
-        f"{path}:9: studies.ogm_ge.swap.conflict_penalty: 3 arrived, expected a mapping of components to those that "
+        f"{path}:9: studies.ogm_ge.swap.conflict_penalty: got 3, expected a mapping of components to those that "
         "take their places, such as {conflict_penalty: ogm_ge}",
         f"{path}:11: studies.ogm_ge.config.ogm_ge.alpha: given twice, nested and dotted; delete one of them",
-        f"{path}:14: studies.ogm_ge.space.ogm_ge.stop: low 2.0 and high 1.0 arrived, expected low below high",
+        f"{path}:14: studies.ogm_ge.space.ogm_ge.stop: got low 2.0 and high 1.0, expected low below high",
         f"{path}:16: studies.ogm_ge.search: is the same for all studies; set it at the top. What a study may differ "
         "in: method, modalities, swap, config, space",
         f"{path}:17: studies.ogm_ge.spcae: no such field; known are method, modalities, swap, config, space. "
@@ -310,6 +310,6 @@ def test_a_null_that_takes_nothing_away_is_a_fault(written) -> None:
     lines = STUDIES.splitlines()
     path = written("\n".join([*lines[:6], *lines[7:8], *lines[12:13], lines[14]]))
     assert faults_of(path) == [
-        f"{path}:9: studies.ogm_ge.space.encoder.widht: null arrived, but the experiment's space has no "
+        f"{path}:9: studies.ogm_ge.space.encoder.widht: got null, but the experiment's space has no "
         "'encoder.widht'; expected one to take away, of encoder.width. Did you mean 'encoder.width'?"
     ]

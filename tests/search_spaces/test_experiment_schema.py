@@ -71,7 +71,7 @@ def test_confirm_seeds_are_a_count_or_a_list(seeds: object, expected: tuple[int,
 
 def test_the_test_split_is_no_objective_and_the_fault_says_why() -> None:
     assert faults_of(objective={"metric": "test/mae"}) == {
-        "objective.metric": "'test/mae' arrived, expected 'valid/mae': the test split never selects anything"
+        "objective.metric": "got 'test/mae', expected 'valid/mae': the test split never selects anything"
     }
 
 
@@ -86,20 +86,20 @@ def test_an_objective_is_a_metric_of_the_validation_split(metric: str) -> None:
 @pytest.mark.parametrize(
     ("entry", "fault"),
     [
-        ({"low": 2, "high": 2}, "low 2.0 and high 2.0 arrived, expected low below high"),
-        ({"low": 3, "high": 2}, "low 3.0 and high 2.0 arrived, expected low below high"),
-        ({"low": 0, "high": 2, "log": True}, "low 0.0 arrived with log, expected low above 0: zero has no logarithm"),
+        ({"low": 2, "high": 2}, "got low 2.0 and high 2.0, expected low below high"),
+        ({"low": 3, "high": 2}, "got low 3.0 and high 2.0, expected low below high"),
+        ({"low": 0, "high": 2, "log": True}, "got low 0.0 with log, expected low above 0: zero has no logarithm"),
         (
             {"low": 1, "high": 2, "log": True, "step": 1},
-            "step 1.0 arrived with log, expected one of them: steps are not logarithmic",
+            "got step 1.0 with log, expected one of them: steps are not logarithmic",
         ),
         (
             {"low": 0, "high": 1, "step": 0.3},
-            "high 1.0 arrived, expected one that steps of 0.3 from 0.0 meet, such as 0.9",
+            "got high 1.0, expected one that steps of 0.3 from 0.0 meet, such as 0.9",
         ),
-        (5, "5 arrived, expected a range {low: 1, high: 4} or {choices: [1, 2, 4]}"),
-        ([1, 2], "[1, 2] arrived, expected a range {low: 1, high: 4} or {choices: [1, 2, 4]}"),
-        (None, "null arrived, expected a range {low: 1, high: 4} or {choices: [1, 2, 4]}"),
+        (5, "got 5, expected a range {low: 1, high: 4} or {choices: [1, 2, 4]}"),
+        ([1, 2], "got [1, 2], expected a range {low: 1, high: 4} or {choices: [1, 2, 4]}"),
+        (None, "got null, expected a range {low: 1, high: 4} or {choices: [1, 2, 4]}"),
     ],
 )
 def test_a_range_without_values_or_with_an_end_it_never_meets_is_refused(entry: object, fault: str) -> None:
@@ -178,7 +178,7 @@ def test_true_and_one_are_different_choices() -> None:
 def test_a_value_outside_what_a_field_accepts_is_a_fault_at_its_path(changes: dict[str, Any], path: str) -> None:
     (fault,) = faults_of(**changes).items()
     assert fault[0] == path
-    assert " arrived" in fault[1] or "missing" in fault[1]
+    assert "got " in fault[1] or "missing" in fault[1]
     assert "expected" in fault[1]
 
 
@@ -213,7 +213,7 @@ def test_a_part_of_the_method_at_the_top_is_answered_with_where_it_belongs(path:
 
 def test_a_misspelt_word_is_answered_with_the_nearest() -> None:
     assert faults_of(search={"sampler": "tpes"}) == {
-        "search.sampler": "'tpes' arrived, expected 'tpe' or 'random'. Did you mean 'tpe'?"
+        "search.sampler": "got 'tpes', expected 'tpe' or 'random'. Did you mean 'tpe'?"
     }
 
 

@@ -135,7 +135,7 @@ def test_overrides_do_without_sections_that_the_file_left_out(overridden) -> Non
         ("a=[1", "--set a: not YAML: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'"),
         ("a={b: 1, b: 2}", "--set a: given twice, first on line 1; delete one of them"),
         ("a={b: {c: 1}, b.c: 2}", "--set a: a.b.c given twice, nested and dotted; delete one of them"),
-        ("a=!!python/name:os.system", "--set a: the tag 'tag:yaml.org,2002:python/name:os.system' arrived, expected "),
+        ("a=!!python/name:os.system", "--set a: got the tag 'tag:yaml.org,2002:python/name:os.system', expected "),
         ("method.name=x", "--set method.name: method is not a mapping, so nothing can be set in it"),
         ("search.trials.x=1", "--set search.trials.x: search.trials is not a mapping, so nothing can be set in it"),
         (
@@ -143,10 +143,10 @@ def test_overrides_do_without_sections_that_the_file_left_out(overridden) -> Non
             "--set space.conflict_penalty.alfa: the space has no 'conflict_penalty.alfa', only training.learning_rate, "
             "conflict_penalty.threshold, conflict_penalty.alpha. Did you mean 'conflict_penalty.alpha'?",
         ),
-        ("space.a=3", "--set space.a: 3 arrived, expected a range {low: 1, high: 4} or {choices: [1, 2, 4]}"),
+        ("space.a=3", "--set space.a: got 3, expected a range {low: 1, high: 4} or {choices: [1, 2, 4]}"),
         ("space.a.low=3", "--set space.a.low: space.a.high: missing, expected a number"),
         ("search.trails=3", "--set search.trails: no such field; known are trials, sampler, startup, seed, pruner"),
-        ("search=null", "--set search: null arrived, expected a mapping such as "),
+        ("search=null", "--set search: got null, expected a mapping such as "),
     ],
 )
 def test_a_faulty_override_is_one_line_in_its_own_place(overridden, override: str, fault: str) -> None:
@@ -287,9 +287,9 @@ def test_a_swap_may_be_set_added_and_removed(compared) -> None:
         ("studies.ogm_ge.swap.agm=null", "nothing is swapped for 'agm', only for conflict_penalty, gate"),
         ("swap.conflict_penalty=null", "nothing is swapped for 'conflict_penalty', only for gate"),
         ("studies.ogm_ge.search.trials=3", "studies.ogm_ge.search: is the same for all studies; set it at the top"),
-        ("studies.a b={}", "'a b' arrived as the name of a study, expected"),
+        ("studies.a b={}", "got 'a b' as the name of a study, expected"),
         ("studies.plain={config: {a: {b: 1}, a.b: 2}}", "a.b given twice, nested and dotted; delete one of them"),
-        ("studies.plain=3", "3 arrived, expected a mapping such as {swap: {conflict_penalty: ogm_ge}}, or nothing"),
+        ("studies.plain=3", "got 3, expected a mapping such as {swap: {conflict_penalty: ogm_ge}}, or nothing"),
     ],
 )
 def test_a_faulty_override_of_a_study_is_one_line_in_its_own_place(compared, override: str, fault: str) -> None:

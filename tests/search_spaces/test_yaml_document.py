@@ -57,19 +57,18 @@ def test_faults_of_a_readable_document_come_together() -> None:
     assert faults_of(text) == [
         "x.yaml:4: b.c: given twice, first on line 3; delete one of them",
         "x.yaml:5: a: given twice, first on line 1; delete one of them",
-        "x.yaml:6: 7 arrived as a key, expected a word",
-        "x.yaml:7: a list or mapping arrived as a key, expected a word",
-        "x.yaml:9: d: the tag 'tag:yaml.org,2002:python/name:os.system' arrived, "
-        "expected plain values, lists and mappings",
-        "x.yaml:10: e: .nan arrived, expected a number",
-        "x.yaml:11: f: 'x' arrived, expected what its tag 'tag:yaml.org,2002:int' says",
+        "x.yaml:6: got 7 as a key, expected a word",
+        "x.yaml:7: got a list or mapping as a key, expected a word",
+        "x.yaml:9: d: got the tag 'tag:yaml.org,2002:python/name:os.system', expected plain values, lists and mappings",
+        "x.yaml:10: e: got .nan, expected a number",
+        "x.yaml:11: f: got 'x', expected what its tag 'tag:yaml.org,2002:int' says",
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("a:\n\tb: 1\n", "x.yaml:2: a tab arrived, expected spaces: YAML does not indent with tabs"),
+        ("a:\n\tb: 1\n", "x.yaml:2: got a tab, expected spaces: YAML does not indent with tabs"),
         ("a: [1, 2\nb: 3\n", "x.yaml:2: not YAML: while parsing a flow sequence, expected ',' or ']', but got ':'"),
         ("a: 1\n b: 2\n", "x.yaml:2: not YAML: mapping values are not allowed here"),
         ("a: 'x\n", "x.yaml:2: not YAML: while scanning a quoted scalar, found unexpected end of stream"),

@@ -36,7 +36,7 @@ def check_address(address: str) -> None:
     """Raise AddressError for what is neither `auto` nor host:port."""
     if "://" in address:
         raise AddressError(
-            f"{address} arrived as the address of a Ray cluster, expected `auto` or host:port: a driver runs on a "
+            f"got {address} as the address of a Ray cluster, expected `auto` or host:port: a driver runs on a "
             "machine of the cluster; from elsewhere hand it over: msa submit -- sweep …"
         )
 

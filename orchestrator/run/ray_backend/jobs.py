@@ -124,7 +124,7 @@ def address_of(given: str | None) -> str:
     address = given or next((each for each in named if each.startswith("http")), DEFAULT_ADDRESS)
     address = (address if "://" in address else f"http://{address}").rstrip("/")
     if not address.startswith(("http://", "https://")):
-        raise SubmitError(f"{address} arrived as --address, expected that of a head's dashboard: http://HEAD:8265")
+        raise SubmitError(f"got {address} as --address, expected that of a head's dashboard: http://HEAD:8265")
     refuse_credentials(address)
     return address
 

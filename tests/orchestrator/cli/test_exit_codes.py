@@ -118,7 +118,7 @@ CASES = {
     "nothing left to do": Case("resume 'my runs'", 0, meets=trained()),
     "an unknown command": Case("swep cpsl", 2, "No such command 'swep'"),
     "a wrong option": Case("sweep cpsl --trials 0", 2, "--trials"),
-    "a wrong value": Case("sweep cpsl --set training.epochs=0", 2, "training.epochs: 0 "),
+    "a wrong value": Case("sweep cpsl --set training.epochs=0", 2, "training.epochs: got 0, expected"),
     "no storage": Case("status nowhere", 2, "no storage at"),
     "a folder that is no storage": Case("sweep cpsl --storage .", 2, "not empty", meets=in_the_way),
     "a file as the storage": Case(SWEEP, 2, "in each other's place", meets=in_the_way),

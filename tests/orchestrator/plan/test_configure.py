@@ -74,17 +74,17 @@ def test_all_faults_come_at_once_each_with_its_path(fake: ModuleType) -> None:
         "nonsense": 1,
     }
     assert faults_of(fake.Config, values) == {
-        "training.epochs": "0 arrived, expected a whole number of at least 1 and of at most 100",
+        "training.epochs": "got 0, expected a whole number of at least 1 and of at most 100",
         "training.learning_rat": "no such parameter; training has epochs, learning_rate, gradient_clip, betas, loss, "
         "shuffle. Did you mean 'training.learning_rate'?",
-        "training.loss": "'l2' arrived, expected 'l1' or 'mse'",
-        "training.shuffle": "1 arrived, expected true or false",
-        "training.betas": "[0.9] arrived, expected a list of 2: a number, a number",
-        "training.gradient_clip": "'1e-3' arrived, expected a number greater than 0 or null",
-        "encoder": "null arrived, expected a mapping of width, heads, dropout",
-        "penalty.threshold": "nan arrived, expected a number greater than 1",
+        "training.loss": "got 'l2', expected 'l1' or 'mse'",
+        "training.shuffle": "got 1, expected true or false",
+        "training.betas": "got [0.9], expected a list of 2: a number, a number",
+        "training.gradient_clip": "got '1e-3', expected a number greater than 0 or null",
+        "encoder": "got null, expected a mapping of width, heads, dropout",
+        "penalty.threshold": "got nan, expected a number greater than 1",
         "gate.width": "no such parameter; gate has none. Did you mean 'encoder.width'?",
-        "extra": "4 arrived, expected a mapping of weight, layers, or null to remove it",
+        "extra": "got 4, expected a mapping of weight, layers, or null to remove it",
         "nonsense": "no such parameter; the method has encoder, training, penalty, gate, extra",
     }
 
@@ -124,7 +124,7 @@ def test_a_path_given_nested_and_dotted_is_a_fault(fake: ModuleType) -> None:
 
 def test_values_that_do_not_fit_together_are_a_fault_of_their_component(fake: ModuleType) -> None:
     assert faults_of(fake.Config, {"encoder.heads": 3, "training.epochs": 0}) == {
-        "training.epochs": "0 arrived, expected a whole number of at least 1 and of at most 100",
+        "training.epochs": "got 0, expected a whole number of at least 1 and of at most 100",
         "encoder": "width 64 is not a multiple of heads 3",
     }
 

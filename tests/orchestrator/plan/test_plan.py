@@ -54,7 +54,7 @@ def test_the_direction_left_out_is_the_metric_s_own(fake: ModuleType, corpus: Co
 
 def test_a_direction_against_the_metric_is_a_fault(fake: ModuleType, corpus: CorpusInfo) -> None:
     experiment = validate(MINIMAL | {"objective": {"metric": "valid/mae", "direction": "maximize"}})
-    with pytest.raises(ExperimentError, match=r"objective\.direction: 'maximize' arrived, expected 'minimize'"):
+    with pytest.raises(ExperimentError, match=r"objective\.direction: got 'maximize', expected 'minimize'"):
         plan(experiment, corpus)
 
 
@@ -84,16 +84,16 @@ def test_every_fault_is_said_at_once_with_the_line_of_its_file(
         plan(loaded.experiment, corpus, loaded.places)
     known = ", ".join(f"valid/{name}" for name in corpus.metrics)
     assert str(raised.value).splitlines() == [
-        f"{path}:3: modalities.1: 'odio' arrived, but synthetic has text, audio, vision. Did you mean 'audio'?",
-        f"{path}:4: objective.metric: 'valid/maee' arrived, expected a metric of regression: {known}. "
+        f"{path}:3: modalities.1: got 'odio', but synthetic has text, audio, vision. Did you mean 'audio'?",
+        f"{path}:4: objective.metric: got 'valid/maee', expected a metric of regression: {known}. "
         "Did you mean 'valid/mae'?",
-        f"{path}:7: config.training.epochs: 0 arrived, expected a whole number of at least 1 and of at most 100",
+        f"{path}:7: config.training.epochs: got 0, expected a whole number of at least 1 and of at most 100",
         f"{path}:9: config.encoder: width 64 is not a multiple of heads 3",
         f"{path}:12: space.training.learnin_rate: no such parameter; training has epochs, learning_rate, "
         "gradient_clip, betas, loss, shuffle. Did you mean 'training.learning_rate'?",
-        f"{path}:16: space.extra.weight.low: -1.0 arrived, expected a number of at least 0",
-        "--set space.training.shuffle: space.training.shuffle.choices.0: 1 arrived, expected true or false",
-        "--set training.loss: config.training.loss: 'l3' arrived, expected 'l1' or 'mse'",
+        f"{path}:16: space.extra.weight.low: got -1.0, expected a number of at least 0",
+        "--set space.training.shuffle: space.training.shuffle.choices.0: got 1, expected true or false",
+        "--set training.loss: config.training.loss: got 'l3', expected 'l1' or 'mse'",
     ]
 
 

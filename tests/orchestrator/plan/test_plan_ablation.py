@@ -184,13 +184,13 @@ def test_the_grid_is_kept_as_plain_data(planned) -> None:
         (
             {"sensitivity": {"penalty.threshold": [0.5, 2]}},
             "ablation.sensitivity.penalty.threshold",
-            "0.5 arrived, expected a number greater than 1",
+            "got 0.5, expected a number greater than 1",
         ),
         ({"sensitivity": {"penalty.treshold": [2]}}, "ablation.sensitivity.penalty.treshold", "no such parameter"),
         ({"sensitivity": {"encoder.width": [6]}}, "ablation.sensitivity.encoder.width", "not a multiple of heads"),
         ({"swap": {"penalty": "xtra"}}, "ablation.swap.penalty", "no component 'xtra'"),
         ({"space": {"extra.weight": {"low": 0, "high": 1}}}, "ablation.space.extra.weight", "no swap brings in extra"),
-        ({"experiment": {"confirm": {"seeds": 1}}}, "confirm.seeds", "1 seed arrived, expected at least 2"),
+        ({"experiment": {"confirm": {"seeds": 1}}}, "confirm.seeds", "got 1 seed, expected at least 2"),
         ({"experiment": {"studies": {"one": {}}}}, "studies", "an ablation is of one method"),
     ],
 )

@@ -72,9 +72,9 @@ def test_what_is_set_or_searched_below_the_newcomer_comes_with_it(planned, fake:
         ),
         (
             {"swap": {"penalty": "gate"}},
-            "gate arrived to take its place, but is there already; in the place of penalty",
+            "got gate to take its place, which is there already; in the place of penalty",
         ),
-        ({"swap": {"penalty": "penalty"}}, "penalty arrived to take its place, but is there already"),
+        ({"swap": {"penalty": "penalty"}}, "got penalty to take its place, which is there already"),
         ({"swap": {"penalty": "extra"}, "config": {"extra": None}}, "but config removes it (null); delete one of them"),
     ],
     ids=str,
@@ -175,18 +175,18 @@ def test_every_fault_of_every_study_is_said_once_where_it_was_written(
         plan(loaded.experiment, corpus, loaded.places)
     found = [line.removeprefix(f"{path}:") for line in str(raised.value).splitlines()]
     expected = [
-        "4: config.training.epochs: 0 arrived, expected a whole number of at least 1 and of at most 100 (in whole, "
+        "4: config.training.epochs: got 0, expected a whole number of at least 1 and of at most 100 (in whole, "
         "swapped, removed)",
-        "6: space.penalty.alpha.low: -1.0 arrived, expected a number of at least 0 (in whole, swapped)",
+        "6: space.penalty.alpha.low: got -1.0, expected a number of at least 0 (in whole, swapped)",
         "11: studies.swapped.swap.penalti: no component 'penalti'; the method has penalty, gate, extra. "
         "Did you mean 'penalty'?",
-        "12: studies.swapped.config.extra.weight: -1 arrived, expected a number of at least 0",
+        "12: studies.swapped.config.extra.weight: got -1, expected a number of at least 0",
         "14: studies.swapped.space.extra.wieght: no such parameter; extra has weight, layers. "
         "Did you mean 'extra.weight'?",
-        "20: studies.removed.config.encoder.heads: 0 arrived, expected a whole number of at least 1",
-        "21: studies.removed.modalities.1: 'odio' arrived, but synthetic has text, audio, vision. Did you mean ",
+        "20: studies.removed.config.encoder.heads: got 0, expected a whole number of at least 1",
+        "21: studies.removed.modalities.1: got 'odio', but synthetic has text, audio, vision. Did you mean ",
         "23: studies.other.method: no method 'conat'; known are ",
-        "--set studies.whole.gate: studies.whole.config.gate: 3 arrived, expected a mapping of none, or null to remove",
+        "--set studies.whole.gate: studies.whole.config.gate: got 3, expected a mapping of none, or null to remove",
     ]
     assert len(found) == len(expected)
     for line, beginning in zip(found, expected, strict=True):

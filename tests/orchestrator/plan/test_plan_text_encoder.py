@@ -127,7 +127,7 @@ def test_a_suggestion_reads_one_of_them(corpus: CorpusInfo) -> None:
 def test_a_range_of_more_lengths_than_could_be_encoded_is_refused_with_its_number(corpus: CorpusInfo) -> None:
     space = {"text_encoder.max_length": {"low": 16, "high": 512, "log": True}}
     (message,) = faults(corpus, space=space, config={"text_encoder": {}}).values()
-    assert message.startswith("497 values arrived, each of which is another encoding of the corpus; expected 16")
+    assert message.startswith("got 497 values, each of which is another encoding of the corpus; expected 16")
     just_enough = {"text_encoder.max_length": {"low": 1 + 63, "high": 63 + texts.MOST_READINGS}}
     assert study(corpus, space=just_enough).encoders
 
@@ -161,9 +161,7 @@ def test_a_corpus_without_texts_is_a_fault_that_says_what_it_lacks(corpus: Corpu
 def test_an_encoder_whose_text_nobody_uses_is_a_fault(corpus: CorpusInfo) -> None:
     (found,) = faults(corpus, config={"text_encoder": {}}, modalities=["audio", "vision"]).items()
     assert found[0] == "config.text_encoder"
-    assert found[1].startswith(
-        "a text encoder arrived, but text is not among the modalities (audio, vision); remove it"
-    )
+    assert found[1].startswith("got a text encoder, but text is not among the modalities (audio, vision); remove it")
 
 
 def test_leaving_out_the_encoder_leaves_the_corpus_own_text_features(corpus: CorpusInfo) -> None:
@@ -243,8 +241,8 @@ def test_more_tokens_or_layers_than_an_encoder_has_are_a_fault_of_the_plan(corpu
         space={"text_encoder.trainable_layers": {"choices": [None, 4, 13]}},
     )
     assert found == {
-        "config.text_encoder.max_length": "513 arrived, but bert-base-uncased reads at most 512 tokens",
-        "space.text_encoder.trainable_layers": "13 arrived, but bert-base-uncased has 12 layers; "
+        "config.text_encoder.max_length": "got 513, but bert-base-uncased reads at most 512 tokens",
+        "space.text_encoder.trainable_layers": "got 13, but bert-base-uncased has 12 layers; "
         "leave it out (null) to train everything",
     }
     frozen = {"max_length": 512, "trainable_layers": 13}  # of which nothing is trained

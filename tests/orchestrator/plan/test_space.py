@@ -56,13 +56,13 @@ def test_ends_and_choices_that_the_field_refuses_are_faults_at_their_own_place(f
         "encoder.width": {"low": 4.5, "high": 8},
     }
     assert faults_of(fake, space) == {
-        "space.penalty.threshold.low": "0.5 arrived, expected a number greater than 1",
-        "space.encoder.dropout.high": "1.0 arrived, expected a number of at least 0 and less than 1",
-        "space.training.epochs.low": "0 arrived, expected a whole number of at least 1 and of at most 100",
-        "space.training.epochs.high": "200 arrived, expected a whole number of at least 1 and of at most 100",
-        "space.training.loss.choices.1": "'l3' arrived, expected 'l1' or 'mse'",
-        "space.training.loss.choices.2": "7 arrived, expected 'l1' or 'mse'",
-        "space.encoder.width.low": "4.5 arrived, expected a whole number of at least 4",
+        "space.penalty.threshold.low": "got 0.5, expected a number greater than 1",
+        "space.encoder.dropout.high": "got 1.0, expected a number of at least 0 and less than 1",
+        "space.training.epochs.low": "got 0, expected a whole number of at least 1 and of at most 100",
+        "space.training.epochs.high": "got 200, expected a whole number of at least 1 and of at most 100",
+        "space.training.loss.choices.1": "got 'l3', expected 'l1' or 'mse'",
+        "space.training.loss.choices.2": "got 7, expected 'l1' or 'mse'",
+        "space.encoder.width.low": "got 4.5, expected a whole number of at least 4",
     }
 
 
@@ -79,12 +79,12 @@ def test_entries_that_are_no_searchable_parameter_are_faults(fake: ModuleType) -
     faults = faults_of(fake, space)
     assert faults.pop("space.training.learning_rat").endswith("Did you mean 'training.learning_rate'?")
     assert faults == {
-        "space.penalty": "a component arrived, expected one of its values such as penalty.threshold",
-        "space.gate": "a component arrived, expected one of its values",
-        "space.training.loss": "a range arrived, expected choices of 'l1' or 'mse'",
-        "space.training.shuffle": "a range arrived, expected choices of true or false",
-        "space.training.epochs": "1.0 to 4.0 in steps of 1.5 arrived, expected whole numbers",
-        "space.training.betas.choices.0": "'a' arrived, expected a list of 2: a number, a number",
+        "space.penalty": "got a component, expected one of its values such as penalty.threshold",
+        "space.gate": "got a component, expected one of its values",
+        "space.training.loss": "got a range, expected choices of 'l1' or 'mse'",
+        "space.training.shuffle": "got a range, expected choices of true or false",
+        "space.training.epochs": "got 1.0 to 4.0 in steps of 1.5, expected whole numbers",
+        "space.training.betas.choices.0": "got 'a', expected a list of 2: a number, a number",
     }
 
 
