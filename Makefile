@@ -15,10 +15,10 @@ demo: $(READY)
 
 test: $(READY_DEV)
 	.ci/packages
-	$(BIN)/pytest -n 3 --dist loadgroup
+	$(BIN)/pytest -n 3
 
 test-quick: $(READY_DEV)
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow"
 
 lint: $(READY_DEV)
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from typing import Any
 
 import pytest
 
@@ -9,16 +10,25 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Fixtures of a module that take long to make: a worker of pytest-xdist that has one keeps the tests that share it.
-SHARED = {"finished", "head", "cluster", "failing"}
+# Files whose tests share what takes long to make: one worker of pytest-xdist takes all of them.
+TOGETHER = ("test_ablate.py", "test_sweep.py", "test_submit.py", "test_hosts.py", "test_three_hosts.py")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Those files first, as they take longest, then test by test."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return path if path.endswith(TOGETHER) else nodeid
+
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share what takes long stay together, and slow tests begin first, so that none is left for the end."""
-    for item in items:
-        if SHARED.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    """Slow tests begin first, so that none is left for the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

@@ -187,7 +187,7 @@ def test_a_sweep_runs_as_a_job_with_the_code_of_the_folder_and_is_followed_over_
     for name in ("orchestrator", "msa_models", "search_spaces"):
         shutil.copytree(ROOT / name, submit.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for module, before, after in (  # what the driver, and what a worker, does otherwise than the installed one
-        ("cli/running.py", 'f"\\nresults: ', 'f"\\nresults of the folder: '),
+        ("cli/run.py", 'f"\\nresults: ', 'f"\\nresults of the folder: '),
         ("run/trial_runner.py", "host=platform.node()", 'host="of the folder"'),
     ):
         path = submit.folder / "orchestrator" / module
@@ -248,7 +248,7 @@ def test_an_open_head_is_refused_before_anything_is_sent(tmp_path: Path) -> None
     with ray_head("disabled") as head:
         command = ["sweep", "cpsl", "--storage", str(tmp_path / "storage"), *OVERRIDES]
         code, out, err = Submit(head, tmp_path)("--", *command)
-        assert (code, out) == (2, "")
+        assert (code, out) == (3, "")
         assert "requires no token and listens beyond loopback" in err
         assert head.jobs() == []
         driver = subprocess.run(
@@ -259,5 +259,5 @@ def test_an_open_head_is_refused_before_anything_is_sent(tmp_path: Path) -> None
             text=True,
             check=False,
         )
-        assert driver.returncode == 2
+        assert driver.returncode == 3
         assert "requires no token and listens beyond loopback" in driver.stderr
