@@ -41,7 +41,8 @@ def submit(address: str | None, attach: str | None, stop: str | None, arguments:
     """Run COMMAND (sweep, ablate, resume, …) as a job on a Ray cluster, with the files of the current folder.
 
     What .gitignore or .rayignore names stays here, and so do .git, .venv, runs and caches. What can be checked here is
-    checked before anything is sent. Ctrl-C detaches, and the job goes on. The exit code is that of the job.
+    checked before anything is sent. Ctrl-C detaches, and the job goes on. The exit code is that of the job, and
+    so is the line that goes on.
     """
     from orchestrator.run.ray_backend import jobs
 
