@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,7 @@ class Story:
     results_before: dict[str, bytes]  # files of the trials that were finished when the head was lost
     results_after: dict[str, bytes]
     rows: dict[str, dict[str, Any]]  # in the end
+    silent_s: float  # how long the head had been lost when the run was resumed
     exit_code: int  # of the client of the resumed run
     output: str
 
@@ -78,11 +80,13 @@ def told(cluster: Cluster) -> Story:
     at_loss = trained_by(two)
     watch.until("its trial goes on elsewhere", lambda: not at_loss & trained_by(two), submitted)
     cluster.head.power_off()
+    lost_at = time.monotonic()
     submitted.kill()
     interrupted, results_before = watch.running, watch.results
     one.run("ray", "stop", "--force")
     cluster.start_head()
     _joined(cluster.join(one, 2), cluster.join(cluster.host("two"), 1))
+    silent_s = time.monotonic() - lost_at
     resumed = submit(cluster, laptop, "resume", STORAGE)
     watch.until("the resumed run ends", lambda: resumed.poll() is not None, resumed)
     return Story(
@@ -96,6 +100,7 @@ def told(cluster: Cluster) -> Story:
         results_before=results_before,
         results_after=watch.results,
         rows=watch.rows,
+        silent_s=silent_s,
         exit_code=resumed.returncode,
         output=resumed.communicate()[0],
     )
