@@ -178,4 +178,4 @@ def test_several_studies_end_in_one_table_and_a_killed_driver_resumed_equals_one
     other = msa(*compare("compared"), "--set", "studies.ogm_ge.ogm_ge.noise=false")
     assert other.returncode == 2
     assert "holds another experiment" in other.stderr
-    assert "studies.ogm_ge" in other.stderr
+    assert "ogm_ge.noise is true there and false here" in other.stderr

@@ -72,7 +72,7 @@ class Disk:
     faulty: Callable[[str, int], bool]  # of the kind of an operation, and how many of that kind there were with it
     spared: int = 0  # the first operations, whatever their kind
     counts: Counter[str] = field(default_factory=Counter)
-    struck: bool = False
+    struck: list[str] = field(default_factory=list)  # the kinds of the operations that were faulty
     dead: bool = False
 
     def does(self, kind: str, path: Any, rest: Callable[[], Any], first: Callable[[], Any] = lambda: None) -> Any:
@@ -84,7 +84,7 @@ class Disk:
             raise Death
         self.counts[kind] += 1
         if self.counts.total() > self.spared and self.faulty(kind, self.counts[kind]):
-            self.struck = True
+            self.struck.append(kind)
             return self.fault(self, operation)
         return operation.all()
 
