@@ -62,6 +62,7 @@ def test_nodes_that_join_are_used_and_no_node_that_is_killed_or_removed_takes_a_
         wait_until(lambda: len(used(joined(cluster.sights), log)) >= 2 and amid_a_trial(alive(), log), seen=alive)
         killed = amid_a_trial(alive(), log)
         cluster.kill(killed)
+        wait_until(lambda: killed not in alive(), "its worker may train on until it misses its node", seen=alive)
         (tmp_path / "search").touch()
         wait_until(lambda: any(each.phase == "confirm" for each in epochs(log)), "the last trial begins", seen=alive)
         wait_until(lambda: len(alive()) < 2, "idle nodes go while the last trial is trained", seen=alive)

@@ -16,14 +16,14 @@ def test_rungs_lie_below_the_last_epoch(arguments, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize("direction", Direction)
 def test_decisions_are_those_of_ray_tunes_own_scheduler(direction):
     from ray.tune.schedulers.async_hyperband import AsyncHyperBandScheduler
 
     rng = np.random.default_rng(0)
     theirs = AsyncHyperBandScheduler(
         metric="value",
-        mode=direction[:3],
+        mode=direction.value[:3],
         time_attr="epoch",
         max_t=27,
         grace_period=1,
