@@ -28,7 +28,7 @@ def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Co
     modalities = _common_modalities(reading)
     inputs = {split: _inputs(reading.splits[split], split, modalities) for split in SPLITS}
     _check_agreement(reading, inputs)
-    warnings = _repair(inputs, nonfinite)
+    warnings = [*reading.warnings, *_repair(inputs, nonfinite)]
     ids = {split: sample_ids(reading.splits[split].ids, split, len(reading.splits[split].targets)) for split in SPLITS}
     counts = {split: len(reading.splits[split].targets) for split in SPLITS}
     texts, empty = _raw_texts({split: reading.splits[split].texts for split in SPLITS}, counts)

@@ -27,24 +27,37 @@ class Request:
 
 @dataclass(kw_only=True)
 class RawSplit:
-    """Features as found in the file (arrays or lists, possibly None), labels, and ids and texts if there are any."""
+    """Features as found in the file (arrays or lists, possibly None), labels, and what else there is of N samples.
+
+    ids       (N,) names, or rows of them
+    lengths   modality -> (N,) numbers of real steps
+    texts     (N,) what was said
+    unimodal  modality -> (N,) labels of one modality alone, of the same kind as `targets`
+    tokens    (N, 3, T) int64 ids, mask and segments of the texts for a BERT encoder
+    """
 
     inputs: dict[str, Any]
     targets: np.ndarray
     ids: object | None = None
     lengths: dict[str, Any] = field(default_factory=dict)
     texts: object | None = None
+    unimodal: dict[str, np.ndarray] = field(default_factory=dict)
+    tokens: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A corpus as its layout understands it; `scale` is "" for classes, `classes` empty for regression."""
+    """A corpus as its layout understands it; `scale` is "" for classes, `classes` empty for regression.
+
+    `warnings` says in a line each what the layout had to decide.
+    """
 
     task: Task
     scale: str = ""
     classes: tuple[str, ...] = ()
     splits: dict[str, RawSplit]
     name_suffix: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def features(content: Mapping[str, Any]) -> dict[str, Any]:
