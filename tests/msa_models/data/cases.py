@@ -54,7 +54,7 @@ def lengths_of(values: np.ndarray, sequences: list[np.ndarray], kind: Lengths) -
     """
     true = [len(each) for each in sequences]
     if kind == "first_zero":
-        zero = ~values.any(axis=-1)
+        zero: np.ndarray = (values == 0).all(axis=-1)
         return [max(1, int(row.argmax())) if row.any() else len(row) for row in zero]
     return {
         "absent": None,
