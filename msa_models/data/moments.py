@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 CHUNK_ELEMENTS = 2**21
+LIMIT = 1000.0  # deviations; by Samuelson's inequality none of a million training values lies further from their mean
+_RELATIVE_FLOOR = 8 * float(np.finfo(np.float32).eps)  # the last three bits of float32
+_ABSOLUTE_FLOOR = 1e-15  # what float64 leaves of equal numbers of order 1, a few bits more than its rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +26,9 @@ class Moments:
 
     @property
     def constant(self) -> np.ndarray:
-        """(d,) whether a feature varies by no more than the rounding of float32."""
+        """(d,) whether a feature varies by no more than rounding does: of float32 relative to it, of float64 to 1."""
         magnitude = np.maximum(np.abs(self.minimum), np.abs(self.maximum))
-        return self.maximum - self.minimum <= np.finfo(np.float32).eps * magnitude
+        return self.maximum - self.minimum <= np.maximum(_RELATIVE_FLOOR * magnitude, _ABSOLUTE_FLOOR)
 
     @property
     def factor(self) -> np.ndarray:
@@ -33,10 +36,14 @@ class Moments:
         return np.where(self.constant, 0.0, 1.0 / np.where(self.constant, 1.0, self.sd))
 
     def standardise(self, values: np.ndarray, mask: np.ndarray | None, out: np.ndarray) -> np.ndarray:
-        """Mean 0 and variance 1 into `out`, which may be `values` itself; steps that are not real become 0."""
+        """Mean 0 and variance 1 into `out`, which may be `values` itself; steps that are not real become 0.
+
+        What lies beyond LIMIT deviations is set to LIMIT, so that no single value can ruin a training.
+        """
         mean, factor = self.mean, self.factor
         for rows in chunks(values):
-            out[rows] = (values[rows] - mean) * factor
+            standard = (values[rows] - mean) * factor
+            out[rows] = np.clip(standard, -LIMIT, LIMIT, out=standard)
             if mask is not None:
                 out[rows][~mask[rows]] = 0.0
         return out
