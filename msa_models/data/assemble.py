@@ -10,11 +10,11 @@ import numpy as np
 
 from msa_models.data.corpus import SPLITS, Corpus, CorpusError, Split, in_usual_order
 from msa_models.data.moments import chunks
-from msa_models.data.raw import RawSplit, Reading, numbers, oddities, sample_ids
+from msa_models.data.padding import Notes, place
+from msa_models.data.raw import RawSplit, Reading, numbers, sample_ids
 
 NonFinite = Literal["refuse", "zero"]
 _NO_ENCODER = "no text encoder can read this corpus"
-_SCALE_LIMITS = {"mosi": 3.0, "sims": 1.0}
 
 
 def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Corpus:
@@ -32,12 +32,13 @@ def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Co
     ids = {split: sample_ids(reading.splits[split].ids, split, len(reading.splits[split].targets)) for split in SPLITS}
     counts = {split: len(reading.splits[split].targets) for split in SPLITS}
     texts, empty = _raw_texts({split: reading.splits[split].texts for split in SPLITS}, counts)
-    warnings += oddities(ids) + _label_oddities(reading) + empty
+    masks, padding = _masks(reading, inputs)
+    warnings += padding + empty
     kind = np.float32 if reading.task == "regression" else np.int64
     splits = {
         split: Split(
             inputs=inputs[split],
-            masks=_masks(reading.splits[split], inputs[split], split),
+            masks=masks[split],
             targets=reading.splits[split].targets.astype(kind, copy=False),
             ids=ids[split],
             texts=texts[split],
@@ -52,21 +53,6 @@ def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Co
         splits=splits,
         warnings=tuple(warnings),
     )
-
-
-def real_steps(values: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-    """Mask (N, T): steps before a sample's length where lengths (N,) are given, else steps with any non-zero feature.
-
-    A sample without a single real step gets its first one, so that every mean over steps exists.
-    """
-    if lengths is not None:
-        mask = np.arange(values.shape[1]) < lengths[:, None]
-    else:
-        mask = np.empty(values.shape[:2], bool)
-        for rows in chunks(values):
-            mask[rows] = values[rows].any(axis=-1)
-    mask[~mask.any(axis=1), 0] = True
-    return mask
 
 
 def _common_modalities(reading: Reading) -> tuple[str, ...]:
@@ -144,9 +130,21 @@ def _repair(inputs: dict[str, dict[str, np.ndarray]], nonfinite: NonFinite) -> l
     return [f"NaN or infinite feature values set to 0: {listed}"]
 
 
-def _masks(raw: RawSplit, arrays: dict[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
-    sequences = {modality: values for modality, values in arrays.items() if values.ndim == 3}
-    return {modality: real_steps(values, _lengths(raw, modality, split)) for modality, values in sequences.items()}
+def _masks(
+    reading: Reading, inputs: Mapping[str, dict[str, np.ndarray]]
+) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
+    """Of each split the masks of its sequences, which are moved to begin at step 0, and what was found in them."""
+    masks: dict[str, dict[str, np.ndarray]] = {split: {} for split in inputs}
+    lines: list[str] = []
+    for modality in in_usual_order(inputs["train"]):
+        notes = Notes()
+        for split, arrays in inputs.items():
+            if arrays[modality].ndim == 3:
+                lengths = _lengths(reading.splits[split], modality, split)
+                masks[split][modality], found = place(arrays[modality], lengths)
+                notes.add(split, found)
+        lines += notes.lines(modality)
+    return masks, lines
 
 
 def _lengths(raw: RawSplit, modality: str, split: str) -> np.ndarray | None:
@@ -157,21 +155,6 @@ def _lengths(raw: RawSplit, modality: str, split: str) -> np.ndarray | None:
         count = f"{len(lengths)} for {len(raw.targets)} samples"
         raise CorpusError(f"{modality}_lengths of {split}: {count}; expected one for each, 0 or more")
     return lengths
-
-
-def _label_oddities(reading: Reading) -> list[str]:
-    """What label scale or class indices suggest about labels; classes outside the names are an error of the layout."""
-    if reading.task == "classification":
-        counts = np.bincount(reading.splits["train"].targets, minlength=len(reading.classes))
-        absent = [name for name, count in zip(reading.classes, counts.tolist(), strict=True) if count == 0]
-        return [f"no training sample of class {', '.join(absent)}"] if absent else []
-    largest = max(float(np.abs(split.targets).max()) for split in reading.splits.values())
-    limit = _SCALE_LIMITS[reading.scale]
-    if largest > limit:
-        return [f"labels reach {largest:g}, beyond the {reading.scale} scale of {limit:g}; binned accuracies clip them"]
-    if reading.scale == "mosi" and largest <= 1:
-        return ["all labels lie in -1 to 1; if this is a CH-SIMS corpus, pass scale: sims"]
-    return []
 
 
 def _raw_texts(found: Mapping[str, Any], counts: Mapping[str, int]) -> tuple[dict[str, np.ndarray | None], list[str]]:

@@ -24,8 +24,12 @@ class CorpusError(ValueError):
     """A corpus that cannot be used as asked: one line that says what it got, what it expected and what to do."""
 
     def __str__(self) -> str:
-        line = super().__str__()  # which may repeat names from a file
-        return "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
+        return one_line(super().__str__())
+
+
+def one_line(text: str) -> str:
+    """The same text with what cannot be printed escaped, as it may repeat names from a file."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,7 +1,6 @@
 """What a user asks of a corpus file, and what a layout finds in it before anything is checked; the ids of samples."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -119,40 +118,6 @@ def video_of(sample_id: str) -> str | None:
     """The video of `video$_$clip`; None where an id does not say."""
     video, separator, _ = sample_id.partition("$_$")
     return video if separator else None
-
-
-def oddities(ids: Mapping[str, np.ndarray]) -> list[str]:
-    """Warnings with a count and an example: an id twice in a split or in two splits, a video in two splits."""
-    found = []
-    for split, values in ids.items():
-        if repeated := [name for name, count in Counter(values.tolist()).items() if count > 1]:
-            found.append(f"{_count(repeated, 'id')} more than once in {split}, such as '{repeated[0]}'")
-    by_split = {split: dict.fromkeys(values.tolist()) for split, values in ids.items()}
-    if shared := _in_two(by_split):
-        found.append(f"{_count(shared, 'id')} in more than one split, such as {_example(shared)}: splits share samples")
-    videos = {split: dict.fromkeys(filter(None, map(video_of, names))) for split, names in by_split.items()}
-    if shared := _in_two(videos):
-        found.append(
-            f"{_count(shared, 'video')} in more than one split, such as {_example(shared)}: splits are not independent"
-        )
-    return found
-
-
-def _in_two(names: Mapping[str, dict[str, None]]) -> dict[str, list[str]]:
-    places: dict[str, list[str]] = {}
-    for split, values in names.items():
-        for name in values:
-            places.setdefault(name, []).append(split)
-    return {name: splits for name, splits in places.items() if len(splits) > 1}
-
-
-def _count(found: list[str] | dict[str, list[str]], noun: str) -> str:
-    return f"{len(found)} {noun}{'s occur' if len(found) > 1 else ' occurs'}"
-
-
-def _example(shared: dict[str, list[str]]) -> str:
-    name, splits = next(iter(shared.items()))
-    return f"'{name}' ({', '.join(splits)})"
 
 
 def _joined(row: list[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from msa_models.data.describe import FLAG
+from msa_models.data.probes import FLAG
 from msa_models.metrics import direction
 from orchestrator.findings import utterances
 from orchestrator.store.record import Record

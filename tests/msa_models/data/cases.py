@@ -49,8 +49,8 @@ def padded(sequences: list[np.ndarray], steps: int, *, at_start: bool = False) -
 def lengths_of(values: np.ndarray, sequences: list[np.ndarray], kind: Lengths) -> list[int] | None:
     """What a file could say of the lengths of (N, T, d) `values` that hold these sequences.
 
-    "first_zero" is the first step of zeros, at least 1, as MMSA's getLengths.py finds it; "beyond_steps" are lengths
-    before a truncation that did not touch them; "off_by_one" are true lengths plus 1.
+    "first_zero" is the first step of zeros, at least 1, as MMSA's getLengths.py finds it; "beyond_steps" counts ten
+    frames a step, so that most are beyond T; "off_by_one" are true lengths less 1.
     """
     true = [len(each) for each in sequences]
     if kind == "first_zero":
@@ -59,8 +59,8 @@ def lengths_of(values: np.ndarray, sequences: list[np.ndarray], kind: Lengths) -
     return {
         "absent": None,
         "true": true,
-        "beyond_steps": [values.shape[1] + length for length in true],
-        "off_by_one": [length + 1 for length in true],
+        "beyond_steps": [10 * length for length in true],
+        "off_by_one": [length - 1 for length in true],
     }[kind]
 
 

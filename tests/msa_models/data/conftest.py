@@ -13,20 +13,20 @@ SIZES = {"train": 12, "valid": 6, "test": 8}
 
 
 def build_mmsa() -> Raw:
-    """The MMSA layout: text (N, 5, 4) padded in front, audio (N, 6, 3) with lengths, vision (N, 2)."""
+    """The MMSA layout: text (N, 5, 4) without lengths, audio (N, 6, 3) with lengths, vision (N, 2)."""
     draws = np.random.default_rng(7)
     raw: Raw = {}
     for split, count in SIZES.items():
         text = draws.normal(size=(count, 5, 4)).astype(np.float32)
-        text[:, :2] = 0
-        scores = draws.integers(-3, 4, count).astype(np.float32)
+        text[:, 3:] = 0
+        scores, steps = draws.integers(-3, 4, count).astype(np.float32), np.arange(count) % 6
         scores[:3] = -3, 0, 3
         raw[split] = {
             "raw_text": np.array(["some words"] * count, dtype=object),
             "id": np.array([f"{split}{index // 2}$_${index % 2}" for index in range(count)], dtype=object),
             "text": text,
-            "audio": draws.normal(size=(count, 6, 3)).astype(np.float32),
-            "audio_lengths": [1 + index % 6 for index in range(count)],
+            "audio": draws.normal(size=(count, 6, 3)).astype(np.float32) * (np.arange(6) <= steps[:, None])[..., None],
+            "audio_lengths": (1 + steps).tolist(),
             "vision": draws.normal(size=(count, 2)),
             "regression_labels": scores,
             "classification_labels": (np.sign(scores) + 1).astype(np.float64),

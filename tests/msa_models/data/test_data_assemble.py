@@ -1,4 +1,4 @@
-"""From a file's arrays to a corpus: masks, non-finite values, disagreements, odd ids."""
+"""From a file's arrays to a corpus: masks, non-finite values, disagreements, ids."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from msa_models.data import CorpusError, load
-from msa_models.data.assemble import assemble, real_steps
+from msa_models.data.assemble import assemble
 from msa_models.data.raw import RawSplit, Reading
 
 Raw = dict[str, dict[str, Any]]
@@ -15,30 +15,10 @@ Save = Callable[..., str]
 
 
 class TestMasks:
-    def test_steps_with_any_feature_are_real_wherever_the_padding_is(self) -> None:
-        values = np.zeros((3, 4, 2), np.float32)
-        values[0, 2:, 1] = 1  # padded in front
-        values[1, :3] = -1  # padded behind
-        values[2, [0, 3], 0] = 1e-30
-        np.testing.assert_array_equal(
-            real_steps(values), [[False, False, True, True], [True, True, True, False], [True, False, False, True]]
-        )
-
-    def test_lengths_count_from_the_first_step_whatever_the_features(self) -> None:
-        values = np.zeros((3, 3, 2), np.float32)
-        np.testing.assert_array_equal(
-            real_steps(values, np.array([1, 3, 9])), [[True, False, False], [True] * 3, [True] * 3]
-        )
-
-    def test_a_sample_without_real_steps_gets_its_first(self) -> None:
-        values = np.zeros((2, 3, 2), np.float32)
-        for lengths in (None, np.zeros(2)):
-            np.testing.assert_array_equal(real_steps(values, lengths), [[True, False, False]] * 2)
-
     def test_a_file_gives_masks_for_its_sequences_by_length_or_by_content(self, mmsa: Raw, save: Save) -> None:
         for split in load(save(mmsa)).splits.values():
             assert set(split.masks) == {"text", "audio"}
-            np.testing.assert_array_equal(split.masks["text"], [[False, False, True, True, True]] * len(split))
+            np.testing.assert_array_equal(split.masks["text"], [[True, True, True, False, False]] * len(split))
             np.testing.assert_array_equal(split.masks["audio"].sum(axis=1), 1 + np.arange(len(split)) % 6)
             assert split.masks["audio"].dtype == bool
 
@@ -163,33 +143,11 @@ class TestDisagreements:
         assert load(save(mmsa)).fingerprint == expected
 
 
-class TestIds:
-    def test_a_repeated_id_is_a_warning_with_its_count(self, mmsa: Raw, save: Save) -> None:
-        mmsa["train"]["id"][3] = mmsa["train"]["id"][1]
-        assert load(save(mmsa)).warnings == ("1 id occurs more than once in train, such as 'train0$_$1'",)
-
-    def test_an_id_in_two_splits_is_a_warning_and_so_is_its_video(self, mmsa: Raw, save: Save) -> None:
-        mmsa["test"]["id"][:2] = mmsa["train"]["id"][:2]
-        assert load(save(mmsa)).warnings == (
-            "2 ids occur in more than one split, such as 'train0$_$0' (train, test): splits share samples",
-            "1 video occurs in more than one split, such as 'train0' (train, test): splits are not independent",
-        )
-
-    def test_other_clips_of_a_training_video_are_a_warning(self, mmsa: Raw, save: Save) -> None:
-        mmsa["valid"]["id"] = np.array([f"train{index}$_$9" for index in range(6)], dtype=object)
-        (warning,) = load(save(mmsa)).warnings
-        assert warning.startswith("6 videos occur in more than one split, such as 'train0' (train, valid)")
-
-    def test_ids_that_name_no_video_are_not_compared_as_videos(self, mmsa: Raw, save: Save) -> None:
-        for split, content in mmsa.items():
-            content["id"] = [f"{split}-{index}" for index in range(len(content["id"]))]
-        assert load(save(mmsa)).warnings == ()
-
-    @pytest.mark.parametrize("ids", [["a", "b"], [["a"], ["b", 2.5]], [], "name", np.array("name"), 7])
-    def test_ids_must_be_one_per_sample(self, ids: Any, mmsa: Raw, save: Save) -> None:
-        mmsa["valid"]["id"] = ids
-        with pytest.raises(CorpusError, match=r"[02] ids for 6 samples in valid|ids of valid are a (str|ndarray|int)"):
-            load(save(mmsa))
+@pytest.mark.parametrize("ids", [["a", "b"], [["a"], ["b", 2.5]], [], "name", np.array("name"), 7])
+def test_ids_must_be_one_per_sample(ids: Any, mmsa: Raw, save: Save) -> None:
+    mmsa["valid"]["id"] = ids
+    with pytest.raises(CorpusError, match=r"[02] ids for 6 samples in valid|ids of valid are a (str|ndarray|int)"):
+        load(save(mmsa))
 
 
 def test_float32_arrays_are_taken_over_without_a_copy() -> None:

@@ -152,7 +152,6 @@ class TestMulT:
             del content["id"]
         corpus = load(save(mult))
         assert corpus.splits["test"].ids[5] == "test_000005"
-        assert corpus.warnings == ()
 
     def test_exactly_one_emotion_per_sample_makes_four_classes(self, iemocap: Raw, save: Save) -> None:
         corpus = load(save(iemocap, "iemocap.pkl"), task="classification")

@@ -1,0 +1,112 @@
+"""Where the real steps of padded sequences lie, and sequences moved so that they begin at step 0, with padding behind.
+
+Files pad at either end (MulT and MMSA-FET's `padding_location` at the start) and say lengths that are true, are of
+before a truncation, or are the first step of zeros (MMSA's getLengths.py), so that no length is believed against the
+values. What is known of a sample is its *span*, the run of steps from the first to the last that is not zero; zero
+steps within it are real (a word without a face). Then
+
+1. most of the samples with zeros at just one end say at which end a split is padded (behind, where as many say either);
+2. without a length the real steps go from the end that is not padded to the last that is not zero;
+3. a length of just the span is the span, wherever it lies; a longer one of at most T counts zero steps as real, on the
+   side of the padding; one that is shorter, or beyond T, does not fit and is ignored, and so are all longer ones of a
+   split where one is beyond T in spite of padding;
+4. only where a split has no padding with zeros at all, values beyond a shorter length, none of them zero, are padding.
+
+So the same sequence gives the same values and mask however it is padded and whatever is said of its length. The
+exceptions are what no file tells. `place` flags them wherever they can be seen:
+
+- zero steps at the padded end, which only a right length counts, and a wrong one counts wrongly (rule 3);
+- zeros at the other end than most samples of the split have them, in a sample without a length that fits: real zero
+  steps, or padding at the other end (rule 2 takes them for real);
+- values beyond a length where no sample is padded with zeros: other padding, or a length that is too short (rule 4).
+
+Zero steps at the padded end of a file without lengths cannot be seen; they are taken for padding. T stays that of the
+file: trimming would copy arrays of gigabytes to save little.
+
+N samples, T steps, d features.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from msa_models.data.moments import chunks
+
+_FINDINGS = {
+    "start": "is padded at the start in {}: moved to begin at step 0",
+    "misfit": "has lengths that do not fit in {}: read by the steps that are not zero",
+    "trailing": "has lengths that count zero steps at the padded end in {}: taken for real steps",
+    "other end": "has zeros at the other end than most in {}: taken for real steps",
+    "beyond": "has values beyond its lengths in {} and no padding with zeros: not read",
+}
+
+
+@dataclass(kw_only=True)
+class Notes:
+    """What was found in the sequences of a modality: finding -> split -> (how many samples, of how many)."""
+
+    counts: dict[str, dict[str, tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
+
+    def add(self, split: str, found: Mapping[str, np.ndarray]) -> None:
+        """Flags (N,) of each finding in a split."""
+        for what, flags in found.items():
+            if flags.any():
+                self.counts[what][split] = int(flags.sum()), len(flags)
+
+    def lines(self, modality: str) -> list[str]:
+        """One for each finding, such as "audio is padded at the start in 9 of 9 samples of train: …"."""
+        return [f"{modality} {_FINDINGS[what].format(_listed(where))}" for what, where in self.counts.items()]
+
+
+def place(values: np.ndarray, lengths: np.ndarray | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The mask (N, T) of real steps, which begin at 0, and flags (N,) by finding.
+
+    `values` (N, T, d) are moved in place; `lengths` (N,) is what the file says. A sample of nothing but zeros gets its
+    first step where no length says more, so that every mean over steps exists.
+    """
+    nonzero = np.empty(values.shape[:2], bool)
+    for rows in chunks(values):
+        nonzero[rows] = values[rows].any(axis=-1)
+    start, stop, found = _windows(nonzero, lengths)
+    for index in np.flatnonzero(start).tolist():
+        row, count = values[index], stop[index] - start[index]
+        row[:count] = row[start[index] : stop[index]].copy()
+        row[count:] = 0
+    return np.arange(values.shape[1]) < (stop - start)[:, None], found
+
+
+def _windows(nonzero: np.ndarray, lengths: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """(N,) start and stop of the real steps of each sample, by the rules above, and flags (N,) by finding."""
+    steps, some = nonzero.shape[1], nonzero.any(axis=1)
+    first = np.where(some, nonzero.argmax(axis=1), 0)
+    last = np.where(some, steps - nonzero[:, ::-1].argmax(axis=1), 1)  # the step after the span
+    before, behind = (first > 0) & (last == steps), some & (first == 0) & (last < steps)
+    at_start = before.sum() > behind.sum()
+    start, stop = (first, np.where(some, steps, 1)) if at_start else (np.zeros_like(first), last)
+    odd = behind if at_start else before
+    if lengths is None:
+        return start, stop, {"start": start > 0, "other end": odd}
+    lengths, count = np.maximum(lengths, 1), stop - start
+    fits = some & (lengths == last - first)
+    longer = ~fits & (lengths > count) & (lengths <= steps)
+    longer &= not (some & (lengths > steps) & (count < steps)).any()  # else they count something else
+    beyond = (lengths < steps) & _no_zeros_from(lengths, nonzero) & bool((count == steps).all())
+    misfit = ~fits & ~longer & ~beyond & (lengths != count)
+    count = np.where(longer | beyond, lengths, count).astype(int)
+    if at_start:
+        start = np.where(some, steps - count, 0)
+    start = np.where(fits, first, start)
+    stop = np.where(fits, last, start + count)
+    found = {"start": start > 0, "misfit": misfit, "trailing": longer, "beyond": beyond, "other end": odd & misfit}
+    return start, stop, found
+
+
+def _no_zeros_from(lengths: np.ndarray, nonzero: np.ndarray) -> np.ndarray:
+    """(N,) whether no step from a length on is zero."""
+    return (nonzero | (np.arange(nonzero.shape[1]) < lengths[:, None])).all(axis=1)
+
+
+def _listed(where: Mapping[str, tuple[int, int]]) -> str:
+    return ", ".join(f"{some} of {every} samples of {split}" for split, (some, every) in where.items())

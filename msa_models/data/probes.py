@@ -1,0 +1,167 @@
+"""Linear probes: what a ridge regression makes of each modality, so that a strength that does not last is plain to see.
+
+Features are averaged over real steps; the penalty is chosen by generalised cross-validation (GCV, Golub, Heath and
+Wahba 1979) on the training split. Scores on train are of five folds of whole videos, each predicted from the others, so
+that they can be held against valid whatever a probe overfits. Probes look at test targets: they describe a corpus and
+must never choose a model.
+
+N samples, d features, K outputs.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from msa_models import metrics
+from msa_models.data.corpus import SPLITS, Corpus
+from msa_models.data.moments import LIMIT, moments, time_mean
+from msa_models.data.raw import video_of
+
+FLAG = "valid gain does not carry over to test"
+LEAK = "train gain does not carry over to valid"
+ALPHAS = np.logspace(-2, 6, 49)
+NUM_FOLDS = 5
+_KEPT = 0.5
+_SIGNIFICANT = 3.0
+_FLAGS = {
+    FLAG: (("valid", "test"), "what is chosen on valid will favour it wrongly"),
+    LEAK: (("train", "valid"), "its features may have been made with the labels of train"),
+}
+
+
+def probes(corpus: Corpus) -> list[dict[str, Any]]:
+    """A row per modality and, with several, one for all: modalities, alpha, scores, and flag ("", FLAG, LEAK or both).
+
+    Scores are `train/` (cross-validated), `valid/` and `test/` mae and corr for regression, accuracy and baseline for
+    classes, where baseline is the share of the commonest class of that split.
+    """
+    means = {
+        (name, modality): time_mean(split.inputs[modality], split.masks.get(modality))
+        for name, split in corpus.splits.items()
+        for modality in corpus.modalities
+    }
+    subsets = [(modality,) for modality in corpus.modalities]
+    subsets += [corpus.modalities] if len(subsets) > 1 else []
+    folds = _folds(corpus.splits["train"].ids)
+    rows = []
+    for subset in subsets:
+        features = {name: np.concatenate([means[name, modality] for modality in subset], axis=1) for name in SPLITS}
+        rows.append({"modalities": "+".join(subset)} | _probe(corpus, features, folds))
+    return rows
+
+
+def warnings(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The flags of single modalities, one line each."""
+    for row in rows:
+        name, label = ("corr", "Corr") if "valid/corr" in row else ("accuracy", "accuracy")
+        for flag in row["flag"].split("; ") if row["flag"] and "+" not in row["modalities"] else ():
+            (first, second), advice = _FLAGS[flag]
+            scores = f"{label} {row[f'{first}/{name}']:.3f} on {first}, {row[f'{second}/{name}']:.3f} on {second}"
+            yield f"{row['modalities']}: {flag} (ridge probe: {scores}); {advice}"
+
+
+def _probe(corpus: Corpus, features: dict[str, np.ndarray], folds: np.ndarray) -> dict[str, Any]:
+    regression = corpus.task == "regression"
+    train = corpus.splits["train"].targets
+    outputs = train[:, None].astype(np.float64) if regression else np.eye(len(corpus.classes))[train]
+    fitted = fit(features["train"], outputs)
+    row: dict[str, Any] = {"alpha": fitted.alpha}
+    for name in SPLITS:
+        targets, x = corpus.splits[name].targets, features[name]
+        predictions = cross_validated(fitted, x, outputs, folds) if name == "train" else fitted.predict(x)
+        if regression:
+            scores = metrics.regression(predictions, targets, corpus.scale)
+            row |= {f"{name}/{metric}": scores[metric] for metric in ("mae", "corr")}
+        else:
+            row[f"{name}/accuracy"] = metrics.classification(predictions, targets)["accuracy"]
+            row[f"{name}/baseline"] = float(np.bincount(targets).max() / len(targets))
+    sizes = {name: len(corpus.splits[name]) for name in SPLITS}
+    lost = _correlation_lost if regression else _accuracy_lost
+    return row | {"flag": "; ".join(flag for flag, (pair, _) in _FLAGS.items() if lost(row, sizes, *pair))}
+
+
+def _correlation_lost(row: dict[str, Any], sizes: dict[str, int], first: str, second: str) -> bool:
+    """The second split keeps less than half of the first's correlation, by more than chance.
+
+    Chance is three standard errors of Fisher's z.
+    """
+    before, after = row[f"{first}/corr"], row[f"{second}/corr"]
+    if min(sizes[first], sizes[second]) <= 3:
+        return False
+    apart = np.arctanh(min(before, 1 - 1e-9)) - np.arctanh(np.clip(after, -1 + 1e-9, 1 - 1e-9))
+    error = np.sqrt(1 / (sizes[first] - 3) + 1 / (sizes[second] - 3))
+    return bool(before > 0 and after < _KEPT * before and apart > _SIGNIFICANT * error)
+
+
+def _accuracy_lost(row: dict[str, Any], sizes: dict[str, int], first: str, second: str) -> bool:
+    """The same for accuracy above that of the commonest class (binomial standard errors)."""
+    before, after = row[f"{first}/accuracy"], row[f"{second}/accuracy"]
+    gain, left = before - row[f"{first}/baseline"], after - row[f"{second}/baseline"]
+    error = np.sqrt(before * (1 - before) / sizes[first] + after * (1 - after) / sizes[second])
+    return bool(gain > 0 and left < _KEPT * gain and gain - left > _SIGNIFICANT * error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ridge:
+    """A fitted linear map of standardised features: weights (d, K) and means of features (d,) and targets (K,)."""
+
+    alpha: float
+    mean: np.ndarray
+    factor: np.ndarray
+    weights: np.ndarray
+    intercept: np.ndarray
+
+    def standardise(self, features: np.ndarray) -> np.ndarray:
+        """(N, d) from (N, d), as a corpus standardises its own."""
+        return np.clip((features - self.mean) * self.factor, -LIMIT, LIMIT)
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """(N, K) from (N, d)."""
+        return self.standardise(features) @ self.weights + self.intercept
+
+
+def fit(features: np.ndarray, targets: np.ndarray) -> Ridge:
+    """Fit (N, d) float64 features to (N, K) targets; outputs share the penalty of least summed GCV score."""
+    found = moments(features)
+    x, y = (features - found.mean) * found.factor, targets - targets.mean(axis=0)
+    spectrum, vectors = np.linalg.eigh(x.T @ x)
+    spectrum = np.maximum(spectrum, 0.0)
+    projected = vectors.T @ (x.T @ y)
+    alpha = min(ALPHAS.tolist(), key=lambda candidate: _gcv(candidate, spectrum, projected, y))
+    weights = vectors @ (projected / (spectrum + alpha)[:, None])
+    return Ridge(alpha=alpha, mean=found.mean, factor=found.factor, weights=weights, intercept=targets.mean(axis=0))
+
+
+def cross_validated(fitted: Ridge, features: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """(N, K) predictions for each fold (N,) of a ridge regression of the same penalty on the samples of the others."""
+    x = np.column_stack([fitted.standardise(features), np.ones(len(features))])
+    penalty = np.diag([*[fitted.alpha] * (x.shape[1] - 1), 0.0])
+    gram, products = x.T @ x + penalty, x.T @ targets
+    out = np.empty(targets.shape)
+    for fold in np.unique(folds):
+        held = folds == fold
+        if held.all():  # nothing to learn from
+            return np.broadcast_to(targets.mean(axis=0), targets.shape)
+        weights = np.linalg.solve(gram - x[held].T @ x[held], products - x[held].T @ targets[held])
+        out[held] = x[held] @ weights
+    return out
+
+
+def _folds(ids: np.ndarray) -> np.ndarray:
+    """(N,) the fold of each sample: whole videos where there are enough of them, else single samples."""
+    videos = [video_of(name) for name in ids.tolist()]
+    numbers = {video: index for index, video in enumerate(dict.fromkeys(videos))}
+    if None in numbers or len(numbers) < NUM_FOLDS:
+        return np.arange(len(ids)) % NUM_FOLDS
+    return np.array([numbers[video] for video in videos]) % NUM_FOLDS
+
+
+def _gcv(alpha: float, spectrum: np.ndarray, projected: np.ndarray, y: np.ndarray) -> float:
+    """Mean squared residual over (1 - degrees of freedom / N)^2; the intercept is one degree of freedom."""
+    shrunk = 1.0 / (spectrum + alpha)
+    squares = np.square(projected).sum(axis=1)
+    residual = np.square(y).sum() - 2 * squares @ shrunk + (spectrum * squares) @ np.square(shrunk)
+    left = 1.0 - (1.0 + spectrum @ shrunk) / len(y)
+    return float(max(residual, 0.0) / len(y) / left**2) if left > 1e-6 else np.inf
