@@ -5,16 +5,14 @@ gradients; then ONE backward pass runs through the encoders, however many losses
 """
 
 import math
-from typing import Any
 
 import torch
 
+from msa_models import optimizer
 from msa_models.batch import Batch
 from msa_models.network import Network, cut
 from msa_models.representations import TASK, Gradients, Representations
-from msa_models.seams import Modulation, Progress, Unmodulated
-from msa_models.spec import Spec
-from msa_models.text.finetune import MODALITY
+from msa_models.seams import Progress, Unmodulated
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -27,7 +25,7 @@ class Step:
     def __init__(self, network: Network) -> None:
         self._network, self._spec = network, network.spec
         self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimizer = _optimizer(network, network.spec)
+        self.optimizer = optimizer.adamw(network)
         modulator = network.spec.modulator
         terms = {name: term.group for name, term in network.spec.terms.items()}
         self._groups = {"task": TASK, **terms, modulator.name: modulator.group}
@@ -37,7 +35,7 @@ class Step:
 
         Unless `modulated`, gradients are left as they are.
         """
-        self._schedule(progress)
+        optimizer.set_rates(self.optimizer, self._spec.training, progress)
         self.optimizer.zero_grad()
         batch = self._network.read(batch)
         hidden = self._network.encode(batch)
@@ -59,7 +57,7 @@ class Step:
         )
         if self._spec.training.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._spec.training.gradient_clip, foreach=True)
-        self._update(modulation)
+        optimizer.update(self.optimizer, modulation.step_scale, list(self._network.encoders))
         weighted = {f"train/{term}": loss.detach() for term, loss in losses.items()}
         with torch.no_grad():
             logged = {**_shares(gradients), **modulation.log}
@@ -77,45 +75,6 @@ class Step:
             loss.backward(retain_graph=index + 1 < len(groups))
             gradients[group] = {modality: _taken(leaf.hidden) for modality, leaf in leaves.items()}
         return Gradients(gradients)
-
-    def _schedule(self, progress: Progress) -> None:
-        """Set the learning rates of a step: a function of where training is, so that nothing need be remembered."""
-        constant = self._spec.training.schedule == "constant"
-        decay = 1.0 if constant else 0.5 * (1 + math.cos(math.pi * progress.epoch / progress.epochs))
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["highest"] * decay * progress.rise(group["warmup"])
-
-    def _update(self, modulation: Modulation) -> None:
-        if modulation.step_scale is None:
-            self.optimizer.step()
-            return
-        scale = dict(zip(self._network.encoders, modulation.step_scale.tolist(), strict=True))
-        groups = self.optimizer.param_groups
-        rates = [group["lr"] for group in groups]
-        for group, rate in zip(groups, rates, strict=True):
-            group["lr"] = rate * scale.get(group["modality"], 1.0)
-        self.optimizer.step()
-        for group, rate in zip(groups, rates, strict=True):
-            group["lr"] = rate
-
-
-def _optimizer(network: Network, spec: Spec) -> torch.optim.Optimizer:
-    """AdamW with one group for everything above the boundary, then one for each encoder, in modality order.
-
-    A model that is fine-tuned has groups of its own. `modality` is whose step a group belongs to, `highest` the
-    learning rate that schedule and `warmup` start from.
-    """
-    below = ("encoders.", "text.")
-    above = [parameter for name, parameter in network.named_parameters() if not name.startswith(below)]
-    groups: list[dict[str, Any]] = [{"params": above, "modality": None}]
-    groups += [{"params": list(each.parameters()), "modality": name} for name, each in network.encoders.items()]
-    if network.text is not None:
-        groups += [group | {"modality": MODALITY} for group in network.text.groups()]
-    settings = spec.training
-    for group in groups:
-        group["highest"] = group.setdefault("lr", settings.learning_rate)
-        group.setdefault("warmup", 0.0)
-    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
 
 
 def _taken(leaf: torch.Tensor) -> torch.Tensor:

@@ -13,15 +13,15 @@ import torch
 
 from msa_models import metrics, seeding, snapshot
 from msa_models.batch import batches
-from msa_models.data.corpus import Corpus, Split, unknown
+from msa_models.data.corpus import Corpus, unknown
+from msa_models.evaluation import evaluate
 from msa_models.metrics import Direction
 from msa_models.network import Network, shapes
 from msa_models.seams import Progress
 from msa_models.spec import Spec
-from msa_models.step import NonFiniteLoss, Step
+from msa_models.step import Step
 from msa_models.text.finetune import FinetunedText
 
-EVALUATION_BATCH, FINETUNED_EVALUATION_BATCH = 512, 64  # of the larger models the activations are the memory
 Measurement = dict[str, float]
 
 
@@ -119,7 +119,7 @@ class Training:
                 sums[name] = sums[name] + value if name in sums else value
             counts.update(log.keys())  # of a mapping it would add up the values
         means = {name: (value / counts[name]).tolist() for name, value in sums.items()}
-        valid, predictions = self._evaluate("valid", epoch + 1)
+        valid, predictions = evaluate(self.network, self.corpus, "valid", epoch + 1)
         measurement = {"epoch": epoch + 1} | _flat(means, self.corpus.modalities) | valid
         if self.corpus.task == "regression":
             undefined = metrics.correlation_undefined(
@@ -145,7 +145,7 @@ class Training:
             )
         self._exchange()
         try:
-            test, predictions = self._evaluate("test", self.best_epoch)
+            test, predictions = evaluate(self.network, self.corpus, "test", self.best_epoch)
         finally:
             self._exchange()
         best = self.measurements[self.best_epoch - 1]
@@ -205,21 +205,6 @@ class Training:
         if self.network.text is not None:
             identity["pretrained"] = repr((self.network.text.pretrained.name, self.network.text.pretrained.fingerprint))
         return identity
-
-    @torch.no_grad()
-    def _evaluate(self, name: str, epoch: int) -> tuple[dict[str, float], np.ndarray]:
-        self.network.eval()
-        split: Split = self.corpus.splits[name]
-        size = EVALUATION_BATCH if self.network.text is None else FINETUNED_EVALUATION_BATCH
-        parts = [self.network.predict(batch) for batch in batches(split, size, device=self.device)]
-        predictions = torch.cat(parts).float().cpu().numpy()
-        if not np.isfinite(predictions).all():
-            raise NonFiniteLoss(f"the predictions of the {name} split at epoch {epoch} are not finite")
-        if self.corpus.task == "regression":
-            values = metrics.regression(predictions, split.targets, self.corpus.scale)
-        else:
-            values = metrics.classification(predictions, split.targets, self.corpus.classes)
-        return {f"{name}/{metric}": value for metric, value in values.items()}, predictions
 
     def _start(self) -> float:
         """The epoch from which the modulator works, as far as the measurements so far tell."""

@@ -264,7 +264,7 @@ def test_evaluation_does_not_depend_on_how_it_is_cut_into_batches(
     corpus = make_corpus()
     whole = Training(cpsl.build(make_config()), corpus, seed=0)
     whole.train_epoch()
-    monkeypatch.setattr("msa_models.training.EVALUATION_BATCH", 7)
+    monkeypatch.setattr("msa_models.evaluation.BATCH", 7)
     pieces = Training(cpsl.build(make_config()), corpus, seed=0)
     pieces.train_epoch()
     np.testing.assert_allclose(pieces.result().predictions, whole.result().predictions, atol=1e-6)

@@ -379,7 +379,7 @@ def test_evaluation_does_not_depend_on_the_size_of_its_batches(
 ) -> None:
     found = []
     for size in (64, 5):
-        monkeypatch.setattr("msa_models.training.FINETUNED_EVALUATION_BATCH", size)
+        monkeypatch.setattr("msa_models.evaluation.FINETUNED_BATCH", size)
         training = make_training(make_tokens())
         list(training)
         found.append(training.result().predictions)

@@ -1,0 +1,57 @@
+"""The optimiser of a network: its parameter groups, their learning rates, and one update.
+
+M modalities.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from msa_models.network import Network
+from msa_models.seams import Progress
+from msa_models.spec import TrainingConfig
+from msa_models.text.finetune import MODALITY
+
+
+def adamw(network: Network) -> torch.optim.AdamW:
+    """AdamW with one group for everything above the boundary, then one for each encoder, in modality order.
+
+    A model that is fine-tuned has groups of its own. `modality` is whose step a group belongs to, `highest` the
+    learning rate that schedule and `warmup` start from.
+    """
+    below = ("encoders.", "text.")
+    above = [parameter for name, parameter in network.named_parameters() if not name.startswith(below)]
+    groups: list[dict[str, Any]] = [{"params": above, "modality": None}]
+    groups += [{"params": list(each.parameters()), "modality": name} for name, each in network.encoders.items()]
+    if network.text is not None:
+        groups += [group | {"modality": MODALITY} for group in network.text.groups()]
+    settings = network.spec.training
+    for group in groups:
+        group["highest"] = group.setdefault("lr", settings.learning_rate)
+        group.setdefault("warmup", 0.0)
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, settings: TrainingConfig, progress: Progress) -> None:
+    """Set the learning rates of a step: a function of where training is, so that nothing need be remembered."""
+    constant = settings.schedule == "constant"
+    decay = 1.0 if constant else 0.5 * (1 + math.cos(math.pi * progress.epoch / progress.epochs))
+    for group in optimizer.param_groups:
+        group["lr"] = group["highest"] * decay * progress.rise(group["warmup"])
+
+
+def update(optimizer: torch.optim.Optimizer, scale: torch.Tensor | None, modalities: Sequence[str]) -> None:
+    """One step of the optimiser; `scale` (M,), if any, scales the step of each modality's encoder."""
+    if scale is None:
+        optimizer.step()
+        return
+    scales = dict(zip(modalities, scale.tolist(), strict=True))
+    groups = optimizer.param_groups
+    rates = [group["lr"] for group in groups]
+    for group, rate in zip(groups, rates, strict=True):
+        group["lr"] = rate * scales.get(group["modality"], 1.0)
+    optimizer.step()
+    for group, rate in zip(groups, rates, strict=True):
+        group["lr"] = rate
