@@ -73,5 +73,4 @@ def _file(path: Path, request: Request, nonfinite: NonFinite) -> Corpus:
 
 
 def _reading(path: Path, request: Request) -> Reading:
-    raw = containers.read(path)
-    return layouts.find(raw).read(raw, request)
+    return layouts.read(containers.read(path), request)

@@ -1,5 +1,6 @@
 """Corpus files opened without trusting them: `.pkl` and `.npz`, each as splits of named values."""
 
+import shlex
 from collections.abc import Callable
 from os import strerror
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from msa_models.data import plain_pickle
+from msa_models.data import plain_pickle, trusted
 from msa_models.data.corpus import CorpusError
 
 SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test",)}
@@ -15,17 +16,24 @@ SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("
 RawCorpus = dict[str, dict[str, Any]]
 
 
-def read(path: Path) -> RawCorpus:
+def read(path: Path, *, trust: bool = False) -> RawCorpus:
     """The file as {train, valid, test} -> key -> value, unchecked beyond that.
 
     Formats: `.pkl` / `.pickle`, and `.npz` with keys such as `train/text`. The validation split may be called valid,
-    dev or val.
+    dev or val. With `trust` also files that run code when they are opened, see `trusted`.
     """
-    reader = _READERS.get(path.suffix.lower())
+    suffix = path.suffix.lower()
+    reader = trusted.read if trust and suffix in trusted.READERS else _READERS.get(suffix)
     if path.is_dir():
         raise CorpusError(f"it is a folder; give one file ({', '.join(_READERS)})")
     if not path.exists():
         raise CorpusError("there is no such file")
+    if reader is None and suffix in trusted.READERS:
+        command = ["msa", "data", "convert", str(path), str(path.with_suffix(".npz")), "--trust"]
+        raise CorpusError(
+            f"opening a {suffix} file runs code that is in it, so it was not opened; if you trust where it comes from, "
+            f"convert it once: {shlex.join(command)}"
+        )
     if reader is None:
         raise CorpusError(f"it ends in '{path.suffix}'; expected {', '.join(_READERS)}")
     try:
@@ -39,6 +47,14 @@ def read(path: Path) -> RawCorpus:
         raise CorpusError(
             f"it is cut short, damaged, or no {path.suffix} file ({fault}); copy or export it again"
         ) from error
+
+
+def told(raw: RawCorpus) -> tuple[str, ...]:
+    """Warnings that a conversion has written into a file, because they could not be found in it any more."""
+    said = raw["train"].get("warnings")
+    if not isinstance(said, np.ndarray) or said.dtype.kind != "U":
+        return ()
+    return tuple(line for line in said.reshape(-1).tolist() if line.isprintable())
 
 
 def _read_pickle(path: Path) -> object:

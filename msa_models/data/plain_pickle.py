@@ -39,7 +39,8 @@ class _Unpickler(pickle.Unpickler):
         if known is None:
             raise CorpusError(
                 f"its pickle asks for '{module}.{name}', which plain data does not need, so nothing was run; "
-                "save NumPy arrays, numbers and strings only (for example as .npz)"
+                "save NumPy arrays, numbers and strings only, or, if you trust the file, convert it with "
+                "msa data convert FILE OUT.npz --trust"
             )
         return known
 

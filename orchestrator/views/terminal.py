@@ -7,12 +7,14 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import pyarrow as pa
 from tabulate import tabulate
 
+from msa_models.data.convert import Converted
 from orchestrator.findings.failures import Group
 from orchestrator.findings.grid import current
 from orchestrator.findings.importance import importances
@@ -133,6 +135,16 @@ def corpus(facts: Mapping[str, Any]) -> str:
     parts += ["What a ridge regression makes of each modality alone:\n\n" + _facts(facts["probes"])]
     parts += [f"warning: {warning}" for warning in facts["warnings"]]
     return "\n\n".join(parts)
+
+
+def converted(source: Path, target: Path, what: Converted) -> str:
+    """One line on a conversion: names, sizes, samples of the splits, steps and widths, and what was left out."""
+    samples = ", ".join(f"{name} {len(split)}" for name, split in what.corpus.splits.items())
+    train = what.corpus.splits["train"].inputs
+    shapes = ", ".join(f"{name} {'x'.join(map(str, values.shape[1:]))}" for name, values in train.items())
+    left_out = f"; left out {_some(what.left_out)}, which no array can hold" if what.left_out else ""
+    before, after = (f"{size / 1e6:,.1f} MB" for size in (what.size_before, what.size_after))
+    return f"{source} ({before}) -> {target} ({after}): {samples}; {shapes}{left_out}"
 
 
 def _facts(rows: Sequence[Mapping[str, Any]]) -> str:

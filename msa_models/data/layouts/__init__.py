@@ -5,9 +5,10 @@ A layout module has `matches(raw) -> bool`, which looks at the keys only, and `r
 
 import importlib
 import pkgutil
+from dataclasses import replace
 from typing import Protocol, cast
 
-from msa_models.data.containers import RawCorpus
+from msa_models.data.containers import RawCorpus, told
 from msa_models.data.corpus import CorpusError
 from msa_models.data.raw import Reading, Request
 
@@ -27,6 +28,12 @@ class Layout(Protocol):
 def names() -> tuple[str, ...]:
     """The known layouts."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def read(raw: RawCorpus, request: Request) -> Reading:
+    """What the one layout that fits finds in a file, and what a conversion has found before."""
+    reading = find(raw).read(raw, request)
+    return replace(reading, warnings=(*reading.warnings, *told(raw)))
 
 
 def find(raw: RawCorpus) -> Layout:

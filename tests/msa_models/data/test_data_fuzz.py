@@ -142,7 +142,7 @@ def test_a_damaged_file_is_a_corpus_or_one_clear_line(number: int, changes: list
 
 
 @few
-@given(content=st.binary(max_size=80), suffix=st.sampled_from([".pkl", ".npz"]))
+@given(content=st.binary(max_size=80), suffix=st.sampled_from([".pkl", ".npz", ".pt", ".pth", ".joblib"]))
 def test_any_bytes_are_one_clear_line(content: bytes, suffix: str) -> None:
     assert isinstance(outcome(content, suffix), CorpusError)
 
