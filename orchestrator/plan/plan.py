@@ -116,7 +116,6 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
         search=asked.search if space.distributions else asked.search.model_copy(update={"trials": 1}),
         confirm_seeds=asked.confirm.seeds,
         keep=asked.confirm.keep == "best",
-        left=space.left,
         encoders=encoders,
     )
 

@@ -27,13 +27,13 @@ Candidates = Mapping[str, Mapping[str, Any]]  # searched path -> {"low": 1, "hig
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """What is searched; the whole configuration as plain data, searched places holding any one of their values; and the
-    entries that left because their component is removed.
+    """What is searched, and the whole configuration as plain data, searched places holding any one of their values.
+
+    Entries of a component that is removed are no part of it.
     """
 
     distributions: Mapping[str, BaseDistribution]
     config: Mapping[str, Any]
-    left: tuple[str, ...]
 
 
 def search_space(config_type: type, values: Mapping[str, Any], space: Mapping[str, Range | Choices]) -> SearchSpace:
@@ -42,7 +42,7 @@ def search_space(config_type: type, values: Mapping[str, Any], space: Mapping[st
     Raises ExperimentError with every fault; their paths begin with `config.` or `space.`.
     """
     gone = removed(config_type, values)
-    left = tuple(path for path in space if any(within(path, component) for component in gone))
+    left = {path for path in space if any(within(path, component) for component in gone)}
     distributions: dict[str, BaseDistribution] = {}
     faults: list[Fault] = []
     for path, entry in space.items():
@@ -62,7 +62,7 @@ def search_space(config_type: type, values: Mapping[str, Any], space: Mapping[st
     tree = to_dict(config_type())
     for path, value in {**values, **{path: next(iter(found.values())) for path, found in candidates.items()}}.items():
         place(config_type, tree, path, take(config_type, path, value))
-    return SearchSpace(distributions=distributions, config=tree, left=left)
+    return SearchSpace(distributions=distributions, config=tree)
 
 
 def described(distribution: BaseDistribution) -> str:

@@ -35,8 +35,8 @@ class Study:
     """Everything a search and its confirmation need, except the arrays.
 
     `fixed` is the whole configuration as plain nested data, in which suggestions replace the searched values.
-    `left` are the entries of the space that went with their component. `data_fingerprint` is of all that its trials can
-    read: the corpus, and with a text encoder what was said in it and the pretrained weights.
+    `data_fingerprint` is of all that its trials can read: the corpus, and with a text encoder what was said in it and
+    the pretrained weights.
     """
 
     method: str
@@ -49,7 +49,6 @@ class Study:
     fixed: Mapping[str, Any]
     search: Search
     confirm_seeds: tuple[int, ...]
-    left: tuple[str, ...] = ()
     leader: str | None = None  # the study whose best configuration this one takes, instead of a search of its own
     reference: str | None = None  # the study of the full method, in an ablation
     race: Race | None = None  # for how many of the confirm seeds are enough

@@ -44,7 +44,7 @@ def test_an_experiment_becomes_one_study_of_the_full_method(fake: ModuleType, co
     assert (study.method, study.dataset, study.data_fingerprint) == ("fake", "synthetic", corpus.fingerprint)
     assert (study.variant.name, study.variant.modalities) == ("full", corpus.modalities)
     assert (study.metric, study.direction) == ("valid/mae", "minimize")
-    assert (study.search.trials, study.confirm_seeds, study.left) == (60, (3, 1), ())
+    assert (study.search.trials, study.confirm_seeds) == (60, (3, 1))
 
 
 def test_the_direction_left_out_is_the_metric_s_own(fake: ModuleType, corpus: CorpusInfo) -> None:
@@ -71,7 +71,7 @@ def test_a_space_with_nothing_in_it_is_searched_by_one_trial(fake: ModuleType, c
 def test_what_a_removed_component_took_from_the_space_is_said(fake: ModuleType, corpus: CorpusInfo) -> None:
     space = {"penalty.alpha": {"low": 0, "high": 1}, "encoder.width": {"choices": [32, 64]}}
     (study,) = plan(validate(MINIMAL | {"space": space, "config": {"penalty": None}}), corpus).studies
-    assert (list(study.distributions), study.left) == (["encoder.width"], ("penalty.alpha",))
+    assert list(study.distributions) == ["encoder.width"]
 
 
 def test_every_fault_is_said_at_once_with_the_line_of_its_file(

@@ -42,7 +42,7 @@ def test_a_swap_brings_a_component_in_with_its_defaults_and_takes_the_other_s_en
     (study,) = planned(swap={"penalty": "extra"}, space=SPACE, config={"penalty.threshold": 2.5}).studies
     config = configure(fake.Config, study.config({"encoder.width": 32}))
     assert (config.penalty, config.extra) == (None, fake.Extra())
-    assert (list(study.distributions), study.left) == (["encoder.width"], ("penalty.alpha",))
+    assert list(study.distributions) == ["encoder.width"]
     assert (study.variant.name, study.variant.swapped) == ("full", (("penalty", "extra"),))
 
 
@@ -116,7 +116,6 @@ def test_every_study_is_a_search_of_its_own_under_one_budget(planned, corpus: Co
         ["encoder.width", "extra.weight"],
         *[["encoder.width"]] * 3,
     ]
-    assert [study.left for study in studies] == [(), ("penalty.alpha",), ("penalty.alpha",), (), ()]
     assert [study.variant.modalities for study in studies] == [corpus.modalities] * 3 + [("text",), corpus.modalities]
     assert {(study.search.trials, study.search.seed, study.confirm_seeds) for study in studies} == {(7, 0, (1, 2))}
     assert len({study.study_id for study in studies}) == 5
@@ -229,7 +228,7 @@ def test_balancing_rules_swap_in_one_line(planned) -> None:
     for study in planned(method="cpsl", space=space, studies=studies).studies:
         present = [rule for rule in ("conflict_penalty", *rules) if study.fixed.get(rule) is not None]
         assert present == [study.variant.name]
-        assert study.left == ("conflict_penalty.alpha",)
+        assert list(study.distributions) == ["encoder.width"]
 
 
 def test_two_studies_that_ask_for_the_same_are_refused(faults_of) -> None:

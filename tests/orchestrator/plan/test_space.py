@@ -96,7 +96,6 @@ def test_what_is_fixed_cannot_be_searched(fake: ModuleType) -> None:
 def test_entries_of_a_removed_component_leave_the_space(fake: ModuleType) -> None:
     space = {"penalty.alpha": {"low": 0, "high": 1}, "training.epochs": {"low": 1, "high": 4}}
     found = space_of(fake, space, {"penalty": None})
-    assert found.left == ("penalty.alpha",)
     assert list(found.distributions) == ["training.epochs"]
     assert found.config["penalty"] is None
 
