@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.base import DONE, Examples, msa, refuse, say, words
-from orchestrator.views.table import FORMATS
+from orchestrator.views.table import FORMATS, warning
 
 
 @msa.command(cls=Examples, examples="msa failures runs/mosi\nmsa failures runs/mosi --json")
@@ -125,8 +125,8 @@ def table(
         click.echo(terminal.importance(store, layout))
     else:
         click.echo(terminal.tables(store, layout, top=top, phase=phase))
-    for warning in store.warnings_:
-        say(f"warning: {warning}")
+    for line in (*(store.record.warnings if layout == "csv" else ()), *store.warnings_):
+        say(warning(line))
     return DONE
 
 

@@ -41,7 +41,7 @@ def summary(store: Store) -> dict[str, Any]:
         "run": _newest_run(store, rows, driver),
         "driver": driver and {name: driver[name] for name in ("host", "pid", "since", "beat")},
         "failures": dict(Counter(row["error_type"] or "unknown" for row in failed).most_common()),
-        "warnings": list(store.warnings_),
+        "warnings": [*store.record.warnings, *store.warnings_],
     }
 
 

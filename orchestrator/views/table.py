@@ -8,10 +8,12 @@ import json
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from textwrap import fill
 from typing import Any
 
 from tabulate import tabulate
 
+WARNING_WIDTH = 80
 FORMATS = ("plain", "markdown", "latex", "csv", "json")
 _LAYOUTS = {"plain": "simple", "markdown": "github"}
 _TEX = {character: f"\\{character}" for character in "&%$#_{}"}
@@ -62,13 +64,15 @@ Cell = Plain | Marked
 class Table:
     """Values as they are; how many digits one sees is a matter of `render`.
 
-    `label` is for a table of a paper: what `\\ref` calls it. LaTeX output of such a table is a whole float.
+    `label` is for a table of a paper: what `\\ref` calls it. LaTeX output of such a table is a whole float. `warnings`
+    are lines on the data behind the values, which stand below it; csv, which has no place for them, leaves them out.
     """
 
     headers: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
     label: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def render(table: Table, format: str = "plain") -> str:
@@ -79,26 +83,33 @@ def render(table: Table, format: str = "plain") -> str:
         return _csv(table)
     if format == "json":
         rows = [dict(zip(table.headers, map(_jsonable, row), strict=True)) for row in table.rows]
-        return json.dumps({"caption": table.caption, "rows": rows}, indent=1, ensure_ascii=False, allow_nan=False)
+        whole = {"caption": table.caption, "rows": rows, "warnings": list(table.warnings)}
+        return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False)
     caption = " ".join(table.caption.split())
     columns = zip(*table.rows, strict=True) if table.rows else [() for _ in table.headers]
     align = ["left" if all(isinstance(_bare(cell), str) for cell in column) else "right" for column in columns]
     if format == "latex":
-        return _latex(table, caption, align)
+        return "\n".join([_latex(table, caption, align), *(f"% warning: {line}" for line in table.warnings)])
     written = _markdown if format == "markdown" else _text
     headers, rows = (
         [written(header) for header in table.headers],
         [[written(cell) for cell in row] for row in table.rows],
     )
     text = tabulate(rows, headers, tablefmt=_LAYOUTS[format], colalign=align, disable_numparse=True)
-    return f"{caption}\n\n{text}" if caption else text
+    below = [f"> warning: {line}" for line in table.warnings] if format == "markdown" else map(warning, table.warnings)
+    return "\n\n".join([*([caption] if caption else []), text, *below])
+
+
+def warning(line: str) -> str:
+    """A warning as people read it, wrapped to 80 columns."""
+    return fill(f"warning: {line}", WARNING_WIDTH, subsequent_indent="  ", break_long_words=False)
 
 
 def transposed(table: Table) -> Table:
     """One column per row, headed by the row's first cell: for the screen, where many columns do not fit."""
     heads, *columns = zip(*table.rows, strict=True) if table.rows else [() for _ in table.headers]
     rows = tuple((name, *cells) for name, cells in zip(table.headers[1:], columns, strict=True))
-    return Table(headers=(table.headers[0], *map(_text, heads)), rows=rows, caption=table.caption)
+    return replace(table, headers=(table.headers[0], *map(_text, heads)), rows=rows, label="")
 
 
 def with_last(table: Table, headers: Collection[str]) -> Table:

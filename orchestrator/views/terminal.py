@@ -22,7 +22,7 @@ from orchestrator.store import Store
 from orchestrator.store.selection import COLUMNS, confirm_trials
 from orchestrator.views import trial_tables
 from orchestrator.views.ablation_tables import tables as ablation_tables
-from orchestrator.views.table import Table, blocks, render, transposed, with_dataset, with_last
+from orchestrator.views.table import Table, blocks, render, transposed, warning, with_dataset, with_last
 from orchestrator.views.trial_tables import confirmed, leaderboard
 
 _NUM_SHOWN = 5  # of many names
@@ -46,7 +46,7 @@ def tables(store: Store, format: str = "plain", *, top: int | None = None, phase
     confirm = confirmed(*facts, chosen=_chosen(store, trials))
     both = [search, confirm] if confirm.rows else [search]
     shown = {"search": [search], "confirm": [confirm], None: both}[phase]
-    return _shown([transposed(table) for table in shown] if plain else shown, format)
+    return _shown([transposed(table) for table in shown] if plain else shown, format, store)
 
 
 def ablation(store: Store, format: str = "plain", metrics: Sequence[str] | None = None) -> str:
@@ -56,10 +56,11 @@ def ablation(store: Store, format: str = "plain", metrics: Sequence[str] | None 
     """
     contributions, *others = ablation_tables(current(store), store.record, metrics=metrics)
     if format in ("csv", "json"):
-        return render(contributions, format)
+        return _shown([contributions], format, store)
     means = [header for header in contributions.headers if "/" in header]
     shown = [with_last(contributions, means), *others]
-    return _shown([with_dataset(table) for table in shown] if format == "plain" else [contributions, *others], format)
+    shown = [with_dataset(table) for table in shown] if format == "plain" else [contributions, *others]
+    return _shown(shown, format, store)
 
 
 def importance(store: Store, format: str = "plain") -> str:
@@ -67,7 +68,7 @@ def importance(store: Store, format: str = "plain") -> str:
     trials = store.trials(["study_id", "phase", "number", "state", "value", "params"])
     whole = format in ("csv", "json")
     table = trial_tables.importance(store.record, importances(store.record, trials), whole_paths=whole)
-    return render(table, format) if whole else _shown([table], format)
+    return _shown([table], format, store)
 
 
 def status(summary: dict[str, Any]) -> str:
@@ -100,7 +101,7 @@ def status(summary: dict[str, Any]) -> str:
         )
     if summary["failures"]:
         lines.append("failed      " + _some([f"{count} x {kind}" for kind, count in summary["failures"].items()]))
-    lines += [f"warning     {warning}" for warning in summary["warnings"]]
+    lines += [f"warning     {line}" for line in summary["warnings"]]
     return "\n".join(lines) + (f"\n\n{_status_table(studies)}" if len(studies) > 1 else "")
 
 
@@ -193,13 +194,13 @@ def _chosen(store: Store, trials: pa.Table) -> dict[str, list[str]] | None:
     }
 
 
-def _shown(tables: Sequence[Table], format: str) -> str:
-    """One below the other; plain ones as many columns side by side as fit the screen."""
-    width = shutil.get_terminal_size(fallback=(120, 24)).columns
+def _shown(tables: Sequence[Table], format: str, store: Store) -> str:
+    """One below the other, and what to beware of in the data; plain ones as many columns as fit the screen."""
+    width, warnings = shutil.get_terminal_size(fallback=(120, 24)).columns, tuple(store.record.warnings)
     if format != "plain":
-        return "\n\n".join(render(table, format) for table in tables)
+        return "\n\n".join(render(table, format) for table in (*tables[:-1], replace(tables[-1], warnings=warnings)))
     parts = []
     for table in tables:
         parts += [fill(table.caption, width)] if table.caption else []
         parts += [render(block) for block in blocks(replace(table, caption=""), width)]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *map(warning, warnings)])

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -62,8 +63,36 @@ def test_csv_carries_unrounded_numbers_and_a_column_each_for_mean_and_sd() -> No
 
 def test_json_carries_unrounded_numbers_and_null_for_what_is_missing_or_not_finite() -> None:
     table = Table(headers=("a", "b", "c"), rows=((math.nan, None, MeanSd(mean=0.71234567, sd=None, n=1)),), caption="x")
-    expected = {"caption": "x", "rows": [{"a": None, "b": None, "c": {"mean": 0.71234567, "sd": None, "n": 1}}]}
-    assert json.loads(render(table, "json")) == expected
+    row = {"a": None, "b": None, "c": {"mean": 0.71234567, "sd": None, "n": 1}}
+    assert json.loads(render(table, "json")) == {"caption": "x", "rows": [row], "warnings": []}
+
+
+LONG = "vision: valid gain does not carry over to test (ridge probe: Corr 0.754 on valid, 0.012 on test)"
+
+
+@pytest.mark.parametrize(
+    ("format", "end"),
+    [
+        ("markdown", f"\n\n> warning: {LONG}"),
+        ("latex", f"\n% warning: {LONG}"),
+        ("json", f'"warnings": [\n  "{LONG}"\n ]\n}}'),
+    ],
+)
+def test_warnings_stand_below_a_table(format: str, end: str) -> None:
+    table = Table(headers=("a",), rows=((1,),))
+    assert render(replace(table, warnings=(LONG,)), format).startswith(render(table, format)[:-4])
+    assert render(replace(table, warnings=(LONG,)), format).endswith(end)
+
+
+def test_on_the_screen_a_warning_fits_80_columns() -> None:
+    text = render(Table(headers=("a",), rows=((1,),), warnings=(LONG,)))
+    assert max(map(len, text.splitlines())) <= 80
+    assert " ".join(text.split()).endswith(f"1 warning: {LONG}")
+
+
+def test_csv_has_values_and_nothing_else() -> None:
+    table = Table(headers=("a",), rows=((1,),), warnings=(LONG,))
+    assert render(table, "csv") == "a\n1\n"
 
 
 @pytest.mark.parametrize("format", FORMATS)
