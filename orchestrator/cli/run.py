@@ -29,7 +29,8 @@ from orchestrator.cli.base import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.run.launch import Prepared
+    from orchestrator.run.preparation import Prepared
+    from orchestrator.store import Store
     from search_spaces.faults import Fault, Places
     from search_spaces.overrides import Option
     from search_spaces.schema import Experiment
@@ -111,22 +112,36 @@ def describe(experiment: str, **options: Any) -> int:
     msa resume runs/mosi
     msa resume runs/mosi --retry-failed
     msa resume runs/mosi --retry-failed --only cpsl-mosi-full-0123456789-00007
+    msa resume runs/mosi --data /new/place/mosi_aligned.pkl
     msa resume runs/mosi --allow-changed
     """,
 )
 @click.argument("storage")
+@click.option("--data", multiple=True, metavar="PATH", help="Where a corpus of it is now; repeatable.")
 @click.option("--retry-failed", is_flag=True, help="Train failed trials again; a success replaces the failure.")
 @click.option("--only", metavar="TRIAL,…", multiple=True, help="With --retry-failed: only these (see msa failures).")
 @ALLOW_CHANGED
 @ADDRESS
-def resume(storage: str, retry_failed: bool, only: tuple[str, ...], allow_changed: bool, address: str | None) -> int:
-    """Go on with STORAGE after any interruption: interrupted trials from their checkpoints, then what was planned."""
-    from orchestrator.run.launch import retried, stored
+def resume(
+    storage: str,
+    data: tuple[str, ...],
+    retry_failed: bool,
+    only: tuple[str, ...],
+    allow_changed: bool,
+    address: str | None,
+) -> int:
+    """Go on with STORAGE after any interruption: interrupted trials from their checkpoints, then what was planned.
+
+    A corpus is known by its content, so its file may have been moved or renamed: --data says where it is now. Where
+    nothing is left to train, no corpus is read.
+    """
+    from orchestrator.run.resumption import retried, stored
 
     if not retry_failed:
         refuse("only with --retry-failed", only=only or None)
     retry = retried(storage, words(*only) if only else None) if retry_failed else None
-    return _run(stored(storage), storage, address, retry=retry, allow_changed=allow_changed)
+    prepared = stored(storage, moved=data, allow_changed=allow_changed)
+    return _run(prepared, storage, address, retry=retry, allow_changed=allow_changed)
 
 
 def _start(
@@ -149,7 +164,7 @@ def _start(
 
 
 def _prepare(experiment: str, *, ablation: bool = False, **options: Any) -> Prepared:
-    from orchestrator.run.launch import prepare
+    from orchestrator.run.preparation import prepare
     from search_spaces.faults import ExperimentError
     from search_spaces.overrides import blamed
 
@@ -256,23 +271,24 @@ def _time_needed(prepared: Prepared) -> str:
 def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> int:
     from orchestrator.findings import failures, grid
     from orchestrator.run.launch import launch
-    from orchestrator.store import Store
     from orchestrator.views import terminal
     from orchestrator.views.live import Live
 
     _warn(prepared)
     joined = [] if address is None else ["--address", address]
+    claimed: list[Store] = []
 
-    def claimed() -> None:
+    def goes_on_with(store: Store) -> None:
+        claimed.append(store)
         goes_on("resume", storage, *joined)
 
-    finished = launch(prepared, storage, address=address, listener=Live(), claimed=claimed, **how)
+    finished = launch(prepared, storage, address=address, listener=Live(), claimed=goes_on_with, **how)
     if finished.interrupted:
         say(f"interrupted after {finished.num_new} trials")
         return INTERRUPTED
     if finished.num_new == 0:
         click.echo(f"nothing to do: all {finished.num_planned} trials are finished")
-    store = Store.open(storage)
+    (store,) = claimed
     if prepared.plan.grid is None:
         click.echo(terminal.tables(store))
         click.echo(f"\nresults: {storage} (msa table, msa status)")
@@ -291,5 +307,7 @@ def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> i
 
 
 def _warn(prepared: Prepared) -> None:
-    for warning in prepared.warnings:
-        say(f"warning: {warning}")
+    from orchestrator.views.table import warning
+
+    for line in prepared.warnings:
+        say(warning(line))

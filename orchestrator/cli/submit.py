@@ -103,6 +103,7 @@ def _checked(arguments: tuple[str, ...]) -> tuple[list[str], WorkingTree]:
     if "storage" in options and not options.get("dry_run"):
         _check_storage(options["storage"])
     tree = WorkingTree.of(Path.cwd())
+    corpora = list(options["data"]) if name == "resume" else []
     if "experiment" in options:
         of_it = {key: value for key, value in options.items() if key not in _NOT_OF_THE_EXPERIMENT}
         experiment = asked_for(**of_it)
@@ -110,8 +111,10 @@ def _checked(arguments: tuple[str, ...]) -> tuple[list[str], WorkingTree]:
             tree.require("the experiment", options["experiment"])
         ablated = name == "ablate" or options.get("ablation")
         for corpus in (experiment.data, *(experiment.ablation.corpora if ablated else ())):
-            if corpus.source != SYNTHETIC and not corpus.source.startswith(("/", "~")):
-                tree.require("the corpus", corpus.source, ", or an absolute path that every node has")
+            corpora.append(corpus.source)
+    for source in corpora:
+        if source != SYNTHETIC and not source.startswith(("/", "~")):
+            tree.require("the corpus", source, ", or an absolute path that every node has")
     joined = ["--address", "auto"] if "address" in options and options["address"] is None else []
     return [name, *joined, *rest], tree
 

@@ -9,10 +9,11 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
+import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from msa_models import metrics
@@ -42,7 +43,9 @@ class CorpusInfo:
     """The facts of a corpus; `metrics` are names without a split, `scale` that of regression labels.
 
     `texts` is the fingerprint of what was said, empty without raw texts; `encoder` gives the facts of a pretrained
-    encoder by its name, and raises ValueError for one that cannot be had.
+    encoder by its name, and raises ValueError for one that cannot be had. The rest is for people, who hear of it where
+    two corpora differ: samples by split, features d by modality, names of classes, and a hash of all labels.
+    `warnings` are lines that say what to beware of.
     """
 
     name: str
@@ -53,6 +56,11 @@ class CorpusInfo:
     scale: str = ""
     texts: str = ""
     encoder: Callable[[str], EncoderInfo] = unknown_encoder
+    samples: Mapping[str, int] = field(default_factory=dict)
+    widths: Mapping[str, int] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    labels: str = ""
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, corpus: Corpus, encoder: Callable[[str], EncoderInfo] = unknown_encoder) -> CorpusInfo:
@@ -66,19 +74,38 @@ class CorpusInfo:
             scale=corpus.scale,
             texts=corpus.texts_fingerprint,
             encoder=encoder,
+            samples={name: len(split) for name, split in corpus.splits.items()},
+            widths=corpus.dims,
+            classes=corpus.classes,
+            labels=_labels(corpus),
+            warnings=corpus.warnings,
         )
 
 
-def apart(corpora: Sequence[CorpusInfo], places: Places | None = None) -> list[CorpusInfo]:
-    """The same corpora; of one name all but the first get their fingerprint into it. ExperimentError for twins."""
+def named(
+    corpora: Sequence[CorpusInfo], known: Mapping[str, str] | None = None, places: Places | None = None
+) -> list[CorpusInfo]:
+    """The same corpora as they are called, which is part of the ids of their studies: each by a name of its own.
+
+    `known`: names by fingerprint, which a corpus keeps whatever its file is called now. Of others of one name all but
+    the first get their fingerprint into it. Raises ExperimentError for twins.
+    """
     if len({corpus.fingerprint for corpus in corpora}) < len(corpora):
         twice = Fault(path="ablation.corpora", message="the same corpus twice; delete one of them")
         raise ExperimentError((places or Places()).located([twice]))
-    found: list[CorpusInfo] = []
-    for corpus in corpora:
-        taken = any(corpus.name == other.name for other in found)
-        found.append(replace(corpus, name=f"{corpus.name}-{corpus.fingerprint[:6]}") if taken else corpus)
-    return found
+    known, names = known or {}, dict[str, str]()
+    for corpus in sorted(corpora, key=lambda each: each.fingerprint not in known):
+        name = known.get(corpus.fingerprint, corpus.name)
+        names[corpus.fingerprint] = f"{name}-{corpus.fingerprint[:6]}" if name in names.values() else name
+    return [replace(corpus, name=names[corpus.fingerprint]) for corpus in corpora]
+
+
+def _labels(corpus: Corpus) -> str:
+    """Hash (8 hexadecimal digits) of the labels of all splits."""
+    digest = hashlib.sha256()
+    for split in corpus.splits.values():
+        digest.update(np.ascontiguousarray(split.targets).data)
+    return digest.hexdigest()[:8]
 
 
 TEXT, SECTION = "text", "text_encoder"

@@ -1,25 +1,26 @@
 """experiment.json: what a storage is about, so that two experiments never share one by accident.
 
-Each schema version has a step in `_STEPS` that brings a record of it up to the next one. A record of an earlier version
-is read through these steps; `upgrade`, as any driver that goes on with the storage, writes it down.
+A record of an earlier schema version is read through the steps of `orchestrator.store.versions`; `upgrade`, as any
+driver that goes on with the storage, writes it down.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.store.faults import AbsentFile, StorageError
 from orchestrator.store.files import Files
-from orchestrator.store.record import Record, StudyRecord
+from orchestrator.store.record import CorpusRecord, Record, StudyRecord
 from orchestrator.store.schema import SCHEMA_VERSION
+from orchestrator.store.versions import stepped_up, version_of
 from search_spaces.dotted import flatten
 
 PATH = "experiment.json"
 LEASE_PATH = "lease.json"
-_ORIGINS = ("provenance", "corpora", "texts", "encoders")  # what results come from: nobody hears of changes too late
+_ORIGINS = ("provenance", "texts", "encoders")  # and corpora, what results come from: nobody hears too late
 _NUM_SHOWN = 3
 _ABSENT = object()
 
@@ -43,11 +44,10 @@ class Found:
         return self if self.modified is not None and self.modified == files.modified(PATH) else Found.at(files)
 
 
-def create_record(files: Files, record: Record, found: Found, *, allow_changed: bool = False) -> Record:
-    """Write the record of a new storage, or renew that of a storage that it extends. Hold the `Lease`."""
-    new = check_record(files, record, found.now(files), allow_changed=allow_changed)
-    _write(files, new)
-    return new
+def write_record(files: Files, record: Record) -> None:
+    """Write a record that was checked. Hold the `Lease`."""
+    whole = {**record.plain(), "schema_version": SCHEMA_VERSION}
+    files.write(PATH, json.dumps(whole, indent=1).encode(), durable=True)  # a value may be infinite
 
 
 def check_record(files: Files, record: Record, found: Found, *, allow_changed: bool = False) -> Record:
@@ -55,7 +55,7 @@ def check_record(files: Files, record: Record, found: Found, *, allow_changed: b
 
     `identity` lists what the storage is about (the ids of its studies): a record may add to it and take nothing away.
     Code, versions and data must be the same, unless `allow_changed`; studies of changed data are others, and the former
-    ones stay part of the storage.
+    ones stay part of the storage. Corpora are the same where their fingerprints are.
     """
     before = found.record
     if before is None:
@@ -66,26 +66,32 @@ def check_record(files: Files, record: Record, found: Found, *, allow_changed: b
             )
         return record
     old, new = before.plain(), record.plain()
-    if changed := [line for name in _ORIGINS for line in _changes(old.get(name) or {}, new.get(name) or {}, name)]:
+    changed = list(_other_corpora(before.corpora, record.corpora))
+    changed += [line for name in _ORIGINS for line in _changes(old.get(name) or {}, new.get(name) or {}, name)]
+    if changed:
         if not allow_changed:
-            raise StorageError(
-                f"{files.uri} was made otherwise: {_some(changed)}; go on with --allow-changed (what is trained "
-                "from here on carries the new ones), or use a new storage"
-            )
+            raise _made_otherwise(files, changed)
         new["identity"] = sorted({*before.identity, *record.identity})
     if not set(before.identity) <= set(new["identity"]):
         raise StorageError(
             f"{files.uri} holds another experiment: {_some(list(_why_another(before, record)))}; "
             "use a new storage for this one, or go back to the stored experiment to resume it"
         )
-    return Record.of({**old, **new, "created_at": before.created_at})
+    names = {**before.corpus_names, **record.corpus_names}
+    return Record.of({**old, **new, "corpus_names": names, "created_at": before.created_at})
+
+
+def check_corpora(files: Files, record: Record, corpora: Mapping[str, CorpusRecord]) -> None:
+    """`StorageError` where corpora of a storage, by name, are others than these."""
+    if changed := list(_other_corpora(record.corpora, corpora)):
+        raise _made_otherwise(files, changed)
 
 
 def load_record(files: Files) -> Record:
     """The record of an existing storage, of this schema version or of one before. Raises StorageError."""
     record = _read(files)
     try:
-        return Record.of(_stepped_up(record))
+        return Record.of(stepped_up(record))
     except ValueError as error:
         raise StorageError(f"{files.uri_of(PATH)} is damaged ({error}); restore it, or start a new storage") from error
 
@@ -95,10 +101,10 @@ def upgrade(files: Files) -> int:
 
     The other files of the versions before are read as they are. Raises StorageError for a record that cannot be read.
     """
-    version = _version(_read(files))
+    version = version_of(_read(files))
     record = load_record(files)
     if version != SCHEMA_VERSION:
-        _write(files, record)
+        write_record(files, record)
     return version
 
 
@@ -123,51 +129,29 @@ def _read(files: Files) -> Any:
         if isinstance(error, StorageError):
             raise
         raise StorageError(f"{files.uri_of(PATH)} is damaged ({error}); restore it, or start a new storage") from error
-    if _version(record) > SCHEMA_VERSION:
+    if version_of(record) > SCHEMA_VERSION:
         raise StorageError(
-            f"{files.uri} was written with schema version {_version(record)}, this program knows up to "
+            f"{files.uri} was written with schema version {version_of(record)}, this program knows up to "
             f"{SCHEMA_VERSION}; update the program to read it"
         )
     return record
 
 
-def _write(files: Files, record: Record) -> None:
-    whole = {**record.plain(), "schema_version": SCHEMA_VERSION}
-    files.write(PATH, json.dumps(whole, indent=1).encode(), durable=True)  # a value may be infinite
+def _made_otherwise(files: Files, changed: list[str]) -> StorageError:
+    return StorageError(
+        f"{files.uri} was made otherwise: {_some(changed)}; go on with --allow-changed (what is trained from here on "
+        "carries the new ones), or use a new storage"
+    )
 
 
-def _version(record: Any) -> int:
-    """The schema version of the content of the file; 1 where it says none, as nothing did before."""
-    version = record.get("schema_version") if isinstance(record, dict) else None
-    return version if isinstance(version, int) and version > 0 else 1
-
-
-def _stepped_up(record: Any) -> Any:
-    """The content of the file as this schema version has it."""
-    if not isinstance(record, dict):
-        return record
-    for version in range(_version(record), SCHEMA_VERSION):
-        record = _STEPS[version](record)
-    return {**record, "schema_version": SCHEMA_VERSION}
-
-
-def _from_1(record: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 did not always say how many trials are planned: then there is one study, whose experiment says it."""
-    experiment = record.get("experiment")
-    if record.get("planned") or not isinstance(experiment, dict):
-        return record
-    asked = {"search": _inside(experiment, "search", "trials"), "confirm": _inside(experiment, "confirm", "seeds")}
-    planned = {phase: len(number) if isinstance(number, list) else number for phase, number in asked.items()}
-    return {**record, "planned": {phase: number for phase, number in planned.items() if isinstance(number, int)}}
-
-
-_STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}  # from a version to the next one
-
-
-def _inside(data: Any, *names: str) -> Any:
-    for name in names:
-        data = data.get(name) if isinstance(data, dict) else None
-    return data
+def _other_corpora(old: Mapping[str, CorpusRecord], new: Mapping[str, CorpusRecord]) -> Iterator[str]:
+    """How each corpus that is gone differs from the one that came in its place: the one of its name, or the first."""
+    kept = {corpus.fingerprint for corpus in old.values()} & {corpus.fingerprint for corpus in new.values()}
+    come = {name: corpus for name, corpus in new.items() if corpus.fingerprint not in kept}
+    for name, corpus in old.items():
+        if corpus.fingerprint not in kept and come:
+            other = come.pop(name if name in come else next(iter(come)))
+            yield f"{name} is another corpus here ({'; '.join(corpus.differences(other))})"
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> Iterator[str]:

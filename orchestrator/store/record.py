@@ -6,7 +6,7 @@ be in a file than a record knows of; it is kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +16,7 @@ from orchestrator.plan.race import Race
 from orchestrator.store.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
+    from orchestrator.plan.corpora import CorpusInfo
     from orchestrator.plan.plan import Grid
     from orchestrator.plan.studies import Study
 
@@ -37,11 +38,46 @@ class _Part(BaseModel):
 
 
 class CorpusRecord(_Part):
-    """A corpus: its fingerprint, and the scale of its labels (empty for classes)."""
+    """A corpus: what planning needs of it, how it differs from others, and what to beware of; never its values.
+
+    Empty is what an earlier version did not record, and the scale of the labels of classes.
+    """
 
     fingerprint: str = ""
     task: str = ""
     scale: str = ""
+    classes: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()  # without a split
+    samples: dict[str, int] = Field(default_factory=dict)  # by split
+    widths: dict[str, int] = Field(default_factory=dict)  # features by modality
+    labels: str = ""  # a hash of all of them
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of_corpus(cls, info: CorpusInfo) -> CorpusRecord:
+        """The record of a corpus that was planned with."""
+        return cls(**{name: getattr(info, name) for name in cls.model_fields})
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All that it says, by the names of `CorpusInfo`."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    def differences(self, other: CorpusRecord) -> list[str]:
+        """What tells another corpus apart, as far as both records say it; at least that its values do."""
+        found = [
+            f"{name} is {getattr(self, name)} there and {getattr(other, name)} here"
+            for name in ("task", "scale")
+            if getattr(self, name) and getattr(other, name) and getattr(self, name) != getattr(other, name)
+        ]
+        found += _unequal(self.samples, other.samples, "samples")
+        found += _unequal(self.widths, other.widths, "features")
+        if self.classes != other.classes and self.samples and other.samples:
+            found.append(f"classes are {', '.join(self.classes)} there and {', '.join(other.classes)} here")
+        if self.samples == other.samples and self.labels and other.labels and self.labels != other.labels:
+            found.append("labels differ")
+        return found or [f"its values differ: fingerprint {self.fingerprint} there and {other.fingerprint} here"]
 
 
 class StudyRecord(_Part):
@@ -147,7 +183,8 @@ class Record(_Part):
     metrics: tuple[str, ...]  # without a split
     direction: Direction
     studies: dict[str, StudyRecord] = Field(default_factory=dict)
-    corpora: dict[str, CorpusRecord] = Field(default_factory=dict)  # by name
+    corpora: dict[str, CorpusRecord] = Field(default_factory=dict)  # by name, in the order of the experiment
+    corpus_names: dict[str, str] = Field(default_factory=dict)  # by fingerprint: whoever came first has named them
     texts: dict[str, str] = Field(default_factory=dict)  # fingerprints of corpora that a text encoder reads, by name
     encoders: dict[str, str] = Field(default_factory=dict)  # fingerprints of text encoders, by name
     planned: dict[str, int] = Field(default_factory=dict)  # trials by phase
@@ -160,6 +197,11 @@ class Record(_Part):
     def objective(self) -> str:
         """The metric that is searched for, with its split: `valid/mae`."""
         return self.experiment["objective"]["metric"]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to beware of in its corpora."""
+        return warnings_of({name: corpus.warnings for name, corpus in self.corpora.items()})
 
     @property
     def method(self) -> str | None:
@@ -196,6 +238,19 @@ class RunRecord(_Part):
     started_at: AwareDatetime
     slots: int | None = None
     utilisation: float | None = None
+
+
+def warnings_of(corpora: Mapping[str, Sequence[str]]) -> list[str]:
+    """The warnings of corpora by name, one line each; of several corpora each begins with the name."""
+    return [f"{name}: {line}" if len(corpora) > 1 else line for name, lines in corpora.items() for line in lines]
+
+
+def _unequal(there: Mapping[str, int], here: Mapping[str, int], what: str) -> list[str]:
+    """Where two counts by name differ; nothing where one of the two was never recorded."""
+    if not there or not here:
+        return []
+    counts = [(name, there.get(name, "no"), here.get(name, "no")) for name in dict.fromkeys([*there, *here])]
+    return [f"{name} has {old} {what} there and {new} here" for name, old, new in counts if old != new]
 
 
 def _check_references(record: Record, ablation: AblationRecord) -> None:

@@ -22,7 +22,7 @@ import pyarrow as pa
 from orchestrator.store import checkpoints
 from orchestrator.store.compaction import Folded, compact
 from orchestrator.store.compacts import is_compact
-from orchestrator.store.experiment_file import Found, create_record, load_record
+from orchestrator.store.experiment_file import Found, check_record, load_record, write_record
 from orchestrator.store.faults import AbsentFile, StorageError
 from orchestrator.store.files import Files
 from orchestrator.store.record import Record, RunRecord, StartedRecord
@@ -52,18 +52,17 @@ class Store:
         record: Record | Mapping[str, Any],
         *,
         allow_changed: bool = False,
-        found: Found | None = None,
     ) -> Store:
         """The storage of this experiment, made if it is new; `StorageError` if it holds another one. Hold its `Lease`.
 
-        `found`: what was there before, if that was read already; it is read again only if it was written since.
         Raises ValueError for plain data that is no record.
         """
         if not isinstance(record, Record):
             record = Record.of(record)
         files = Files.at(uri)
-        found = found or Found.at(files)
-        return cls(files=files, record=create_record(files, record, found, allow_changed=allow_changed))
+        store = cls(files=files, record=check_record(files, record, Found.at(files), allow_changed=allow_changed))
+        write_record(files, store.record)
+        return store
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str]) -> Store:

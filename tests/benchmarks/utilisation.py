@@ -8,7 +8,8 @@ import statistics
 import tempfile
 import time
 
-from orchestrator.run.launch import launch, prepare
+from orchestrator.run.launch import launch
+from orchestrator.run.preparation import prepare
 from orchestrator.store import Store
 from search_spaces.loading import load
 

@@ -46,6 +46,7 @@ def run(
     studies: Sequence[Study],
     corpora: Callable[[], Mapping[str, Corpus]],
     *,
+    begin: Callable[[bool], None] | None = None,
     demand: Demand | None = None,
     address: str | None = None,
     workload: str = TRAIN,
@@ -55,7 +56,8 @@ def run(
 ) -> Finished:
     """Train what is planned and not finished; where that is nothing, nothing is read or started.
 
-    `corpora` reads, or makes, what the trials train on, by `inputs_key`.
+    `corpora` reads, or makes, what the trials train on, by `inputs_key`. `begin` is called before that, and before
+    anything is written, with whether everything is done already.
 
     The first Ctrl-C (or SIGTERM) lets running steps end, their checkpoints are on file, and returns `interrupted`; the
     second raises KeyboardInterrupt. Raises ClusterError or AccessError before anything is started, RunStopped after.
@@ -64,6 +66,8 @@ def run(
     """
     demand, listener = demand or Demand(), listener or Silent()
     campaign = Campaign(store, studies, origin or provenance(), retry=retry, restarts=demand.retries)
+    if begin is not None:
+        begin(campaign.done)
     if not campaign.done:
         read = corpora()
         with captured(store.files) as terminal, listener.running(campaign, terminal), cluster(address):

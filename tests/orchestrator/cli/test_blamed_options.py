@@ -77,11 +77,11 @@ def test_a_fault_of_the_file_keeps_its_line_whatever_is_set(
 def test_a_corpus_is_read_once_however_often_the_plan_is_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from orchestrator.run import launch
+    from msa_models import data
 
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(MINE)
-    read, load = [], launch._load
-    monkeypatch.setattr(launch, "_load", lambda asked: [read.append(asked), load(asked)][1])
+    read, load = [], data.load
+    monkeypatch.setattr(data, "load", lambda source, **how: [read.append(source), load(source, **how)][1])
     said("describe mine.yaml --set ogm_ge={} --set training.epochs=3 --trials 3", capsys)
     assert len(read) == 1

@@ -20,6 +20,7 @@ import pytest
 
 from orchestrator.cli import base, main
 from orchestrator.run import launch
+from orchestrator.run.preparation import prepare
 from orchestrator.run.ray_backend.auth import AccessError
 from orchestrator.run.ray_backend.cluster import ClusterError
 from orchestrator.run.ray_backend.driver import Finished, RunStopped
@@ -47,7 +48,7 @@ def trained(workload: Any = fakes.toy) -> Raised:
             "search": {"trials": 3, "pruner": {"kind": "none"}},
             "confirm": {"seeds": 0},
         }
-        prepared = launch.prepare(validate(experiment))
+        prepared = prepare(validate(experiment))
         fakes.play("my runs", prepared.plan.studies, workload=workload, kept=launch.record_of(prepared))
 
     return make
@@ -87,7 +88,8 @@ def disk(number: int) -> Raised:
 def ends(how: BaseException | Finished) -> Raised:
     """A run that ends so, once its storage is made."""
 
-    def run(*given: Any, **options: Any) -> Finished:
+    def run(*given: Any, begin: Callable[[bool], None], **options: Any) -> Finished:
+        begin(False)
         if isinstance(how, BaseException):
             raise how
         return how

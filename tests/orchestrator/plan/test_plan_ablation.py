@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.plan.ablation import plan_ablation
-from orchestrator.plan.corpora import CorpusInfo, apart
+from orchestrator.plan.corpora import CorpusInfo, named
 from orchestrator.plan.plan import Plan, plan
 from orchestrator.plan.race import Race
 from orchestrator.store.record import AblationRecord
@@ -122,10 +122,10 @@ def test_on_several_corpora_each_has_a_full_method_of_its_own(planned, corpus: C
 
 
 def test_corpora_of_one_name_are_told_apart_and_twins_refused(corpus: CorpusInfo) -> None:
-    found = apart([corpus, replace(corpus, fingerprint="f" * 16)])
+    found = named([corpus, replace(corpus, fingerprint="f" * 16)])
     assert [each.name for each in found] == ["synthetic", "synthetic-ffffff"]
     with pytest.raises(ExperimentError, match="the same corpus twice"):
-        apart([corpus, corpus])
+        named([corpus, corpus])
 
 
 def test_shared_tuning_leaves_alone_what_the_full_method_does_not_search(planned, fake: ModuleType) -> None:

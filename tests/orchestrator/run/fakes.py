@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,12 +14,14 @@ from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.plan import plan
 from orchestrator.plan.studies import Study
-from orchestrator.run.campaign import Campaign
-from orchestrator.run.launch import Prepared, record_of
+from orchestrator.run.campaign import Campaign, Retry
+from orchestrator.run.launch import record_of
 from orchestrator.run.messages import Assignment
+from orchestrator.run.preparation import Prepared
 from orchestrator.run.provenance import Provenance
+from orchestrator.run.ray_backend.driver import Finished
 from orchestrator.run.trial_runner import TrialRunner, Workload
-from orchestrator.store import Store
+from orchestrator.store import Lease, Store
 from orchestrator.store.record import Record
 from search_spaces.loading import validate
 
@@ -207,15 +209,59 @@ def play(
     """Run everything that is planned and not finished, in this process, `slots` trials taking turns."""
     store = Store.create(uri, kept or record(planned))
     campaign = Campaign(store, planned, origin, retry=lambda failed: retry)
+    train(campaign, uri, slots, workload, on)
+    return campaign
+
+
+def train(
+    campaign: Campaign,
+    uri: str,
+    slots: int = 1,
+    workload: Workload = toy,
+    on: Corpus | None = None,
+    most: float = math.inf,
+) -> None:
+    """Run what a campaign hands out, but no more once so many trials are finished."""
     active: dict[str, TrialRunner] = {}
     while True:
         while len(active) < slots and (assignment := campaign.next()) is not None:
             active[assignment.trial_id] = TrialRunner(assignment, on or corpus(), Store.open(uri), workload)
         if not active:
-            return campaign
+            return
         for trial_id, runner in list(active.items()):
             if campaign.report(trial_id, runner.stretch()):
                 del active[trial_id]
+            if campaign.num_new >= most:
+                return
+
+
+def driver(workload: Workload = toy, most: float = math.inf) -> Callable[..., Finished]:
+    """What stands for `orchestrator.run.launch.run` where no Ray is wanted: the same, in this process."""
+
+    def run(
+        store: Store,
+        lease: Lease,
+        planned: Sequence[Study],
+        corpora: Callable[[], Mapping[str, Corpus]],
+        *,
+        begin: Callable[[bool], None],
+        origin: Provenance,
+        retry: Retry | None,
+        **ignored: object,
+    ) -> Finished:
+        campaign = Campaign(store, planned, origin, retry=retry)
+        begin(campaign.done)
+        if not campaign.done:
+            corpora()
+            train(campaign, store.files.uri, workload=workload, most=most)
+        return Finished(
+            num_new=campaign.num_new,
+            num_planned=campaign.num_planned,
+            states=dict(campaign.states),
+            interrupted=not campaign.done,
+        )
+
+    return run
 
 
 VOLATILE = ("started_at", "finished_at", "duration_s", "host", "attempts")

@@ -22,9 +22,10 @@ from msa_models.text.find import EncoderError
 from orchestrator.run import launch
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.inputs import Encoders, inputs
-from orchestrator.run.launch import Prepared, prepare, record_of
+from orchestrator.run.launch import record_of
 from orchestrator.run.messages import Outcome, inputs_key
 from orchestrator.run.output import Listener
+from orchestrator.run.preparation import Prepared, prepare
 from orchestrator.run.provenance import Provenance, provenance
 from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.run.workload import train

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from orchestrator.run import launch, provenance
+from orchestrator.run.preparation import prepare
+from orchestrator.run.resumption import stored
 from orchestrator.run.workload import train
 from orchestrator.store import Files, StorageError, Store
 from search_spaces.loading import validate
@@ -30,7 +32,7 @@ def test_paths_are_recorded_whole_but_for_a_job_whose_folder_is_another_each_tim
 ) -> None:
     if job:
         monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    record = launch.record_of(launch.prepare(validate(asked)))
+    record = launch.record_of(prepare(validate(asked)))
     assert record.experiment["data"]["source"] == ("mosi.pkl" if job else str(tmp_path / "mosi.pkl"))
 
 
@@ -41,7 +43,7 @@ def test_so_are_those_of_text_encoders(tmp_path: Path, monkeypatch: pytest.Monke
     if job:
         monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     asked = {"method": "concat", "data": "synthetic", "objective": {"metric": "valid/mae"}}
-    found = launch.prepare(validate(asked | {"config": {"text_encoder": {"name": "./own"}}}))
+    found = prepare(validate(asked | {"config": {"text_encoder": {"name": "./own"}}}))
     assert list(launch.record_of(found).encoders) == ["./own" if job else str(tmp_path / "own")]
 
 
@@ -51,7 +53,7 @@ def test_credentials_in_the_command_line_are_refused_before_anything_is_written(
     secret = "s3://me:hush@bucket/x"
     monkeypatch.setattr(sys, "argv", ["msa", "sweep", "concat", f"--storage={secret}", "--storage", "runs/x"])
     with pytest.raises(StorageError, match="credentials in its URI is refused") as told:
-        launch.launch(launch.prepare(validate(asked)), str(tmp_path / "runs" / "x"))
+        launch.launch(prepare(validate(asked)), str(tmp_path / "runs" / "x"))
     assert "hush" not in str(told.value)
     assert not (tmp_path / "runs").exists()
 
@@ -84,13 +86,13 @@ SMALL = {
 def test_what_a_resume_needs_to_know_it_looks_up_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_at: Counter[str]
 ) -> None:
-    found, uri = launch.prepare(validate(SMALL)), str(tmp_path)
+    found, uri = prepare(validate(SMALL)), str(tmp_path)
     (on,) = found.corpora.values()
     origin = provenance.provenance()
     fakes.play(uri, found.plan.studies, workload=train, on=on, kept=launch.record_of(found, origin), origin=origin)
     monkeypatch.setattr(Store, "compact", lambda *_, **__: [])  # at the end, when the list is another one
     looked_at.clear()
-    finished = launch.launch(launch.stored(uri), uri)
+    finished = launch.launch(stored(uri), uri)
     assert (finished.num_new, finished.num_planned) == (0, 3)
     assert looked_at["experiment.json"] == 1
     assert looked_at["trials/"] == 1
@@ -101,12 +103,12 @@ def test_what_a_resume_needs_to_know_it_looks_up_once(
 def test_a_storage_that_another_driver_extended_meanwhile_keeps_what_that_one_planned(tmp_path: Path) -> None:
     two: Any = {"studies": {"small": {"config": {"encoder.width": 16}}, "large": {}}}
     uri = str(tmp_path)
-    first = launch.prepare(validate(SMALL))
+    first = prepare(validate(SMALL))
     (on,) = first.corpora.values()
     origin = provenance.provenance()
     fakes.play(uri, first.plan.studies, workload=train, on=on, kept=launch.record_of(first, origin), origin=origin)
-    resumed = launch.stored(uri)
-    more = launch.prepare(validate(SMALL | two))
+    resumed = stored(uri)
+    more = prepare(validate(SMALL | two))
     identity = {study.study_id for study in (*first.plan.studies, *more.plan.studies)}
     Store.create(uri, launch.record_of(more, origin), allow_changed=True)
     with pytest.raises(StorageError, match="holds another experiment"):
@@ -138,7 +140,7 @@ def test_a_search_that_ends_before_its_first_rung_says_that_nothing_will_be_prun
         "space": {"encoder.width": {"choices": [32, 64]}},
         "search": {"pruner": {"min_epochs": 3}},
     }
-    warnings = [line for line in launch.prepare(validate(asked | changes)).warnings if "pruned" in line]
+    warnings = [line for line in prepare(validate(asked | changes)).warnings if "pruned" in line]
     assert (
         warnings
         == [

@@ -3,7 +3,8 @@
 import pytest
 
 from orchestrator.findings import grid
-from orchestrator.run.launch import prepare, record_of
+from orchestrator.run.launch import record_of
+from orchestrator.run.preparation import prepare
 from orchestrator.run.workload import train
 from orchestrator.store import Store
 from search_spaces.loading import validate

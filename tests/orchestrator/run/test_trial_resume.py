@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from orchestrator.run.campaign import Campaign
-from orchestrator.run.launch import Prepared, prepare, record_of
+from orchestrator.run.launch import record_of
 from orchestrator.run.messages import Assignment, Outcome
+from orchestrator.run.preparation import Prepared, prepare
 from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.run.workload import train
 from orchestrator.store import Store

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from orchestrator.findings import failures, grid, status
 from orchestrator.plan.studies import Study
 from orchestrator.run.campaign import Campaign
-from orchestrator.run.launch import prepare, record_of
+from orchestrator.run.launch import record_of
+from orchestrator.run.preparation import prepare
 from orchestrator.store import Lease, Store, holder
 from orchestrator.store.record import Record
 from orchestrator.store.rows import part_ids

@@ -1,7 +1,7 @@
-"""Storages of the schema version before: read as they are, brought up to date, and never taken for what they are not.
+"""Storages of schema versions before: read as they are, brought up to date, and never taken for what they are not.
 
-`version_1/` was written by the program that had schema version 1: a sweep with failed and pruned trials, compacted, and
-an ablation with its grid.
+`version_N/` was written by the program that had schema version N: a sweep with failed and pruned trials, compacted (in
+version 2 interrupted), and an ablation with its grid (in version 2 on two corpora of one name, which lie in `corpora`).
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ from orchestrator.cli import msa
 from orchestrator.findings import grid
 from orchestrator.store import SCHEMA_VERSION, Lease, StorageError, Store
 
-BEFORE = Path(__file__).parent / "version_1"
-KINDS = ("sweep", "ablation")
+FOLDER = Path(__file__).parent
+NUM_TRIALS = {"version_1/sweep": 8, "version_1/ablation": 6, "version_2/sweep": 7, "version_2/ablation": 18}
 
 
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=NUM_TRIALS)
+def example(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture
-def storage(kind: str, tmp_path: Path) -> Path:
-    """A copy of a storage of version 1."""
-    return Path(shutil.copytree(BEFORE / kind, tmp_path / kind))
+def storage(example: str, tmp_path: Path) -> Path:
+    """A copy of a storage of a version before."""
+    return Path(shutil.copytree(FOLDER / example, tmp_path / "storage"))
+
+
+def version_of(example: str) -> int:
+    return int(example.partition("/")[0].removeprefix("version_"))
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -41,17 +45,19 @@ def content(folder: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in names.items() if name.count("/")}
 
 
-def test_the_examples_are_of_the_version_before(kind: str) -> None:
-    assert json.loads((BEFORE / kind / "experiment.json").read_text())["schema_version"] == SCHEMA_VERSION - 1
+def test_each_version_before_has_its_examples(example: str) -> None:
+    assert {version_of(name) for name in NUM_TRIALS} == set(range(1, SCHEMA_VERSION))
+    assert json.loads((FOLDER / example / "experiment.json").read_text())["schema_version"] == version_of(example)
 
 
-def test_a_storage_of_the_version_before_is_read_and_left_as_it_is(storage: Path, kind: str) -> None:
+def test_a_storage_of_a_version_before_is_read_and_left_as_it_is(storage: Path, example: str) -> None:
+    kind = example.partition("/")[2]
     before = content(storage), (storage / "experiment.json").read_bytes()
     found = orchestrator.open(storage)
-    assert len(found.trials) == {"sweep": 8, "ablation": 6}[kind]
+    assert len(found.trials) == NUM_TRIALS[example]
     assert set(found.trials["state"]) == {"sweep": {"COMPLETE", "PRUNED", "FAIL"}, "ablation": {"COMPLETE"}}[kind]
     assert not found.measurements.empty
-    assert not found.predictions.empty
+    assert found.predictions.empty == (example == "version_2/sweep")  # which has not come to its confirm trials
     assert found.warnings == []
     for command in (["status"], ["table"], *([["table", "--ablation"]] if kind == "ablation" else [["failures"]])):
         result = CliRunner().invoke(msa, [*command, str(storage)])
@@ -61,20 +67,32 @@ def test_a_storage_of_the_version_before_is_read_and_left_as_it_is(storage: Path
 
 
 def test_what_version_1_left_to_the_experiment_is_read_from_there() -> None:
-    assert Store.open(BEFORE / "sweep").record.planned == {"search": 6, "confirm": 2}
-    assert Store.open(BEFORE / "ablation").record.planned == {"search": 0, "confirm": 6}
+    assert Store.open(FOLDER / "version_1/sweep").record.planned == {"search": 6, "confirm": 2}
+    assert Store.open(FOLDER / "version_1/ablation").record.planned == {"search": 0, "confirm": 6}
 
 
-def test_the_grid_of_the_version_before_is_that_of_today(tmp_path: Path) -> None:
-    storage = shutil.copytree(BEFORE / "ablation", tmp_path / "ablation")
+def test_what_version_2_left_to_the_data_is_read_from_the_studies() -> None:
+    record = Store.open(FOLDER / "version_2/ablation").record
+    assert [(name, corpus.modalities) for name, corpus in record.corpora.items()] == [
+        ("mosi", ("text", "audio")),
+        ("mosi-323198", ("text", "audio")),
+    ]
+    assert all(corpus.metrics == record.metrics for corpus in record.corpora.values())
+    assert record.corpus_names == {corpus.fingerprint: name for name, corpus in record.corpora.items()}
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_the_grid_of_a_version_before_is_that_of_today(tmp_path: Path, version: int) -> None:
+    storage = shutil.copytree(FOLDER / f"version_{version}/ablation", tmp_path / "ablation")
     written = pq.read_table(storage / "grid.parquet")
     assert grid.collect(Store.open(storage)).equals(written)
 
 
-def test_an_upgrade_writes_the_new_version_and_touches_nothing_else(storage: Path) -> None:
+def test_an_upgrade_writes_the_new_version_and_touches_nothing_else(storage: Path, example: str) -> None:
     before, planned = content(storage), Store.open(storage).record.planned
     result = CliRunner().invoke(msa, ["upgrade", str(storage)])
-    assert (result.exit_code, result.output) == (0, f"{storage}: schema version 1 is now {SCHEMA_VERSION}\n")
+    said = f"{storage}: schema version {version_of(example)} is now {SCHEMA_VERSION}\n"
+    assert (result.exit_code, result.output) == (0, said)
     kept = json.loads((storage / "experiment.json").read_text())
     assert (kept["schema_version"], kept["planned"]) == (SCHEMA_VERSION, planned)
     assert content(storage) == before
@@ -101,7 +119,7 @@ def test_a_storage_of_a_later_version_is_neither_read_nor_upgraded(storage: Path
 
 
 def test_a_trial_of_a_later_version_is_left_out_with_a_line(tmp_path: Path) -> None:
-    storage = shutil.copytree(BEFORE / "ablation", tmp_path / "ablation")
+    storage = shutil.copytree(FOLDER / "version_1/ablation", tmp_path / "ablation")
     part = min((storage / "trials").glob("*.parquet"))
     table = pq.read_table(part)
     later = {**(table.schema.metadata or {}), b"schema_version": str(SCHEMA_VERSION + 1).encode()}

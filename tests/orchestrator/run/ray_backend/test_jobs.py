@@ -147,6 +147,7 @@ def test_an_address_that_was_given_to_the_command_stays(client: FakeClient, fold
         ("sweep cpsl --storage /shared/x --data secret/corpus.pkl", "is not sent with the job: .gitignore"),
         ("sweep mine.yaml --storage /shared/x --data data/mosei.pkl", "data/mosei.pkl does not exist; expected a path"),
         ("ablate cpsl --storage /shared/x --set ablation.corpora=[data/no.pkl]", "the corpus data/no.pkl does not ex"),
+        ("resume /shared/x --data data/no.pkl", "the corpus data/no.pkl does not exist"),
     ],
 )
 def test_what_would_fail_there_is_one_clear_line_here_and_nothing_is_sent(

@@ -1,0 +1,131 @@
+"""Going on with a storage: its record is enough for the plan, and its corpora are read once trials are left.
+
+A corpus is its fingerprint: it may lie anywhere, under any name.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Sequence, Set
+from dataclasses import replace
+from pathlib import Path
+
+from msa_models.data import SYNTHETIC, CorpusError
+from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
+from orchestrator.run.campaign import Retry
+from orchestrator.run.inputs import Encoders
+from orchestrator.run.preparation import Prepared, Read, asked_corpora, planned_on, prepare, read_corpus
+from orchestrator.store import StorageError, Store
+from orchestrator.store.experiment_file import check_corpora
+from orchestrator.store.record import CorpusRecord, Record
+from search_spaces.faults import did_you_mean, listed
+from search_spaces.loading import validate
+from search_spaces.parts import Data
+from search_spaces.schema import Experiment
+
+
+def stored(storage: str, *, moved: Sequence[str] = (), allow_changed: bool = False) -> Prepared:
+    """What a storage holds, planned again as it was resolved; its corpora are read where trials are left.
+
+    `moved`: files that have corpora of the storage, wherever they lie now. With `allow_changed` corpora are read at
+    once, if they are there, for they may be others. Raises StorageError, and CorpusError for a file that is none of
+    the storage's corpora.
+    """
+    store, read = Store.open(storage), Read()
+    record = store.record
+    ablation = record.ablation is not None
+    experiment = _with_moved(validate(record.experiment), record, moved, read)
+    asked = asked_corpora(experiment, ablation)
+
+    def whole() -> Prepared:
+        _require(asked, storage)
+        found = [_record(each, read) for each in asked]
+        if not allow_changed:  # before anything is planned on others
+            check_corpora(store.files, record, dict(zip(record.corpora, found, strict=False)))
+        prepared = prepare(experiment, ablation=ablation, read=read).named(record.corpus_names)
+        read.clear()
+        return replace(prepared, store=store)
+
+    if not record.corpora or (allow_changed and not _absent(asked)):
+        return whole()
+    encoders = Encoders()
+    infos = [_info(name, corpus, record, encoders) for name, corpus in record.corpora.items()]
+    return Prepared(
+        experiment=experiment,
+        corpora={},
+        infos=tuple(infos),
+        plan=planned_on(experiment, infos, ablation=ablation),
+        encoders=encoders,
+        store=store,
+        whole=whole,
+    )
+
+
+def retried(storage: str, only: Collection[str] | None = None) -> Retry:
+    """For `launch`: all failed trials of a storage, or only these, which must be failed ones (else StorageError)."""
+
+    def of_these(failed: Set[str]) -> Collection[str]:
+        if only is None:
+            return failed
+        if unknown := [trial_id for trial_id in only if trial_id not in failed]:
+            raise StorageError(
+                f"got {listed(unknown)}, which {'is' if len(unknown) == 1 else 'are'} no failed trial of "
+                f"{storage}; `msa failures` lists those{did_you_mean(unknown[0], failed)}"
+            )
+        return only
+
+    return of_these
+
+
+def _info(name: str, corpus: CorpusRecord, record: Record, encoders: Encoders) -> CorpusInfo:
+    """The facts of a recorded corpus; an encoder that is recorded was looked at when the storage was made."""
+
+    def encoder(asked: str) -> EncoderInfo:
+        known = record.encoders.get(asked)
+        return EncoderInfo(fingerprint=known) if known else encoders.info(asked)
+
+    return CorpusInfo(name=name, texts=record.texts.get(name, ""), encoder=encoder, **corpus.facts)
+
+
+def _with_moved(experiment: Experiment, record: Record, paths: Sequence[str], read: Read) -> Experiment:
+    """The experiment with its corpora read from these files, each told by its content. Raises CorpusError."""
+    asked = asked_corpora(experiment, record.ablation is not None)
+    left = dict(enumerate(record.corpora.items()))
+    for path in paths:
+        others = []
+        for index, (name, corpus) in left.items():
+            there = asked[index]
+            moved = there.model_copy(update={"source": path} | ({"options": {}} if there.source == SYNTHETIC else {}))
+            found = _record(moved, read)
+            if found.fingerprint == corpus.fingerprint:
+                asked[index] = moved
+                del left[index]
+                break
+            others.append(f"another corpus than {name} ({'; '.join(corpus.differences(found))})")
+        else:
+            got = ", and ".join(others) or "a corpus too many"
+            raise CorpusError(f"{path}: got {got}; expected the same corpus, whatever it is called")
+    corpora = tuple(asked[1:]) or experiment.ablation.corpora
+    ablation = experiment.ablation.model_copy(update={"corpora": corpora})
+    return experiment.model_copy(update={"data": asked[0], "ablation": ablation})
+
+
+def _record(asked: Data, read: Read) -> CorpusRecord:
+    """What a storage would record of a corpus. Raises CorpusError."""
+    return CorpusRecord.of_corpus(CorpusInfo.of(read_corpus(asked, read)))
+
+
+def _require(asked: Sequence[Data], storage: str) -> None:
+    """Raises CorpusError where a file is gone, and says what goes on without it."""
+    if absent := _absent(asked):
+        again = shlex.join(["msa", "resume", storage, *(word for _ in absent for word in ("--data", "PATH"))])
+        raise CorpusError(
+            f"{listed(absent)}: there is no such file, and trials are left that read it; {again} goes on, wherever "
+            "it lies now"
+        )
+
+
+def _absent(asked: Sequence[Data]) -> list[str]:
+    """The files that are not there (any more)."""
+    sources = [each.source for each in asked if each.source != SYNTHETIC]
+    return [source for source in sources if not Path(source).expanduser().exists()]
