@@ -91,6 +91,7 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
     msa table runs/mosi --top 3 --format latex
     msa table runs/mosi --format csv --phase confirm
     msa table runs/ablation --ablation --format latex --metrics mae,corr,acc7
+    msa table runs/iemocap --metrics f1_weighted,f1_happy,recall_happy
     msa table runs/mosi --importance
     """,
 )
@@ -103,7 +104,7 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
     "--phase", type=click.Choice(["search", "confirm"]), help="One of the two [default: both; csv and json: search]."
 )
 @click.option("--ablation", is_flag=True, help="What each part contributes, as a paper's table.")
-@click.option("--metrics", metavar="NAME,…", help="Test metrics of the ablation to show [default: all].")
+@click.option("--metrics", metavar="NAME,…", help="Metrics to show [default: all but those of single classes].")
 @click.option("--importance", is_flag=True, help="How much each hyperparameter of a search matters (PED-ANOVA).")
 def table(
     storage: str, layout: str, top: int | None, phase: str | None, ablation: bool, metrics: str | None, importance: bool
@@ -112,19 +113,19 @@ def table(
     from orchestrator.store import Store
     from orchestrator.views import terminal
 
-    if not ablation:
-        refuse("only with --ablation", metrics=metrics)
+    if importance:
+        refuse("only without --importance", metrics=metrics)
     if ablation or importance:
         refuse("neither with --ablation nor with --importance", top=top, phase=phase)
     if ablation and importance:
         raise click.UsageError("--ablation and --importance exclude each other: got both, expected one of them")
-    store = Store.open(storage)
+    store, named = Store.open(storage), None if metrics is None else words(metrics)
     if ablation:
-        click.echo(terminal.ablation(store, layout, metrics=None if metrics is None else words(metrics)))
+        click.echo(terminal.ablation(store, layout, metrics=named))
     elif importance:
         click.echo(terminal.importance(store, layout))
     else:
-        click.echo(terminal.tables(store, layout, top=top, phase=phase))
+        click.echo(terminal.tables(store, layout, top=top, phase=phase, metrics=named))
     for line in (*(store.record.warnings if layout == "csv" else ()), *store.warnings_):
         say(warning(line))
     return DONE
@@ -159,7 +160,13 @@ def data() -> None:
 
 @data.command(name="describe", cls=Examples, examples="msa data describe mosi.pkl\nmsa data describe synthetic")
 @click.argument("path")
-@click.option("--task", type=click.Choice(["regression", "classification"]), default="regression", show_default=True)
+@click.option(
+    "--task",
+    type=click.Choice(["regression", "classification", "multilabel"]),
+    default="regression",
+    show_default=True,
+    help="multilabel: several labels at once, such as emotions.",
+)
 @click.option("--target", help="One emotion to tell from the rest.")
 @click.option("--nonfinite", type=click.Choice(["refuse", "zero"]), default="refuse", show_default=True)
 @click.option("--scale", type=click.Choice(["auto", "mosi", "sims"]), default="auto", show_default=True)

@@ -22,7 +22,7 @@ from orchestrator.store.record import Record
 NUM_RESAMPLES = 2_000
 _TRIALS_AT_ONCE = 500
 _COMPARISONS_AT_ONCE = 500
-_MEANS = ("mae", "accuracy", "acc2_has0", "acc2_non0", "acc2", "acc3", "acc5", "acc7")
+_MEANS = ("mae", "accuracy", "acc2_has0", "acc2_non0", "acc2", "acc2_weak", "acc3", "acc5", "acc7", "accuracy_mean")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +34,14 @@ class Comparison:
 
 
 def metric(record: Record) -> str:
-    """The metric of the intervals: the objective's if it is a mean over utterances, else mae or (classes) accuracy."""
+    """The metric of the intervals: the objective's if it is a mean over utterances, else mae or (classes) accuracy.
+
+    Of several labels it is their mean accuracy.
+    """
     objective = record.objective.rpartition("/")[2]
     if objective in _MEANS:
         return objective
-    return "mae" if "mae" in record.metrics else "accuracy"
+    return next((name for name in ("mae", "accuracy", "accuracy_mean") if name in record.metrics), "accuracy")
 
 
 def intervals(store: Store, comparisons: Sequence[Comparison], *, alpha: float) -> tuple[np.ndarray, np.ndarray]:
@@ -74,8 +77,11 @@ def percentile_intervals(differences: np.ndarray, *, alpha: float, seed: int = 0
 def outcomes(name: str, predictions: np.ndarray, targets: np.ndarray, scale: str) -> np.ndarray:
     """Per utterance what the metric `name` is the mean of, float64 (U,); NaN for an utterance that it leaves out.
 
-    `predictions` are numbers (U,), or scores of classes (U, K). Bins are those of `msa_models.metrics`.
+    `predictions` are numbers (U,), or scores of classes (U, K), or logits of labels (U, K) as are then the `targets`.
+    Bins are those of `msa_models.metrics`.
     """
+    if name == "accuracy_mean":
+        return ((predictions > 0) == (targets > 0)).mean(axis=1)
     if name == "accuracy":
         return (predictions.argmax(axis=1) == targets).astype(np.float64)
     limit = 1.0 if scale == "sims" else np.inf
@@ -83,14 +89,14 @@ def outcomes(name: str, predictions: np.ndarray, targets: np.ndarray, scale: str
     if name == "mae":
         return np.abs(p.astype(np.float64) - t)
     if scale == "sims":
-        bounds = np.float32({"acc2": (0.0,), "acc3": (-0.1, 0.1), "acc5": (-0.7, -0.1, 0.1, 0.7)}[name])
+        bounds = np.float32({"acc3": (-0.1, 0.1), "acc5": (-0.7, -0.1, 0.1, 0.7)}.get(name, (0.0,)))
         hits = np.searchsorted(bounds, p) == np.searchsorted(bounds, t)
     elif name in ("acc5", "acc7"):
         largest = {"acc5": 2, "acc7": 3}[name]
         hits = np.round(np.clip(p, -largest, largest)) == np.round(np.clip(t, -largest, largest))
     else:
         hits = (p >= 0) == (t >= 0) if name == "acc2_has0" else (p > 0) == (t > 0)
-    left_out = t == 0 if name == "acc2_non0" else False
+    left_out = {"acc2_non0": t == 0, "acc2_weak": np.abs(t) > np.float32(0.4)}.get(name, False)
     return np.where(left_out, np.nan, hits.astype(np.float64))
 
 
@@ -124,14 +130,16 @@ def _read(store: Store, trial_ids: Sequence[str], scale: str) -> Iterator[tuple[
         table = store.predictions(trial_ids[start : start + _TRIALS_AT_ONCE])
         if not table.num_rows:
             continue
-        scores = [column for column in table.column_names if column.startswith("score_")]
-        predictions = [table[column].to_numpy() for column in scores or ["prediction"]]
-        values = outcomes(
-            name, np.stack(predictions, axis=1) if scores else predictions[0], table["target"].to_numpy(), scale
-        )
+        values = outcomes(name, _columns(table, "score_", "prediction"), _columns(table, "target_", "target"), scale)
         samples = table["sample_id"].combine_chunks()
         runs = pc.run_end_encode(table["trial_id"].combine_chunks())  # pyright: ignore[reportAttributeAccessIssue]
         first = 0
         for trial_id, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
             yield trial_id, samples.slice(first, end - first), values[first:end]
             first = end
+
+
+def _columns(table: pa.Table, prefix: str, alone: str) -> np.ndarray:
+    """The columns of classes or labels (U, K), where there are some, else the one column (U,)."""
+    several = [table[name].to_numpy() for name in table.column_names if name.startswith(prefix)]
+    return np.stack(several, axis=1) if several else table[alone].to_numpy()

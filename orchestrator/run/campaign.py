@@ -242,8 +242,12 @@ class Campaign:
         }
         if state != FAIL and best_epoch:
             best = started.measurements[best_epoch - 1]
-            row |= {name: value for name, value in best.items() if name.startswith("valid/")}
-        return row | (outcome.metrics if outcome else {})
+            row |= self._measured({name: value for name, value in best.items() if name.startswith("valid/")})
+        return row | (self._measured(outcome.metrics) if outcome else {})
+
+    def _measured(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Those that the storage has columns for: one that was begun before a metric existed goes on without it."""
+        return {name: value for name, value in values.items() if name.partition("/")[2] in self._store.metrics}
 
 
 def _assignments(started: Iterable[Mapping[str, Any]]) -> list[Assignment]:

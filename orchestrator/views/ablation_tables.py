@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from msa_models.data.probes import FLAG
-from msa_models.metrics import direction
+from msa_models.metrics import direction, of_one_class
 from orchestrator.findings import utterances
 from orchestrator.store.record import Record
 from orchestrator.views import captions
@@ -34,9 +34,9 @@ def tables(
 ) -> list[Table]:
     """Contributions, metrics and, if the ablation has such contrasts, steps and effects.
 
-    `metrics`: names of the test metrics to show, all if left out; ValueError for one that there is not.
+    `metrics`: names of the test metrics to show, see `shown_metrics`.
     """
-    shown = _known(metrics, record.metrics)
+    shown = shown_metrics(metrics, record)
     objective = record.objective.rpartition("/")[2]
     rows = grid.drop_columns(["trial_ids", "designs"])
     mine = rows.filter(pc.field("metric") == objective)
@@ -45,6 +45,21 @@ def tables(
     boot = rows.filter((pc.field("metric") == utterances.metric(record)) & (pc.field("comparison") == "full"))
     found = [_contributions(cells, _pairs(boot), record, objective), _metrics(rows, cells, record, shown)]
     return [*found, _effects(others, record, objective)] if others else found
+
+
+def shown_metrics(asked: Sequence[str] | None, record: Record) -> list[str]:
+    """The metrics that a table shows: those asked for, else all but those of a single class that is not the objective.
+
+    Names may have the split before them, as the headers do; ValueError for one that there is not.
+    """
+    known, objective = record.metrics, record.objective.rpartition("/")[2]
+    if asked is None:
+        return [name for name in known if name == objective or not of_one_class(name)]
+    asked = [name.rpartition("/")[2] for name in asked]
+    for name in asked:
+        if name not in known:
+            raise ValueError(f"no metric {name!r}; this storage has {listed(known)}{did_you_mean(name, known)}")
+    return list(dict.fromkeys(asked))
 
 
 def _contributions(cells: Sequence[_Pair], boot: Sequence[_Pair], record: Record, objective: str) -> Table:
@@ -173,14 +188,3 @@ def _note(test: _Row) -> str:
         more = test["more_seeds"]
         notes.append("more than 1,000 seeds more" if more is None else f"about {more} seed{'s' * (more != 1)} more")
     return "; ".join(notes)
-
-
-def _known(asked: Sequence[str] | None, known: Sequence[str]) -> list[str]:
-    """The metrics to show; their names may have the split before them, as the headers do."""
-    if asked is None:
-        return list(known)
-    asked = [name.removeprefix("test/") for name in asked]
-    for name in asked:
-        if name not in known:
-            raise ValueError(f"no metric {name!r}; this ablation has {listed(known)}{did_you_mean(name, known)}")
-    return list(dict.fromkeys(asked))

@@ -21,6 +21,7 @@ from orchestrator.findings.importance import importances
 from orchestrator.store import Store
 from orchestrator.store.selection import COLUMNS, confirm_trials
 from orchestrator.views import trial_tables
+from orchestrator.views.ablation_tables import shown_metrics
 from orchestrator.views.ablation_tables import tables as ablation_tables
 from orchestrator.views.table import Table, blocks, render, transposed, warning, with_dataset, with_last
 from orchestrator.views.trial_tables import confirmed, leaderboard
@@ -28,19 +29,27 @@ from orchestrator.views.trial_tables import confirmed, leaderboard
 _NUM_SHOWN = 5  # of many names
 
 
-def tables(store: Store, format: str = "plain", *, top: int | None = None, phase: str | None = None) -> str:
+def tables(
+    store: Store,
+    format: str = "plain",
+    *,
+    top: int | None = None,
+    phase: str | None = None,
+    metrics: Sequence[str] | None = None,
+) -> str:
     """The best trials of the search and the confirmed configurations; one of the two with `phase`.
 
     `top`: trials of each study to show; left out, 5 of a single one and 1 each of several. Plain tables have one column
     per trial or study, as many side by side as fit the screen. csv and json are one table each: the search, unless
-    `phase` says otherwise.
+    `phase` says otherwise, with all metrics unless some are asked for; others as of `shown_metrics`.
     """
     plain = format == "plain"
     whole = format in ("csv", "json")  # for programs
     if whole:
         phase = phase or "search"
     trials, objective = store.trials(), store.record.objective
-    facts = trials, objective, store.record.direction, store.metrics
+    named = store.metrics if whole and metrics is None else shown_metrics(metrics, store.record)
+    facts = trials, objective, store.record.direction, named
     several = len(set(trials["study_id"].to_pylist())) > 1
     search = leaderboard(*facts, top=top or (1 if several else 5), shared_only=several and not whole, whole_paths=whole)
     confirm = confirmed(*facts, chosen=_chosen(store, trials))

@@ -129,7 +129,7 @@ BAD_ABLATIONS = {
         ["describe", "cpsl", "--tuning", "none"],
         ["describe", "cpsl", "--seeds", "3"],
         ["ablate", "cpsl", "--designs", "modalities", "--components", "conflict_penalty"],
-        ["table", "runs/x", "--metrics", "mae"],
+        ["table", "runs/x", "--importance", "--metrics", "mae"],
         ["table", "runs/x", "--ablation", "--importance"],
         ["table", "runs/x", "--ablation", "--top", "3"],
         ["resume", "runs/x", "--only", "a"],

@@ -9,7 +9,7 @@ On the machine that wrote them they hold bit for bit. Another processor, or anot
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -68,8 +68,13 @@ def cases() -> Iterator[tuple[str, Case]]:
         yield f"concat with {rule} {task} {layout}", ("concat", changes, task, layout)
 
 
-def training(method: str, changes: dict[str, Any], task: str, layout: str) -> dict[str, Any]:
-    """Six epochs: the measurements of the first and the last, a digest of all of them, the test predictions."""
+def training(
+    method: str, changes: dict[str, Any], task: str, layout: str, *, known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Six epochs: the measurements of the first and the last, a digest of all of them, the test predictions.
+
+    `known`: a training as it was recorded. Metrics that there are since then are left out: they change no number.
+    """
     torch.set_num_threads(1)
     module = registry.method(method)
     config = configure(module.Config, {**SMALL, "training.epochs": EPOCHS, **changes})
@@ -78,14 +83,20 @@ def training(method: str, changes: dict[str, Any], task: str, layout: str) -> di
     for _ in run:
         pass
     result = run.result()
+    measurements = [_kept(each, known["first"] if known else each) for each in run.measurements]
     return {
-        "first": run.measurements[0],
-        "last": run.measurements[-1],
+        "first": measurements[0],
+        "last": measurements[-1],
         "best_epoch": result.best_epoch,
-        "metrics": result.metrics,
+        "metrics": _kept(result.metrics, known["metrics"] if known else result.metrics),
         "predictions": result.predictions.flatten()[:8].tolist(),
-        "digest": _digest(json.dumps([run.measurements, result.predictions.tolist()])),
+        "digest": _digest(json.dumps([measurements, result.predictions.tolist()])),
     }
+
+
+def _kept(values: Mapping[str, float], known: Collection[str]) -> dict[str, float]:
+    """Without metrics that are not known."""
+    return {name: each for name, each in values.items() if name in known or not name.startswith(("valid/", "test/"))}
 
 
 def search(*, real: bool) -> list[dict[str, Any]]:

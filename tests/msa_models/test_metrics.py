@@ -17,6 +17,7 @@ reference: Any = sklearn_metrics  # its signatures are not annotated
 GRID = [k / 2 for k in range(-8, 9)] + [k / 10 for k in range(-12, 13)] + [k / 3 for k in range(-9, 10)] + [-0.0]
 value = st.one_of(st.sampled_from(GRID), st.floats(-4, 4, width=32))
 pairs = st.lists(st.tuples(value, value), min_size=1, max_size=60)
+WEAK = np.float32(0.4)
 quick = settings(max_examples=200, deadline=None)
 
 
@@ -48,6 +49,9 @@ def test_mosi_regression_agrees_with_scikit_learn(samples: list[tuple[float, flo
 def test_sims_regression_agrees_with_intervals_spelled_out(samples: list[tuple[float, float]]) -> None:
     p, t = (np.clip(column, -1, 1) for column in np.array(samples, np.float32).T)
     classes = {n: (sims_classes(p, n), sims_classes(t, n)) for n in (2, 3, 5)}
+    weak = [mine == theirs for mine, theirs, label in zip(*classes[2], t, strict=True) if -WEAK <= label <= WEAK]
+    squares, errors = sum((t.astype(float) - t.astype(float).mean()) ** 2), sum((p.astype(float) - t) ** 2)
+    varies = len(set(t.tolist())) > 1
     assert metrics.regression(*np.array(samples, np.float32).T, scale="sims") == pytest.approx(
         {
             "mae": np.mean(np.abs(p.astype(float) - t)),
@@ -56,9 +60,14 @@ def test_sims_regression_agrees_with_intervals_spelled_out(samples: list[tuple[f
             "f1": reference.f1_score(classes[2][1], classes[2][0], average="weighted", zero_division=0),
             "acc3": reference.accuracy_score(classes[3][1], classes[3][0]),
             "acc5": reference.accuracy_score(classes[5][1], classes[5][0]),
+            "acc2_weak": np.mean(weak) if weak else math.nan,
+            "r2": 1 - errors / squares if varies else float(errors == 0),
         },
         abs=1e-6,
+        nan_ok=True,
     )
+    if varies:
+        assert metrics.regression(p, t, "sims")["r2"] == pytest.approx(reference.r2_score(t.astype(float), p))
 
 
 @quick
@@ -74,12 +83,63 @@ def test_classification_agrees_with_scikit_learn(samples: list[tuple[int, int]])
         "uar": reference.recall_score(actual, predicted, average="macro", zero_division=0),
     }
     assert metrics.classification(predicted, actual) == pytest.approx(expected, abs=1e-6)
+    recalls = reference.recall_score(actual, predicted, labels=range(5), average=None, zero_division=0)
     expected |= {f"f1_{name}": score for name, score in zip(names, np.atleast_1d(per_class), strict=True)}
+    expected |= {f"recall_{name}": score for name, score in zip(names, np.atleast_1d(recalls), strict=True)}
     assert metrics.classification(predicted, actual, names) == pytest.approx(expected, abs=1e-6)
     if set(actual) >= set(predicted) and len(set(actual)) > 1:
         assert metrics.classification(predicted, actual)["uar"] == pytest.approx(
             reference.balanced_accuracy_score(actual, predicted)
         )
+
+
+@quick
+@given(
+    st.integers(1, 4).flatmap(
+        lambda labels: st.lists(
+            st.tuples(*[st.tuples(st.sampled_from([-2.0, -0.0, 0.0, 1e-9, 3.0]), st.booleans())] * labels),
+            min_size=1,
+            max_size=40,
+        )
+    )
+)
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
+def test_the_scores_of_several_labels_agree_with_scikit_learn(samples: list[tuple[tuple[float, bool], ...]]) -> None:
+    pairs = np.array(samples, np.float64)  # (N, K, 2)
+    logits, targets = pairs[..., 0], pairs[..., 1]
+    names = ("happy", "sad", "anger", "fear")[: targets.shape[1]]
+    each = []
+    for p, t in zip((logits > 0).T, targets.T == 1, strict=True):
+        f1 = reference.f1_score(t, p, average="weighted", zero_division=0)
+        each.append((reference.accuracy_score(t, p), reference.balanced_accuracy_score(t, p), f1))
+    expected = dict(zip(("accuracy_mean", "wa_mean", "f1_mean"), np.mean(each, axis=0), strict=True))
+    for name, scores in zip(names, each, strict=True):
+        expected |= {f"{score}_{name}": value for score, value in zip(("accuracy", "wa", "f1"), scores, strict=True)}
+    found = metrics.multilabel(logits, targets, names)
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert tuple(found) == metrics.names("multilabel", "", names)
+    assert {type(value) for value in found.values()} == {float}
+
+
+def test_scores_of_ch_sims_v2_are_those_of_its_authors() -> None:
+    """By hand from their definitions: [-1, 0] and (0, 1] of the labels in [-0.4, 0.4], bounds included."""
+    targets, predictions = [-1.0, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6], [0.5, -0.1, 0.3, 0.0, 0.1, -0.2, -0.5]
+    found = metrics.regression(predictions, targets, "sims")
+    assert found["acc2_weak"] == pytest.approx(3 / 5)  # of -0.4, -0.2, 0.0, 0.2, 0.4 the second and the last are wrong
+    assert found["acc2"] == pytest.approx(3 / 7)
+    squared_errors = 2.25 + 0.09 + 0.25 + 0.0 + 0.01 + 0.36 + 1.21
+    mean = -0.4 / 7
+    assert found["r2"] == pytest.approx(1 - squared_errors / sum((target - mean) ** 2 for target in targets), abs=1e-6)
+    assert math.isnan(metrics.regression([0.5], [0.6], "sims")["acc2_weak"])
+    assert [metrics.regression([value], [0.5], "sims")["r2"] for value in (0.5, 0.4)] == [1.0, 0.0]
+
+
+def test_weighted_accuracy_is_that_of_tong_et_al() -> None:
+    # Of 2 happy samples 1 is found, of 6 others 5: (TP N / P + TN) / 2N = (1 * 6 / 2 + 5) / 12
+    logits, targets = [1, -1, -1, -1, -1, -1, -1, 1], [1, 1, 0, 0, 0, 0, 0, 0]
+    found = metrics.multilabel(np.array([logits]).T, np.array([targets]).T, ["happy"])
+    assert found["wa_happy"] == pytest.approx((1 * 6 / 2 + 5) / 12)
+    assert found["accuracy_happy"] == 6 / 8
 
 
 def test_scores_count_by_their_largest_column() -> None:
@@ -139,8 +199,38 @@ def test_regression_reports_the_names_in_table_order(scale: str) -> None:
 def test_the_table_order_is_fixed() -> None:
     expected = "mae corr acc2_has0 f1_has0 acc2_non0 f1_non0 acc5 acc7"
     assert " ".join(metrics.names("regression")) == expected
-    assert metrics.names("regression", "sims") == ("mae", "corr", "acc2", "f1", "acc3", "acc5")
-    assert metrics.names("classification", "", ("sad",)) == ("accuracy", "f1_weighted", "f1_macro", "uar", "f1_sad")
+    assert " ".join(metrics.names("regression", "sims")) == "mae corr acc2 f1 acc3 acc5 acc2_weak r2"
+    expected = "accuracy f1_weighted f1_macro uar f1_sad f1_calm recall_sad recall_calm"
+    assert " ".join(metrics.names("classification", "", ("sad", "calm"))) == expected
+
+
+def test_of_many_classes_there_is_f1_alone() -> None:
+    names = [f"class_{index}" for index in range(13)]
+    assert len(metrics.names("classification", "", names[:12])) == 4 + 24
+    assert len(metrics.names("classification", "", names)) == 4 + 13
+    found = metrics.classification(np.arange(13), np.arange(13), names)
+    assert tuple(found) == metrics.names("classification", "", names)
+
+
+def test_a_metric_of_one_class_is_told_from_those_of_all() -> None:
+    assert all(map(metrics.of_one_class, ("f1_happy", "valid/recall_sad", "wa_fear", "test/accuracy_anger")))
+    of_all = [*metrics.names("regression"), *metrics.names("regression", "sims"), *metrics.names("classification")]
+    assert not any(map(metrics.of_one_class, [*of_all, *metrics.names("multilabel"), "test/f1_weighted", "valid/rmse"]))
+
+
+def test_several_labels_have_their_means_first_and_then_the_scores_of_each() -> None:
+    expected = "accuracy_mean wa_mean f1_mean accuracy_happy wa_happy f1_happy accuracy_sad wa_sad f1_sad"
+    assert " ".join(metrics.names("multilabel", "", ("happy", "sad"))) == expected
+
+
+def test_the_scores_of_a_task_are_those_that_its_names_announce() -> None:
+    for task, predictions, targets, classes in (
+        ("regression", [1.0, 2.0], [2.0, 1.0], ()),
+        ("classification", [[0.1, 0.9], [0.3, 0.2]], [1, 0], ("a", "b")),
+        ("multilabel", [[0.1, 0.9], [0.3, 0.2]], [[0, 1], [1, 1]], ("a", "b")),
+    ):
+        found = metrics.measure(task, predictions, targets, classes=classes)
+        assert tuple(found) == metrics.names(task, "mosi", classes)
 
 
 def test_classification_reports_the_names_in_table_order() -> None:
@@ -150,6 +240,7 @@ def test_classification_reports_the_names_in_table_order() -> None:
 
 def test_only_the_error_is_better_when_smaller() -> None:
     names = [*metrics.names("regression"), *metrics.names("regression", "sims"), "accuracy", "f1_macro", "f1_happy"]
+    names += metrics.names("multilabel", "", ("happy",))
     assert {name for name in names if metrics.direction(name) == "minimize"} == {"mae"}
     assert metrics.direction("valid/mae") == "minimize"
     assert metrics.direction("test/uar") == "maximize"
@@ -203,10 +294,29 @@ def test_faulty_classification_input_is_refused(
         metrics.classification(predictions, targets, classes)
 
 
+@pytest.mark.parametrize(
+    ("logits", "targets", "classes", "message"),
+    [
+        ([[0.1, 0.9]], [[1]], ("a", "b"), r"shapes \(1, 2\) and \(1, 1\); expected .* both \(N, 2\)"),
+        ([[0.1]], [[1]], ("a", "b"), r"expected logits and targets, both \(N, 2\)"),
+        ([0.1], [1], ("a",), r"both \(N, 1\)"),
+        ([[0.1], [0.2]], [[1], [2]], ("a",), "1 targets are neither 0 nor 1, such as 2"),
+        ([[float("nan")]], [[1]], ("a",), "1 of 1 predictions are not finite"),
+        ([[0.1, 0.2]], [[1, 0]], ("mean", "b"), "would hide the metric accuracy_mean; rename the class"),
+        (np.empty((0, 1)), np.empty((0, 1)), ("a",), "no samples"),
+    ],
+)
+def test_faulty_input_of_several_labels_is_refused(
+    logits: Any, targets: Any, classes: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        metrics.multilabel(logits, targets, classes)
+
+
 def test_unknown_scales_and_tasks_are_answered_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="no label scale 'mosei'; expected mosi or sims"):
         metrics.regression([1], [1], "mosei")
-    with pytest.raises(ValueError, match="no task 'ranking'; expected regression or classification"):
+    with pytest.raises(ValueError, match="no task 'ranking'; expected regression, classification or multilabel"):
         metrics.names("ranking")
 
 

@@ -169,7 +169,7 @@ def test_metrics_can_be_chosen_and_an_unknown_one_is_refused(tmp_path: Path) -> 
     store = storage(tmp_path / "s", record, table(noisy(EFFECTS)))
     found, record = grid.collect(store), store.record
     assert ablation.tables(found, record, metrics=["corr"])[1].headers == ("variant", "seeds", "test/corr")
-    with pytest.raises(ValueError, match=r"no metric 'cor'; this ablation has mae, corr\. Did you mean 'corr'\?"):
+    with pytest.raises(ValueError, match=r"no metric 'cor'; this storage has mae, corr\. Did you mean 'corr'\?"):
         ablation.tables(found, record, metrics=["cor"])
 
 
