@@ -18,14 +18,17 @@ STD_EPSILON = 1e-8  # below the square root, so that the gradient of a zero devi
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Standardised inputs (B, T, d_m) or (B, d_m), masks (B, T) for sequences (True: a real step), targets (B,).
+    """Standardised inputs (B, T, d_m) or (B, d_m), masks (B, T) for sequences (True: a real step), and targets (B,) or
+    (B, K).
 
-    Of texts that are fine-tuned the input is token ids (B, T) with a mask, until `with_features` replaces them.
+    `unimodal` are the targets of single modalities, where the corpus has them. Of texts that are fine-tuned the input
+    is token ids (B, T) with a mask, until `with_features` replaces them.
     """
 
     inputs: dict[str, torch.Tensor]
     masks: dict[str, torch.Tensor]
     targets: torch.Tensor
+    unimodal: dict[str, torch.Tensor] = field(default_factory=dict)
     _moments: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -68,6 +71,7 @@ def batches(split: Split, size: int, order: np.ndarray | None = None, device: st
             inputs={name: values.to(device) for name, values in inputs.items()},
             masks={name: mask.to(device) for name, mask in masks.items()},
             targets=_gathered(split.targets, rows).to(device),
+            unimodal={name: _gathered(array, rows).to(device) for name, array in split.unimodal.items()},
         )
 
 

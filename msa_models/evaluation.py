@@ -1,6 +1,6 @@
 """Evaluation: what a network predicts of a split, and how far off it is.
 
-N samples, K classes.
+N samples, K classes or labels.
 """
 
 import numpy as np
@@ -28,8 +28,5 @@ def evaluate(network: Network, corpus: Corpus, name: str, epoch: int) -> tuple[d
     predictions = torch.cat(parts).float().cpu().numpy()
     if not np.isfinite(predictions).all():
         raise NonFiniteLoss(f"the predictions of the {name} split at epoch {epoch} are not finite")
-    if corpus.task == "regression":
-        values = metrics.regression(predictions, split.targets, corpus.scale)
-    else:
-        values = metrics.classification(predictions, split.targets, corpus.classes)
+    values = metrics.measure(corpus.task, predictions, split.targets, scale=corpus.scale, classes=corpus.classes)
     return {f"{name}/{metric}": value for metric, value in values.items()}, predictions

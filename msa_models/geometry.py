@@ -57,7 +57,7 @@ def directed(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """A batch, with `labels` (B,) of its classes, among prototypes.
+    """A batch, with `labels` of its classes, among prototypes.
 
     Gradients flow into the batch, directly and through the batch means that moved the prototypes, as if these were
     c + batch mean - detached batch mean [ours]: with detached prototypes and features alignment would train nothing.
@@ -68,7 +68,7 @@ class Geometry:
     prototypes: Prototypes
     representations: Representations
     pooled: torch.Tensor  # (M, B, D), their summaries without a graph
-    labels: torch.Tensor
+    labels: torch.Tensor  # (B,), or the share of each class (B, K)
     potentials: torch.Tensor
 
     def calibration(self) -> torch.Tensor:
@@ -77,7 +77,10 @@ class Geometry:
 
     @property
     def dispersion(self) -> Array:
-        """L_intra of each modality (M,): mean over the batch of -log softmax_k(cos(h_i, c_k) / tau)[y_i] [read]."""
+        """L_intra of each modality (M,): mean over the batch of -log softmax_k(cos(h_i, c_k) / tau)[y_i] [read].
+
+        Of a sample with several classes: their mean, by its shares of them [ours].
+        """
         return self._dispersed[0]
 
     @property
@@ -103,8 +106,13 @@ class Geometry:
 
     @cached_property
     def classes(self) -> Array:
-        """The class (B,) of each sample."""
+        """The class (B,) of each sample, or its share of each class (B, K)."""
         return _host(self.labels)
+
+    @property
+    def frequencies(self) -> Array:
+        """How many samples of the batch each class has (K,); one of several classes counts by its shares of them."""
+        return np.bincount(self.classes, minlength=len(self.seen)) if self.classes.ndim == 1 else self.classes.sum(0)
 
     @cached_property
     def _dispersed(self) -> tuple[Array, tuple[Array, Array]]:
@@ -116,10 +124,15 @@ class Geometry:
         logits -= logits.max(-1, keepdims=True)
         odds = np.exp(logits)
         total = odds.sum(-1, keepdims=True)
-        rows, own = np.arange(unit.shape[1]), self.classes
-        losses = np.log(total[:, :, 0]) - logits[:, rows, own]
         to_logits = odds / total
-        to_logits[:, rows, own] -= 1.0
+        if self.classes.ndim == 1:
+            rows, own = np.arange(unit.shape[1]), self.classes
+            losses = np.log(total[:, :, 0]) - logits[:, rows, own]
+            to_logits[:, rows, own] -= 1.0
+        else:
+            shares = self.classes
+            losses = np.log(total[:, :, 0]) - (shares * np.where(shares > 0, logits, 0.0)).sum(-1)
+            to_logits -= shares
         to_logits /= losses.size * tau
         return losses.mean(-1), (to_logits @ centers, to_logits.swapaxes(1, 2) @ unit)
 

@@ -37,7 +37,8 @@ class Network(nn.Module):
                 self.parts[component.name] = component.parts(shapes)
         with seeding.scope(seed, "head"):
             self.head = Head(spec.fusion.fused_width(shapes), spec.encoder.dropout, shapes)
-        self.task_loss = _task_loss(spec.training.loss, shapes.outputs)
+        self.task_loss = _task_loss(spec.training.loss, shapes)
+        self._one_number = shapes.outputs == 1 and not shapes.several
 
     def learned(self) -> dict[str, torch.Tensor]:
         """What training changes, by name: weights that are trained, and what components remember."""
@@ -89,10 +90,10 @@ class Network(nn.Module):
         return losses if own is None else losses | {modulator.name: own}
 
     def predict(self, batch: Batch) -> torch.Tensor:
-        """Predictions: (B,) labels for regression, (B, K) scores for classes."""
+        """Predictions: (B,) for regression, (B, K) scores for classes, (B, K) logits for several labels."""
         batch = self.read(batch)
         prediction = self.decide(batch, self.encode(batch)).prediction
-        return prediction.squeeze(-1) if prediction.shape[-1] == 1 else prediction
+        return prediction.squeeze(-1) if self._one_number else prediction
 
 
 class Head(nn.Sequential):
@@ -129,14 +130,18 @@ def shapes(corpus: Corpus, width: int, text: FinetunedText | None = None) -> Sha
         width=width,
         outputs=corpus.num_outputs,
         limit=1.0 if corpus.scale == "sims" else 3.0,
+        several=corpus.task == "multilabel",
     )
 
 
 _REGRESSION: Mapping[str, nn.Module] = {"l1": nn.L1Loss(), "mse": nn.MSELoss()}
 
 
-def _task_loss(kind: str, outputs: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    if outputs > 1:
+def _task_loss(kind: str, shapes: Shapes) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Of several labels the binary cross-entropy, its mean over samples and labels."""
+    if shapes.several:
+        return nn.BCEWithLogitsLoss()
+    if shapes.outputs > 1:
         return nn.CrossEntropyLoss()
     loss = _REGRESSION[kind]
     return lambda prediction, targets: loss(prediction.squeeze(-1), targets)

@@ -1,6 +1,7 @@
 """Representations: what encoders hand over, what is made of it, and the gradients that come back.
 
-B batch, T time steps (0 for utterance vectors), D model width, M modalities, K outputs.
+B batch, T time steps (0 for utterance vectors), D model width, M modalities, K outputs. Targets are (B,) numbers or
+class indices, or (B, K) of 0 and 1 where a sample may have several of K labels.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Forward:
     batch: Batch
     representations: Representations
     prediction: torch.Tensor  # (B, K)
-    task_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (B, K), (B,) -> scalar
+    task_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (B, K), targets -> scalar
     conclude: Callable[[Representations], torch.Tensor]
     shared: Shared = field(default_factory=dict)
     log: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)

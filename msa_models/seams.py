@@ -33,6 +33,7 @@ class Shapes:
     width: int  # D
     outputs: int  # K, 1 for regression
     limit: float = 3.0  # regression: labels lie in [-limit, limit]
+    several: bool = False  # the K outputs are labels of which a sample may have several, or none
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ class Objective:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The outcome at the best validation epoch; `predictions` are of the test split, (N,) or (N, K) scores."""
+    """The outcome at the best validation epoch; `predictions` are of the test split, (N,), or (N, K) scores."""
 
     best_epoch: int
     value: float

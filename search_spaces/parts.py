@@ -40,7 +40,9 @@ class Data(Part):
     source: Annotated[str, MinLen(1), Expects("a path, or `synthetic`")] = Field(
         description="`synthetic`, or the path of a file or folder in one of the known layouts."
     )
-    task: Literal["regression", "classification"] = Field(default="regression", description="What is predicted.")
+    task: Literal["regression", "classification", "multilabel"] = Field(
+        default="regression", description="What is predicted; multilabel: several labels at once, such as emotions."
+    )
     target: str | None = Field(
         default=None, description="The label to predict, of a corpus with several; null: its main one."
     )

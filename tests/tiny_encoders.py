@@ -153,7 +153,8 @@ def _with_tokens(split: Split, random: np.random.Generator) -> Split:
     begin, end, first, half = 2, 3, 4, (_VOCABULARY - 4) // 2
     ids = np.zeros((len(split), 11), np.int64)
     mask = np.zeros(ids.shape, bool)
-    for row, target in enumerate(split.targets.tolist()):
+    targets = split.targets.mean(axis=1) if split.targets.ndim == 2 else split.targets
+    for row, target in enumerate(targets.tolist()):
         count = int(random.integers(1, 10))
         share = 0.5 + 0.5 * np.tanh(target) if split.targets.dtype.kind == "f" else target / 2.0  # of three classes
         positive = random.random(count) < share

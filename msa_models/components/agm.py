@@ -14,7 +14,8 @@ from typing import Annotated
 from annotated_types import Ge, Lt
 
 from msa_models import coalitions
-from msa_models.lazy import functional, nn, torch
+from msa_models.lazy import nn, torch
+from msa_models.likelihood import log_likelihood
 from msa_models.representations import Forward, Gradients
 from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
 
@@ -30,8 +31,8 @@ class Agm(GradientModulator):
     is the Shapley value of modality m on the logits, so the phi_m sum to the prediction; the empty coalition predicts 0
     [read], and a modality outside a coalition is its training mean instead of zeros [ours]. s_m = mean over the batch
     of log softmax(phi_m) at the true class, at least log 1e-8 [read]; regression: of -|phi_m - y| with the same bound
-    [ours]. r_m = exp(mean_{n != m} (s_m - s_n)), and the reference is the same of the averages of s over all batches
-    before this one, 0 at first [read].
+    [ours]; several labels: the mean over them of the log-probability of the truth [ours]. r_m = exp(mean_{n != m} (s_m
+    - s_n)), and the reference is the same of the averages of s over all batches before this one, 0 at first [read].
 
     The authors scale what flows back through phi_m [read]; here it is the gradient of the encoder, which is the same
     where the fusion adds modalities up [ours]. Factors reach e^7 at most [ours]. The statistical loss is left unscaled.
@@ -73,15 +74,8 @@ def _scores(parts: nn.Module, forward: Forward) -> torch.Tensor:
     """S (M,): log-likelihood of the labels by the contribution of each modality."""
     means = coalitions.follow(parts, forward)
     predictions = coalitions.predictions(forward, means, parts.get_buffer("members"))  # (S, B, K)
-    weights, targets = parts.get_buffer("weights"), forward.batch.targets
-    if predictions.shape[-1] == 1:
-        error = torch.addmm(targets, weights, predictions.squeeze(-1), beta=-1)  # phi_m - y, (M, B)
-        likelihood = error.abs_().neg_()
-    else:
-        contributions = (weights @ predictions.flatten(1)).view(-1, *predictions.shape[1:])  # (M, B, K)
-        chosen = targets.expand(len(means), -1).unsqueeze(-1)
-        likelihood = functional.log_softmax(contributions, dim=-1).gather(-1, chosen).squeeze(-1)
-    return likelihood.clamp_min_(WORST).mean(1)
+    contributions = (parts.get_buffer("weights") @ predictions.flatten(1)).view(-1, *predictions.shape[1:])  # (M, B, K)
+    return log_likelihood(contributions, forward.batch.targets).clamp_min(WORST).mean(1)
 
 
 def _game(num_modalities: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,6 +13,7 @@ from annotated_types import Gt, Lt
 
 from msa_models import coalitions
 from msa_models.lazy import nn, torch
+from msa_models.likelihood import hits, repeated
 from msa_models.representations import Forward, Gradients, pooled
 from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
 
@@ -27,9 +28,10 @@ class Cggm(GradientModulator):
     the improvement of a classifier on h_m alone, here between the means over two successive epochs of training [ours];
     the released code compares successive batches [read], whose accuracies differ mostly by chance. The score is
     accuracy [read]; for regression the share of right signs, (yhat > 0) equal to (y > 0), as the released code has it
-    on CMU-MOSI [read]. A modality that got worse counts as not improved, since with negative delta_n the B_m have no
-    bounds [ours]. So 0 <= B_m <= 1 and their mean is (M - 1) / M, which each of them is while no improvement is known
-    or nobody improved; one that alone improved gets 0 for the next epoch. rho 1.3 is the released value [read].
+    on CMU-MOSI [read], and for several labels the share of right ones [ours]. A modality that got worse counts as not
+    improved, since with negative delta_n the B_m have no bounds [ours]. So 0 <= B_m <= 1 and their mean is (M - 1) / M,
+    which each of them is while no improvement is known or nobody improved; one that alone improved gets 0 for the next
+    epoch. rho 1.3 is the released value [read].
 
     The classifiers are trained on detached representations, so they move nothing else [read]; they are linear, where
     the authors take small Transformers, and share the optimiser of the network [ours]. The sum of their losses is
@@ -62,7 +64,7 @@ class Cggm(GradientModulator):
             return None
         predictions = _predictions(parts, forward)
         forward.log[f"{self.name}/score"] = _scores(predictions.detach(), forward.batch.targets)
-        targets = forward.batch.targets.expand(len(predictions), -1).flatten()
+        targets = repeated(forward.batch.targets, len(predictions))
         return len(predictions) * forward.task_loss(predictions.flatten(0, 1), targets)  # a mean over all modalities
 
     def balance(self, parts: nn.Module, gradients: Gradients, forward: Forward, progress: Progress) -> Modulation:
@@ -100,11 +102,7 @@ def _close_epoch(parts: nn.Module) -> None:
 
 def _scores(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Accuracy (M,) of each classifier on the batch, for regression that of the sign."""
-    if predictions.shape[-1] == 1:
-        right = (predictions.squeeze(-1) > 0) == (targets > 0)
-    else:
-        right = predictions.argmax(-1) == targets
-    return right.to(predictions).mean(1)
+    return hits(predictions, targets).mean(1)
 
 
 def _predictions(parts: nn.Module, forward: Forward) -> torch.Tensor:

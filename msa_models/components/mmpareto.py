@@ -14,6 +14,7 @@ from annotated_types import Gt, Lt
 
 from msa_models import coalitions
 from msa_models.lazy import nn, torch
+from msa_models.likelihood import repeated
 from msa_models.representations import STATISTICS, Forward, Gradients, pooled
 from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
 
@@ -53,7 +54,7 @@ class MmPareto(GradientModulator):
         if num_modalities == 1:
             return None
         predictions = coalitions.alone(parts, pooled(forward.representations))
-        targets = forward.batch.targets.expand(num_modalities, -1).flatten()
+        targets = repeated(forward.batch.targets, num_modalities)
         return num_modalities * forward.task_loss(predictions.flatten(0, 1), targets)  # a mean over all modalities
 
     def balance(self, parts: nn.Module, gradients: Gradients, forward: Forward, progress: Progress) -> Modulation:

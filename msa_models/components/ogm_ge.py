@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from msa_models import coalitions, seeding
 from msa_models.lazy import nn, torch
+from msa_models.likelihood import likelihood
 from msa_models.representations import STATISTICS, Forward, Gradients
 from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
 
@@ -27,7 +28,8 @@ class OgmGe(GradientModulator):
 
     OGM-GE, arXiv:2203.15332. r_m is the ratio of s_m, the mean softmax probability of the true class when modality m
     predicts alone, to that of the other modality [read]; to the mean of the others where there are more [ours].
-    Regression: s_m = mean exp(-|yhat_m - y|), which also lies in (0, 1] and is 1 for a perfect prediction [ours].
+    Regression: s_m = mean exp(-|yhat_m - y|), which also lies in (0, 1] and is 1 for a perfect prediction [ours]. Of
+    several labels: the mean probability of the truth over samples and labels [ours].
     The authors split their linear head to let a modality predict alone [read]; here the others are replaced by their
     training mean, which any fusion allows [ours].
 
@@ -78,11 +80,7 @@ def _scores(parts: nn.Module, forward: Forward) -> torch.Tensor:
     """S (M,): how well each modality predicts alone."""
     means = coalitions.follow(parts, forward)
     predictions = coalitions.predictions(forward, means, parts.get_buffer("alone"))  # (M, B, K)
-    targets = forward.batch.targets
-    if predictions.shape[-1] == 1:
-        return (predictions.squeeze(-1) - targets).abs_().neg_().exp_().mean(1)
-    chosen = targets.expand(len(means), -1).unsqueeze(-1)
-    return predictions.softmax(-1).gather(-1, chosen).squeeze(-1).mean(1)
+    return likelihood(predictions, forward.batch.targets).mean(1)
 
 
 def _noisy(gradients: Gradients, factors: Sequence[float], generator: torch.Generator) -> dict[str, torch.Tensor]:

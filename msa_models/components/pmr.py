@@ -34,7 +34,8 @@ class Pmr(LossTerm):
     The authors make the prototypes anew after each epoch, of a tenth of the training split, and keep 0.2 of the old
     ones [read]; here each batch moves them before they are used, c <- gamma c + (1 - gamma) batch class mean, and gamma
     0.96 keeps 0.2 over 40 batches [ours]. Regression labels become `classes` classes by rounding and clipping [ours],
-    see `PrototypeMemory`.
+    and several labels are shared out among the classes, see `PrototypeMemory`; log-probabilities are averaged by those
+    shares [ours].
 
     Left out: the entropy regularisation of the first epochs [paper]; a loss term is not told the epoch.
     """
@@ -56,7 +57,10 @@ class Pmr(LossTerm):
         labels = memory.labels(parts, forward.batch.targets)
         known = memory.learn(parts, summaries, labels) if parts.training else memory.recall(parts)
         logits = _logits(summaries, known.centers, known.seen)
-        losses = functional.cross_entropy(logits.mT, labels.expand(num_modalities, -1), reduction="none")  # (M, B)
+        if labels.dim() == 2:
+            losses = -torch.where(labels > 0, labels * logits.log_softmax(-1), 0.0).sum(-1)  # (M, B)
+        else:
+            losses = functional.cross_entropy(logits.mT, labels.expand(num_modalities, -1), reduction="none")
         score = losses.detach().neg().exp_().mean(1)
         coefficient = score.new_tensor(_coefficients(score.tolist()))
         forward.log.update({f"{self.name}/score": score, f"{self.name}/coefficient": coefficient})

@@ -27,8 +27,10 @@ class PrototypeMemory(SharedState):
     """c <- gamma c + (1 - gamma) batch class mean; the first batch of a class initialises it, absent ones stay [read].
 
     PaSE, arXiv:2511.17585. Regression labels become `classes` equal steps of the label's range by rounding (7 on
-    [-3, 3]: Acc-7's classes) and clipping [ours]; a classification task has its own. `tau` is the temperature of the
-    softmax over cosines to the prototypes.
+    [-3, 3]: Acc-7's classes) and clipping [ours]; a classification task has its own. Where a sample may have several
+    labels, each is a class of which the mean is over all that have it, and to have none is a class too; what a sample
+    should be near is shared equally by its classes [ours]. `tau` is the temperature of the softmax over cosines to the
+    prototypes.
     """
 
     classes: Annotated[int, Ge(2), Le(101)] = 7
@@ -36,7 +38,7 @@ class PrototypeMemory(SharedState):
     tau: Annotated[float, Gt(0), Lt(inf)] = 0.1
 
     def parts(self, shapes: Shapes) -> nn.Module:
-        classes = self.classes if shapes.outputs == 1 else shapes.outputs
+        classes = shapes.outputs + 1 if shapes.several else self.classes if shapes.outputs == 1 else shapes.outputs
         parts = nn.Module()
         parts.register_buffer("centers", torch.zeros(len(shapes.inputs), classes, shapes.width))
         parts.register_buffer("seen", torch.zeros(classes, dtype=torch.bool))
@@ -64,7 +66,10 @@ class PrototypeMemory(SharedState):
         )
 
     def labels(self, parts: nn.Module, targets: torch.Tensor) -> torch.Tensor:
-        """The class (B,) of each target."""
+        """The class (B,) of each target; of several labels the share (B, K) of each class, the last one for none."""
+        if targets.dim() == 2:
+            classes = torch.cat([targets, (~targets.any(1, keepdim=True)).to(targets)], dim=1)
+            return classes / classes.sum(1, keepdim=True)
         if not targets.is_floating_point():
             return targets
         return torch.bucketize(targets, parts.get_buffer("upper").to(targets))
@@ -73,7 +78,8 @@ class PrototypeMemory(SharedState):
         """The prototypes after a batch of pooled (M, B, D), remembered and returned without gradients."""
         centers, seen = parts.get_buffer("centers"), parts.get_buffer("seen")
         with torch.no_grad():
-            members = parts.get_buffer("identity").index_select(1, labels)  # (K, B)
+            identity = parts.get_buffer("identity")
+            members = identity.index_select(1, labels) if labels.dim() == 1 else (labels > 0).to(identity).T  # (K, B)
             count = members.sum(1, keepdim=True)
             shares = members / count.clamp_min(1.0)
             means = torch.bmm(shares.expand(len(pooled), -1, -1), pooled)  # (M, K, D), 0 for absent classes

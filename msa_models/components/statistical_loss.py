@@ -13,6 +13,7 @@ from annotated_types import Ge, Lt
 
 from msa_models.batch import STD_EPSILON
 from msa_models.lazy import functional, nn, torch
+from msa_models.likelihood import expected
 from msa_models.representations import STATISTICS, Forward
 from msa_models.seams import LossTerm, Shapes
 
@@ -25,7 +26,7 @@ class StatisticalLoss(LossTerm):
     h_m predicts the masked temporal mean xbar_m and standard deviation s_m. Utterance vectors have no time axis: there
     the moments of P_m h_m over the batch are compared with those of x_m.
     target "prediction": (mean_B yhat - mean_B y)^2 + (std_B yhat - std_B y)^2, averaged over outputs; for classes yhat
-    is the softmax and y the one-hot label.
+    is the softmax and y the one-hot label, for several labels yhat is the sigmoid.
 
     Its gradients form a group of their own, which the conflict penalty leaves unscaled.
     """
@@ -43,7 +44,7 @@ class StatisticalLoss(LossTerm):
 
     def loss(self, parts: nn.Module, forward: Forward) -> torch.Tensor:
         if self.target == "prediction":
-            return _moment_distance(*_prediction_and_target(forward))
+            return _moment_distance(*expected(forward.prediction, forward.batch.targets))
         assert isinstance(parts, nn.ModuleDict)
         losses = []
         for modality, representation in forward.representations.items():
@@ -66,11 +67,3 @@ def _moments(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation over the batch; spelt out, because `torch.var` over rows is several times slower."""
     mean = values.mean(0)
     return mean, ((values - mean).square().mean(0) + STD_EPSILON).sqrt()
-
-
-def _prediction_and_target(forward: Forward) -> tuple[torch.Tensor, torch.Tensor]:
-    outputs = forward.prediction.shape[-1]
-    if outputs == 1:
-        return forward.prediction, forward.batch.targets.unsqueeze(-1)
-    one_hot = functional.one_hot(forward.batch.targets, outputs).to(forward.prediction.dtype)
-    return forward.prediction.softmax(-1), one_hot

@@ -87,7 +87,7 @@ class Couplings:
         """U (K,)."""
         seen = self.geometry.seen
         uniform = self.settings.marginals == "uniform"
-        mass = seen if uniform else np.bincount(self.geometry.classes, minlength=len(seen))
+        mass = seen if uniform else self.geometry.frequencies
         return mass / mass.sum()
 
     @cached_property

@@ -29,7 +29,8 @@ def load(
 ) -> Corpus:
     """The corpus of a file, or the synthetic one with `options`.
 
-    task       "regression" or "classification"; it overrules a task among the options
+    task       "regression", "classification" or "multilabel" (several labels at once, such as MOSEI's emotions); it
+               overrules a task among the options
     target     one emotion to tell from the rest, in corpora with emotion labels
     nonfinite  "refuse" NaN and infinite features, or set them to "zero"
     scale      "mosi" or "sims" regression labels; "auto" takes what the file's layout says

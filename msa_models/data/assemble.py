@@ -34,7 +34,7 @@ def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Co
     texts, empty = _raw_texts({split: reading.splits[split].texts for split in SPLITS}, counts)
     masks, padding = _masks(reading, inputs)
     warnings += padding + empty
-    kind = np.float32 if reading.task == "regression" else np.int64
+    kind = np.int64 if reading.task == "classification" else np.float32
     splits = {
         split: Split(
             inputs=inputs[split],
@@ -42,6 +42,7 @@ def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Co
             targets=reading.splits[split].targets.astype(kind, copy=False),
             ids=ids[split],
             texts=texts[split],
+            unimodal=_unimodal(reading.splits[split], split, modalities, kind),
         )
         for split in SPLITS
     }
@@ -155,6 +156,16 @@ def _lengths(raw: RawSplit, modality: str, split: str) -> np.ndarray | None:
         count = f"{len(lengths)} for {len(raw.targets)} samples"
         raise CorpusError(f"{modality}_lengths of {split}: {count}; expected one for each, 0 or more")
     return lengths
+
+
+def _unimodal(raw: RawSplit, split: str, modalities: tuple[str, ...], kind: type) -> dict[str, np.ndarray]:
+    """The labels of single modalities, of those that are there."""
+    found = {name: raw.unimodal[name].astype(kind, copy=False) for name in modalities if name in raw.unimodal}
+    if wrong := [name for name, labels in found.items() if labels.shape != raw.targets.shape]:
+        raise CorpusError(
+            f"labels of {wrong[0]} alone in {split}: {len(found[wrong[0]])} for {len(raw.targets)} samples"
+        )
+    return found
 
 
 def _raw_texts(found: Mapping[str, Any], counts: Mapping[str, int]) -> tuple[dict[str, np.ndarray | None], list[str]]:

@@ -1,12 +1,12 @@
 """A corpus in memory: features, masks and labels of a train, a valid and a test split.
 
-N samples, T steps, d features, K classes.
+N samples, T steps, d features, K classes or labels.
 """
 
 import difflib
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 from msa_models.data.moments import chunks, moments
 from msa_models.text.encoder import Pretrained
 
-Task = Literal["regression", "classification"]
+Task = Literal["regression", "classification", "multilabel"]
 SPLITS = ("train", "valid", "test")
 USUAL_ORDER = ("text", "audio", "vision")
 
@@ -38,9 +38,10 @@ class Split:
 
     inputs   modality -> float32 (N, T, d) sequences or (N, d) utterance vectors
     masks    modality -> bool (N, T), True for a real step; for sequence modalities only
-    targets  (N,) float32 regression labels or (N,) int64 class indices
+    targets  (N,) float32 regression labels, (N,) int64 class indices, or (N, K) float32, 1 where a sample has a label
     ids      (N,) str, `video$_$clip` where the corpus says so
     texts    (N,) str, what was said, where the corpus has it
+    unimodal modality -> (N,) like the targets, the labels of one modality alone, where the corpus has them
     """
 
     inputs: dict[str, np.ndarray]
@@ -48,6 +49,7 @@ class Split:
     targets: np.ndarray
     ids: np.ndarray
     texts: np.ndarray | None = None
+    unimodal: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -57,9 +59,10 @@ class Split:
 class Corpus:
     """Three splits of one corpus, and what their labels mean.
 
-    `scale` is the label scale of a regression corpus, "mosi" ([-3, 3]) or "sims" ([-1, 1]), and "" for classes;
-    `classes` names the class indices and is empty for regression; `warnings` says what a reader of results should know
-    of the data. `pretrained` is the encoder to fine-tune on a corpus whose text inputs are its token ids, int64 (N, T).
+    `scale` is the label scale of a regression corpus, "mosi" ([-3, 3]) or "sims" ([-1, 1]), else "". `classes` names
+    the class indices, or the labels of the task multilabel, such as emotions, of which a sample may have several or
+    none; it is empty for regression. `warnings` says what a reader of results should know of the data. `pretrained` is
+    the encoder to fine-tune on a corpus whose text inputs are its token ids, int64 (N, T).
     """
 
     name: str
@@ -72,7 +75,7 @@ class Corpus:
 
     def __post_init__(self) -> None:
         assert set(self.splits) == set(SPLITS), f"splits {tuple(self.splits)}, expected {SPLITS}"
-        assert bool(self.classes) == (self.task == "classification"), "classes belong to classification, and only there"
+        assert bool(self.classes) == (self.task != "regression"), "regression alone has no classes"
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -86,7 +89,7 @@ class Corpus:
 
     @property
     def num_outputs(self) -> int:
-        """Width of a prediction: 1 for regression, K for classes."""
+        """Width of a prediction: 1 for regression, K for classes and for several labels."""
         return len(self.classes) or 1
 
     @cached_property
@@ -131,6 +134,7 @@ class Corpus:
                 split,
                 inputs={modality: split.inputs[modality] for modality in chosen},
                 masks={modality: split.masks[modality] for modality in chosen if modality in split.masks},
+                unimodal={modality: split.unimodal[modality] for modality in chosen if modality in split.unimodal},
             )
             for name, split in self.splits.items()
         }
@@ -164,6 +168,8 @@ def _arrays(split: Split) -> Iterator[np.ndarray]:
         if modality in split.masks:
             yield split.masks[modality]
     yield split.targets
+    for modality in in_usual_order(split.unimodal):
+        yield split.unimodal[modality]
 
 
 def unknown(kind: str, name: object, known: Iterable[str], *, of: str = "") -> str:

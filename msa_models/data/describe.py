@@ -54,6 +54,12 @@ def _features(split: Split, name: str, modality: str) -> dict[str, Any]:
 
 
 def _labels(split: Split, name: str, classes: tuple[str, ...]) -> dict[str, Any]:
+    if split.targets.ndim == 2:
+        counts = split.targets.sum(axis=0).astype(int).tolist()
+        without = int((split.targets.sum(axis=1) == 0).sum())
+        return (
+            {"split": name, "samples": len(split)} | dict(zip(classes, counts, strict=True)) | {"without any": without}
+        )
     if classes:
         counts = np.bincount(split.targets, minlength=len(classes)).tolist()
         return {"split": name, "samples": len(split)} | dict(zip(classes, counts, strict=True))

@@ -25,7 +25,7 @@ _NUM_SHOWN = 5  # of many columns
 def oddities(corpus: Corpus, rows: Sequence[dict[str, Any]] | None = None) -> tuple[str, ...]:
     """One line for each finding, none for an ordinary corpus; `rows` are those of its probes, if they are known."""
     found = [*_ids({name: split.ids.tolist() for name, split in corpus.splits.items()})]
-    found += {"classification": _classes, "regression": _scores}[corpus.task](corpus)
+    found += {"classification": _classes, "multilabel": _labels, "regression": _scores}[corpus.task](corpus)
     found += [*_duplicates(corpus.splits)]
     for modality in corpus.modalities:
         found += [*_values(modality, corpus)]
@@ -73,6 +73,13 @@ def _classes(corpus: Corpus) -> Iterator[str]:
     counts = np.bincount(corpus.splits["train"].targets, minlength=len(corpus.classes))
     if absent := [name for name, count in zip(corpus.classes, counts.tolist(), strict=True) if count == 0]:
         yield f"no training sample of class {', '.join(absent)}"
+
+
+def _labels(corpus: Corpus) -> Iterator[str]:
+    shares = dict(zip(corpus.classes, corpus.splits["train"].targets.mean(axis=0).tolist(), strict=True))
+    for share, words in ((0.0, "no training sample has"), (1.0, "every training sample has")):
+        if same := [name for name, each in shares.items() if each == share]:
+            yield f"{words} the label {', '.join(same)}"
 
 
 def _scores(corpus: Corpus) -> Iterator[str]:

@@ -35,7 +35,8 @@ def probes(corpus: Corpus) -> list[dict[str, Any]]:
     """A row per modality and, with several, one for all: modalities, alpha, scores, and flag ("", FLAG, LEAK or both).
 
     Scores are `train/` (cross-validated), `valid/` and `test/` mae and corr for regression, accuracy and baseline for
-    classes, where baseline is the share of the commonest class of that split.
+    classes, where baseline is the share of the commonest class of that split, and of several labels corr, the mean over
+    the labels.
     """
     means = {
         (name, modality): time_mean(split.inputs[modality], split.masks.get(modality))
@@ -63,22 +64,25 @@ def warnings(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _probe(corpus: Corpus, features: dict[str, np.ndarray], folds: np.ndarray) -> dict[str, Any]:
-    regression = corpus.task == "regression"
+    classes = corpus.task == "classification"
     train = corpus.splits["train"].targets
-    outputs = train[:, None].astype(np.float64) if regression else np.eye(len(corpus.classes))[train]
+    outputs = np.eye(len(corpus.classes))[train] if classes else train.reshape(len(train), -1).astype(np.float64)
     fitted = fit(features["train"], outputs)
     row: dict[str, Any] = {"alpha": fitted.alpha}
     for name in SPLITS:
         targets, x = corpus.splits[name].targets, features[name]
         predictions = cross_validated(fitted, x, outputs, folds) if name == "train" else fitted.predict(x)
-        if regression:
+        if corpus.task == "multilabel":
+            pairs = zip(predictions.T, targets.T, strict=True)
+            row[f"{name}/corr"] = float(np.mean([metrics.regression(*pair)["corr"] for pair in pairs]))
+        elif corpus.task == "regression":
             scores = metrics.regression(predictions, targets, corpus.scale)
             row |= {f"{name}/{metric}": scores[metric] for metric in ("mae", "corr")}
         else:
             row[f"{name}/accuracy"] = metrics.classification(predictions, targets)["accuracy"]
             row[f"{name}/baseline"] = float(np.bincount(targets).max() / len(targets))
     sizes = {name: len(corpus.splits[name]) for name in SPLITS}
-    lost = _correlation_lost if regression else _accuracy_lost
+    lost = _accuracy_lost if classes else _correlation_lost
     return row | {"flag": "; ".join(flag for flag, (pair, _) in _FLAGS.items() if lost(row, sizes, *pair))}
 
 

@@ -39,6 +39,15 @@ _NUM_FACTORS = 3
 _STEP_NOISE = 2.0
 _UTTERANCE_NOISE = 0.7
 
+_EMOTIONS = {
+    "happy": 0.4,
+    "sad": -0.4,
+    "anger": -0.3,
+    "surprise": 0.3,
+    "disgust": -0.2,
+    "fear": -0.1,
+}  # see `_emotions`
+
 _WORDS = ("awful", "bad", "weak", "plain", "fair", "good", "great")  # from the least evidence to the most
 _FILLERS = ("really", "quite", "well", "you know", "I mean", "so", "um", "just")
 _WORD_NOISE = 1.0
@@ -71,6 +80,10 @@ class Options:
     def __post_init__(self) -> None:
         if found := _broken(self):
             raise CorpusError(f"options: {'; '.join(found)}")
+        if self.task == "multilabel" and self.classes > len(_EMOTIONS):
+            raise CorpusError(
+                f"options: classes is {self.classes}; expected at most {len(_EMOTIONS)}, as many emotions as there are"
+            )
 
 
 def generate(options: Options | None = None, scale: Scale = "auto") -> Corpus:
@@ -83,7 +96,7 @@ def generate(options: Options | None = None, scale: Scale = "auto") -> Corpus:
         name="synthetic",
         task=options.task,
         scale=scale if regression else "",
-        classes=() if regression else _class_names(options.classes),
+        classes=() if regression else _class_names(options),
         splits=splits,
     )
 
@@ -108,9 +121,8 @@ def _split(options: Options, split: str, scale: str) -> Split:
             inputs[modality] = carrier.utterances(evidence, draws)
         if modality == "text":
             texts = _texts(evidence, _stream(options.seed, split, modality, "words"))
-    targets = _labels(latent, scale) if options.task == "regression" else _class_indices(latent, options.classes)
     ids = np.array([f"{split}{index // CLIPS_PER_VIDEO:04d}$_${index % CLIPS_PER_VIDEO}" for index in range(count)])
-    return Split(inputs=inputs, masks=masks, targets=targets, ids=ids, texts=texts)
+    return Split(inputs=inputs, masks=masks, targets=_targets(options, latent, scale), ids=ids, texts=texts)
 
 
 def _texts(evidence: np.ndarray, draws: np.random.Generator) -> np.ndarray:
@@ -175,6 +187,12 @@ def _orthogonal(vectors: list[np.ndarray]) -> list[np.ndarray]:
     return [np.round(unit * np.sqrt(count), 6) for unit in basis[1:]]  # dot products vary by machine in their last bits
 
 
+def _targets(options: Options, latent: np.ndarray, scale: str) -> np.ndarray:
+    if options.task == "regression":
+        return _labels(latent, scale)
+    return (_class_indices if options.task == "classification" else _emotions)(latent, options.classes)
+
+
 def _labels(latent: np.ndarray, scale: str) -> np.ndarray:
     """Two standard deviations reach the end of the scale; a grid (of 0.2 or 0.1) as averaged raters make it."""
     limit, grid = (3, 5) if scale == "mosi" else (1, 10)
@@ -187,10 +205,21 @@ def _class_indices(latent: np.ndarray, num_classes: int) -> np.ndarray:
     return np.searchsorted(bounds, latent).astype(np.int64)
 
 
-def _class_names(num_classes: int) -> tuple[str, ...]:
-    if num_classes == 3:
+def _emotions(latent: np.ndarray, num_emotions: int) -> np.ndarray:
+    """(N, K) of 0 and 1: each emotion is felt by the samples at one end of the latent, the negative end where its share
+    of all samples is written with a minus. A sample may have none of them, or several.
+    """
+    shares = np.array(list(_EMOTIONS.values())[:num_emotions])
+    bounds = np.array([NormalDist().inv_cdf(1 - abs(share)) for share in shares])
+    return (np.sign(shares) * latent[:, None] > bounds).astype(np.float32)
+
+
+def _class_names(options: Options) -> tuple[str, ...]:
+    if options.task == "multilabel":
+        return tuple(_EMOTIONS)[: options.classes]
+    if options.classes == 3:
         return ("negative", "neutral", "positive")
-    return tuple(f"class_{index}" for index in range(num_classes))
+    return tuple(f"class_{index}" for index in range(options.classes))
 
 
 def _stream(seed: int, *purpose: str) -> np.random.Generator:

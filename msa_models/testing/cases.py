@@ -8,12 +8,12 @@ from dataclasses import replace
 from functools import cache
 from itertools import combinations as chosen
 from itertools import product
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 import numpy as np
 
 from msa_models import data
-from msa_models.data.corpus import Corpus, Split
+from msa_models.data.corpus import Corpus, Split, Task
 
 UTTERANCES = {  # layout -> modalities that come as utterance vectors
     "sequences": (),
@@ -21,7 +21,7 @@ UTTERANCES = {  # layout -> modalities that come as utterance vectors
     "text without time": ("text",),
     "only text in time": ("audio", "vision"),
 }
-LAYOUTS, TASKS = tuple(UTTERANCES), ("regression", "classification")
+LAYOUTS, TASKS = tuple(UTTERANCES), get_args(Task)
 OPTIONS = {"num_train": 24, "num_valid": 12, "num_test": 8, "steps": 4}
 WIDTHS = {"text_width": 6, "audio_width": 4, "vision_width": 5}
 

@@ -38,6 +38,11 @@ from msa_models.training import Objective, Training
 SEAMS = (Refinement, Fusion, LossTerm, GradientModulator, Schedule, SharedState)
 SUBSETS = (("text", "audio", "vision"), ("audio", "vision"), ("vision",))
 WIDTH = 8
+OBJECTIVES = {
+    "regression": Objective(),
+    "classification": Objective(metric="valid/accuracy", direction=Direction.MAXIMIZE),
+    "multilabel": Objective(metric="valid/accuracy_mean", direction=Direction.MAXIMIZE),
+}
 
 
 def network_of(corpus: Corpus, *components: Component) -> Network:
@@ -47,10 +52,7 @@ def network_of(corpus: Corpus, *components: Component) -> Network:
 
 def training_of(corpus: Corpus, *components: Component) -> Training:
     """A small training with them, of two epochs of batches of 10, 10 and 4 samples."""
-    known = (
-        Objective() if corpus.task == "regression" else Objective(metric="valid/accuracy", direction=Direction.MAXIMIZE)
-    )
-    return Training(_alone(components), corpus, seed=0, objective=known)
+    return Training(_alone(components), corpus, seed=0, objective=OBJECTIVES[corpus.task])
 
 
 def forward_of(network: Network, split: Split, rows: np.ndarray) -> Forward:

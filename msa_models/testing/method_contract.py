@@ -35,6 +35,7 @@ ENCODERS = (  # layout, kind of the encoders of sequences
 OBJECTIVES = {
     "regression": Objective(metric="valid/corr", direction=Direction.MAXIMIZE),
     "classification": Objective(metric="valid/f1_macro", direction=Direction.MAXIMIZE),
+    "multilabel": Objective(metric="valid/wa_mean", direction=Direction.MAXIMIZE),
 }
 RULES = tuple(name for name, kind in discovery.components().items() if kind.balancing)
 

@@ -135,10 +135,14 @@ class TrialRunner:
         return Outcome(best_epoch=result.best_epoch, value=result.value, metrics=result.metrics)
 
     def _write_predictions(self, predictions: np.ndarray) -> None:
-        test = self._corpus.splits["test"]
-        columns = {"sample_id": test.ids, "target": test.targets}
+        test, classes = self._corpus.splits["test"], self._corpus.classes
+        columns = {"sample_id": test.ids}
+        if test.targets.ndim == 1:
+            columns["target"] = test.targets
+        else:
+            columns |= {f"target_{name}": test.targets[:, index] for index, name in enumerate(classes)}
         if predictions.ndim == 1:
             columns["prediction"] = predictions
         else:
-            columns |= {f"score_{name}": predictions[:, index] for index, name in enumerate(self._corpus.classes)}
+            columns |= {f"score_{name}": predictions[:, index] for index, name in enumerate(classes)}
         self._store.write_predictions(self._assignment.trial_id, columns)

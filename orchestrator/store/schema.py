@@ -61,7 +61,7 @@ _MIN_COMPRESSED_BYTES = 256
 _NEEDED = {
     "trials": _REQUIRED,
     "measurements": ("trial_id", "epoch"),
-    "predictions": ("trial_id", "sample_id", "target"),
+    "predictions": ("trial_id", "sample_id"),
 }
 _KINDS: dict[str, dict[str, tuple[pa.DataType, ...]]] = {  # of the columns that are no numbers
     "trials": {name: (kind,) for name, kind in TRIAL_COLUMNS.items()},
@@ -116,21 +116,25 @@ def measurements_table(trial_id: str, measurements: Sequence[Mapping[str, float 
 
 
 def predictions_table(trial_id: str, columns: Mapping[str, np.ndarray]) -> pa.Table:
-    """The predictions of one trial, one row per sample: sample_id, target, then prediction or `score_<class>`."""
-    if not {"sample_id", "target"} <= set(columns):
+    """The predictions of one trial, one row per sample: sample_id, target, then prediction or `score_<class>`.
+
+    Of a task of several labels `target_<label>` and `score_<label>`: whether it is there, and its logit.
+    """
+    targets = [name for name in columns if name == "target" or name.startswith("target_")]
+    if "sample_id" not in columns or not targets:
         raise ValueError(f"trial {trial_id}: predictions need 'sample_id' and 'target', got {list(columns)}")
-    rest = [name for name in columns if name not in ("sample_id", "target")]
+    rest = [name for name in columns if name != "sample_id" and name not in targets]
     if not rest or any(name != "prediction" and not name.startswith("score_") for name in rest):
         raise ValueError(
             f"trial {trial_id}: besides 'sample_id' and 'target' expected 'prediction' or 'score_<class>', got {rest}"
         )
-    arrays = {name: np.asarray(columns[name]) for name in ("sample_id", "target", *rest)}
+    arrays = {name: np.asarray(columns[name]) for name in ("sample_id", *targets, *rest)}
     shapes = {name: array.shape for name, array in arrays.items()}
-    if len(set(shapes.values())) != 1 or arrays["target"].ndim != 1:
+    if len(set(shapes.values())) != 1 or arrays["sample_id"].ndim != 1:
         raise ValueError(f"trial {trial_id}: predictions need vectors of one length, got the shapes {shapes}")
-    class_index = np.issubdtype(arrays["target"].dtype, np.integer)
+    class_index = "target" in arrays and np.issubdtype(arrays["target"].dtype, np.integer)
     kinds = {"sample_id": _TEXT, "target": _COUNT if class_index else _REAL}
-    table = {"trial_id": pa.array([trial_id] * len(arrays["target"]), _TEXT)}
+    table = {"trial_id": pa.array([trial_id] * len(arrays["sample_id"]), _TEXT)}
     for name, array in arrays.items():
         table[name] = _column(trial_id, name, array.tolist(), kinds.get(name, _REAL))
     return _versioned(table)
@@ -144,6 +148,8 @@ def fault(folder: str, table: pa.Table, columns: Sequence[str] | None = None) ->
     needed = [name for name in _NEEDED[folder] if columns is None or name in columns]
     if missing := [name for name in needed if name not in table.column_names]:
         return f"it has no {', '.join(missing)}"
+    if folder == "predictions" and not columns and not any(each.startswith("target") for each in table.column_names):
+        return "it has no target"
     version = (table.schema.metadata or {}).get(b"schema_version", b"1").decode(errors="replace")
     if not version.isdecimal() or int(version) > SCHEMA_VERSION:
         return f"it is of schema version {version}, this program knows up to {SCHEMA_VERSION}"

@@ -148,7 +148,7 @@ class Store:
         self.files.write(f"models/{_checked(trial_id)}.safetensors", data)
 
     def write_predictions(self, trial_id: str, columns: Mapping[str, np.ndarray]) -> None:
-        """Write the predictions of a trial: `sample_id`, `target`, then `prediction` or `score_<class>` columns."""
+        """Write the predictions of a trial, columns as of `orchestrator.store.schema.predictions_table`."""
         table = predictions_table(trial_id, columns)
         self.files.write(part_path("predictions", _checked(trial_id)), parquet(table))
 
@@ -183,7 +183,10 @@ class Store:
         return self._united("measurements", trial_ids, measurements_table("", []))
 
     def predictions(self, trial_ids: Iterable[str] | None = None) -> pa.Table:
-        """The predictions of finished trials (or of these) by trial_id, in the order of their samples."""
+        """The predictions of finished trials (or of these) by trial_id, in the order of their samples.
+
+        `target` is null where a sample may have several labels, which are then in `target_<label>`.
+        """
         nothing = {"sample_id": np.empty(0, str), "target": np.empty(0, np.int64), "prediction": np.empty(0)}
         return self._united("predictions", trial_ids, predictions_table("", nothing).drop_columns(["prediction"]))
 

@@ -19,6 +19,10 @@ from msa_models.transport import sinkhorn
 pot: Any = ot
 MODALITIES, BATCH, WIDTH, CLASSES = 3, 9, 5, 4
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 1])  # class 3 is absent
+SHARES = torch.zeros(BATCH, CLASSES, dtype=torch.float64)  # the same, of which some have a second or a third class
+SHARES[torch.arange(BATCH), LABELS] = 1.0
+SHARES[[1, 4, 8], 2], SHARES[4, 0] = 1.0, 1.0
+SHARES /= SHARES.sum(1, keepdim=True)
 
 
 def pooled_of(seed: int = 1) -> torch.Tensor:
@@ -27,7 +31,12 @@ def pooled_of(seed: int = 1) -> torch.Tensor:
 
 
 def couplings_of(
-    pooled: torch.Tensor, gamma: float = 0.7, *, learning: bool = True, **transport: Any
+    pooled: torch.Tensor,
+    gamma: float = 0.7,
+    *,
+    learning: bool = True,
+    labels: torch.Tensor = LABELS,
+    **transport: Any,
 ) -> tuple[Couplings, torch.Tensor]:
     """Of a batch after a first one of all classes, and the centres before it."""
     memory = PrototypeMemory(gamma=gamma, tau=0.4)
@@ -35,7 +44,7 @@ def couplings_of(
     parts = memory.parts(Shapes(inputs=inputs, sequences=frozenset(), width=WIDTH, outputs=CLASSES)).double()
     memory.learn(parts, pooled_of(0)[: len(pooled)], torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 3]))
     before = parts.get_buffer("centers").clone()
-    known = memory.learn(parts, pooled, LABELS) if learning else memory.recall(parts)
+    known = memory.learn(parts, pooled, labels) if learning else memory.recall(parts)
     chosen: dict[str, Any] = {"epsilon": 0.1, "beta": 0.3} | transport
     potentials = parts.get_buffer("potentials")
     hidden = {name: Representation(hidden=each.unsqueeze(1)) for name, each in zip(inputs, pooled, strict=True)}
@@ -43,27 +52,36 @@ def couplings_of(
         prototypes=known,
         representations=hidden,
         pooled=pooled.detach(),
-        labels=LABELS,
+        labels=labels,
         potentials=potentials,
     )
     return Couplings(settings=Transport(**chosen), geometry=geometry), before
 
 
-def plain_centers(pooled: torch.Tensor, before: torch.Tensor, gamma: float) -> torch.Tensor:
+def members_of(labels: torch.Tensor) -> torch.Tensor:
+    """Which samples have which class (B, K)."""
+    return labels > 0 if labels.dim() == 2 else nn.functional.one_hot(labels, CLASSES) > 0
+
+
+def plain_centers(
+    pooled: torch.Tensor, before: torch.Tensor, gamma: float, labels: torch.Tensor = LABELS
+) -> torch.Tensor:
     """Straight-through: the centres after the batch, with the gradient of the batch means."""
     centers = [before[:, label] for label in range(CLASSES)]
-    for label in set(LABELS.tolist()):
-        mean = pooled[:, label == LABELS].mean(1)
+    for label, members in enumerate(members_of(labels).T):
+        if not members.any():
+            continue
+        mean = pooled[:, members].mean(1)
         moved = gamma * before[:, label] + (1 - gamma) * mean
         centers[label] = moved.detach() + mean - mean.detach()
     return torch.stack(centers, dim=1)
 
 
-def plain_dispersion(pooled: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
+def plain_dispersion(pooled: torch.Tensor, centers: torch.Tensor, labels: torch.Tensor = LABELS) -> torch.Tensor:
     losses = []
     for own, prototypes in zip(pooled, centers, strict=True):
         cosines = nn.functional.cosine_similarity(own.unsqueeze(1), prototypes.unsqueeze(0), dim=-1)
-        losses.append(nn.functional.cross_entropy(cosines / 0.4, LABELS))
+        losses.append(nn.functional.cross_entropy(cosines / 0.4, labels))
     return torch.stack(losses)
 
 
@@ -72,9 +90,12 @@ def cost_of(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return (one.unsqueeze(1) - other.unsqueeze(0)).square().sum(-1)
 
 
-def test_the_dispersion_is_the_cross_entropy_of_cosines_to_the_prototypes_of_each_modality() -> None:
-    couplings, before = couplings_of(pooled_of())
-    expected = plain_dispersion(pooled_of(), plain_centers(pooled_of(), before, 0.7))
+@pytest.mark.parametrize("labels", [LABELS, SHARES], ids=["one class", "several"])
+def test_the_dispersion_is_the_cross_entropy_of_cosines_to_the_prototypes_of_each_modality(
+    labels: torch.Tensor,
+) -> None:
+    couplings, before = couplings_of(pooled_of(), labels=labels)
+    expected = plain_dispersion(pooled_of(), plain_centers(pooled_of(), before, 0.7, labels), labels)
     np.testing.assert_allclose(couplings.geometry.dispersion, expected)
     assert couplings.geometry.calibration().item() == pytest.approx(float(expected.mean()))
 
@@ -95,22 +116,28 @@ def test_the_misalignment_is_that_of_the_plans_of_pot() -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.7])
-def test_the_gradient_of_the_dispersion_is_that_of_straight_through_prototypes(gamma: float) -> None:
+@pytest.mark.parametrize("labels", [LABELS, SHARES], ids=["one class", "several"])
+def test_the_gradient_of_the_dispersion_is_that_of_straight_through_prototypes(
+    labels: torch.Tensor, gamma: float
+) -> None:
     by_hand, plain = pooled_of().requires_grad_(), pooled_of().requires_grad_()
-    couplings, before = couplings_of(by_hand, gamma)
+    couplings, before = couplings_of(by_hand, gamma, labels=labels)
     (2.5 * couplings.geometry.calibration()).backward()
-    (2.5 * plain_dispersion(plain, plain_centers(plain, before, gamma)).mean()).backward()
+    (2.5 * plain_dispersion(plain, plain_centers(plain, before, gamma, labels), labels).mean()).backward()
     torch.testing.assert_close(by_hand.grad, plain.grad, atol=1e-9, rtol=1e-7)
 
 
 @pytest.mark.parametrize("marginals", ["uniform", "frequency"])
 @pytest.mark.parametrize("beta", [0.0, 0.3])
-def test_the_gradient_of_the_misalignment_is_that_of_straight_through_prototypes(beta: float, marginals: str) -> None:
+@pytest.mark.parametrize("labels", [LABELS, SHARES], ids=["one class", "several"])
+def test_the_gradient_of_the_misalignment_is_that_of_straight_through_prototypes(
+    labels: torch.Tensor, beta: float, marginals: str
+) -> None:
     by_hand, plain = pooled_of().requires_grad_(), pooled_of().requires_grad_()
-    couplings, before = couplings_of(by_hand, beta=beta, marginals=marginals)
+    couplings, before = couplings_of(by_hand, beta=beta, marginals=marginals, labels=labels)
     (2.5 * couplings.alignment()).backward()
-    centers = plain_centers(plain, before, 0.7)
-    counts = torch.bincount(LABELS, minlength=CLASSES).double()
+    centers = plain_centers(plain, before, 0.7, labels)
+    counts = labels.sum(0) if labels.dim() == 2 else torch.bincount(labels, minlength=CLASSES).double()
     marginal = torch.full((CLASSES,), 1 / CLASSES).double() if marginals == "uniform" else counts / counts.sum()
     total = plain.new_zeros(())
     for one, other in combinations(range(MODALITIES), 2):

@@ -9,7 +9,8 @@ import torch
 from msa_models import data
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
-from msa_models.training import Training
+from msa_models.metrics import Direction
+from msa_models.training import Objective, Training
 
 MakeConfig = Callable[..., cpsl.Config]
 
@@ -42,6 +43,17 @@ def test_training_beats_the_best_constant_and_text_alone_beats_vision_alone(
     )
     assert whole < 0.8 * constant
     assert text < 0.85 * vision
+
+
+def test_training_of_several_labels_beats_who_always_says_what_is_commoner(make_config: MakeConfig) -> None:
+    corpus = data.load("synthetic", task="multilabel", options={"layout": "utterances", "num_train": 300, "classes": 6})
+    config = make_config(training={"epochs": 6, "batch_size": 32, "learning_rate": 5e-3}, encoder={"width": 16})
+    objective = Objective(metric="valid/wa_mean", direction=Direction.MAXIMIZE)
+    training = Training(cpsl.build(config), corpus.standardised(), seed=0, objective=objective)
+    list(training)
+    scores, shares = training.result().metrics, corpus.splits["test"].targets.mean(axis=0)
+    assert scores["test/accuracy_mean"] > np.maximum(shares, 1 - shares).mean() + 0.04
+    assert scores["test/wa_mean"] > 0.6, "always the same is 0.5"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

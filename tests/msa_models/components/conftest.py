@@ -22,6 +22,8 @@ STEPS = {"text": 5, "audio": 7, "vision": 3}
 
 
 def task_loss(prediction: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    if targets.dim() == 2:
+        return nn.functional.binary_cross_entropy_with_logits(prediction, targets)
     if prediction.shape[-1] > 1:
         return nn.functional.cross_entropy(prediction, targets)
     return (prediction.squeeze(-1) - targets).abs().mean()
@@ -39,7 +41,10 @@ def conclude_with(outputs: int) -> Conclude:
 
 @pytest.fixture
 def make_forward() -> MakeForward:
-    """`make_forward(("audio", "text"), sequences=("text",), outputs=3, batch=1)`; each sample has a real step."""
+    """`make_forward(("audio", "text"), sequences=("text",), outputs=3, batch=1)`; each sample has a real step.
+
+    `several`: the outputs are labels of which a sample may have several.
+    """
 
     def make(
         modalities: Sequence[str] = ("text", "audio", "vision"),
@@ -48,6 +53,7 @@ def make_forward() -> MakeForward:
         outputs: int = 1,
         batch: int = 6,
         seed: int = 0,
+        several: bool = False,
     ) -> Forward:
         draws = np.random.default_rng(seed)
         inputs, masks, representations = {}, {}, {}
@@ -64,6 +70,7 @@ def make_forward() -> MakeForward:
                 inputs[modality] = values[:, 0]
                 representations[modality] = Representation(hidden=torch.from_numpy(hidden[:, :1]).requires_grad_())
         labels = draws.integers(0, outputs, batch) if outputs > 1 else draws.standard_normal(batch)
+        labels = draws.integers(0, 2, (batch, outputs)).astype(np.float64) if several else labels
         return Forward(
             batch=Batch(inputs=inputs, masks=masks, targets=torch.from_numpy(labels)),
             representations=representations,
@@ -85,6 +92,7 @@ def make_parts() -> MakeParts:
             sequences=frozenset(forward.batch.masks),
             width=WIDTH,
             outputs=forward.prediction.shape[-1],
+            several=forward.batch.targets.dim() == 2,
         )
         with seeding.scope(0, "component under test"):
             return component.parts(shapes).double()

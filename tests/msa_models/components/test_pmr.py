@@ -3,6 +3,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,15 +18,23 @@ MakeForward = Callable[..., Forward]
 MakeParts = Callable[[Component, Forward], nn.Module]
 Vectors = dict[str, np.ndarray]
 
-KINDS = {"regression": 1, "classification": 3}
+KINDS: dict[str, dict[str, Any]] = {
+    "regression": {"outputs": 1},
+    "classification": {"outputs": 3},
+    "multilabel": {"outputs": 2, "several": True},
+}
 
 
-def classes_of(forward: Forward, num_classes: int) -> list[int]:
-    """The class of each sample; a regression label on [-3, 3] becomes the nearest of equal steps."""
+def classes_of(forward: Forward, num_classes: int) -> list[list[int]]:
+    """The classes of each sample; a regression label on [-3, 3] becomes the nearest of equal steps, and to have none of
+    several labels is the last class.
+    """
     targets = forward.batch.targets
+    if targets.dim() == 2:
+        return [[k for k, has in enumerate(row) if has] or [len(row)] for row in targets.tolist()]
     if not targets.is_floating_point():
-        return targets.tolist()
-    return [int(np.argmin(np.abs(np.linspace(-3, 3, num_classes) - target))) for target in targets.tolist()]
+        return [[each] for each in targets.tolist()]
+    return [[int(np.argmin(np.abs(np.linspace(-3, 3, num_classes) - target)))] for target in targets.tolist()]
 
 
 def pooled_of(forward: Forward) -> Vectors:
@@ -38,21 +47,21 @@ class ByTheBook:
     def __init__(self, gamma: float) -> None:
         self.gamma, self.prototypes = gamma, {}
 
-    def learn(self, pooled: Vectors, classes: list[int]) -> None:
+    def learn(self, pooled: Vectors, classes: list[list[int]]) -> None:
         for name, vectors in pooled.items():
-            for k in set(classes):
-                mean = np.mean([vector for vector, c in zip(vectors, classes, strict=True) if c == k], axis=0)
+            for k in set(itertools.chain(*classes)):
+                mean = np.mean([vector for vector, own in zip(vectors, classes, strict=True) if k in own], axis=0)
                 old = self.prototypes.get((name, k), mean)
                 self.prototypes[name, k] = self.gamma * old + (1 - self.gamma) * mean
 
-    def losses(self, pooled: Vectors, classes: list[int]) -> dict[str, list[float]]:
-        """-log of the probability of the true class, of each sample."""
+    def losses(self, pooled: Vectors, classes: list[list[int]]) -> dict[str, list[float]]:
+        """-log of the probability of the true class, of each sample, or the mean over its classes."""
         losses: dict[str, list[float]] = {name: [] for name in pooled}
         for name, vectors in pooled.items():
             centers = {k: center for (modality, k), center in self.prototypes.items() if modality == name}
-            for vector, c in zip(vectors, classes, strict=True):
+            for vector, own in zip(vectors, classes, strict=True):
                 weights = {k: math.exp(-math.dist(vector, center)) for k, center in centers.items()}
-                losses[name].append(-math.log(weights[c] / sum(weights.values())))
+                losses[name].append(float(np.mean([-math.log(weights[c] / sum(weights.values())) for c in own])))
         return losses
 
     @staticmethod
@@ -75,9 +84,9 @@ def test_it_follows_its_definition_over_many_steps(
     make_forward: MakeForward, make_parts: MakeParts, modalities: tuple[str, ...], sequences: tuple[str, ...], kind: str
 ) -> None:
     component, book = Pmr(classes=4, gamma=0.7), ByTheBook(0.7)
-    parts = make_parts(component, make_forward(modalities, outputs=KINDS[kind]))
+    parts = make_parts(component, make_forward(modalities, **KINDS[kind]))
     for step in range(6):
-        forward = make_forward(modalities, sequences=sequences, outputs=KINDS[kind], batch=4, seed=step)
+        forward = make_forward(modalities, sequences=sequences, **KINDS[kind], batch=4, seed=step)
         classes, pooled = classes_of(forward, 4), pooled_of(forward)
         found = component.loss(parts, forward)
         book.learn(pooled, classes)
@@ -99,7 +108,7 @@ def assert_descends(
     losses: dict[str, list[float]],
     name: str,
     forward: Forward,
-    classes: list[int],
+    classes: list[list[int]],
     coefficient: float,
 ) -> None:
     """The gradient against differences of the definition, prototypes and coefficients being constants."""
@@ -107,8 +116,8 @@ def assert_descends(
     assert gradient is not None
     assert not gradient[:, 1:].any()
     step, pooled = 1e-6, pooled_of(forward)
-    for i, c in enumerate(classes):
-        if math.dist(pooled[name][i], book.prototypes[name, c]) < 1e-9:
+    for i, own in enumerate(classes):
+        if any(math.dist(pooled[name][i], book.prototypes[name, c]) < 1e-9 for c in own):
             continue  # the first of its class is its prototype, where the distance has no slope
         for d in range(0, 8, 3):
             moved = pooled[name].copy()
@@ -144,7 +153,7 @@ def test_only_modalities_that_lag_behind_are_drawn_to_their_prototypes(
 def test_descending_it_lets_those_behind_catch_up_with_the_best(
     make_forward: MakeForward, make_parts: MakeParts, kind: str
 ) -> None:
-    forward = make_forward(outputs=KINDS[kind], batch=40)
+    forward = make_forward(**KINDS[kind], batch=40)
     parts = make_parts(Pmr(), forward)
     Pmr().loss(parts, forward)
     parts.eval()
@@ -181,10 +190,10 @@ def test_it_learns_in_training_only(make_forward: MakeForward, make_parts: MakeP
 def test_collapsed_or_distant_representations_and_a_batch_of_one_leave_every_number_finite(
     make_forward: MakeForward, make_parts: MakeParts, batch: int, scale: float, kind: str
 ) -> None:
-    first = make_forward(outputs=KINDS[kind], batch=batch)
+    first = make_forward(**KINDS[kind], batch=batch)
     parts = make_parts(Pmr(), first).float()
     for seed in range(3):
-        forward = make_forward(outputs=KINDS[kind], batch=batch, seed=seed)
+        forward = make_forward(**KINDS[kind], batch=batch, seed=seed)
         leaves = {
             name: replace(each, hidden=(scale * each.hidden).float().detach().requires_grad_())
             for name, each in forward.representations.items()

@@ -37,6 +37,21 @@ def test_a_classification_task_keeps_its_own_classes() -> None:
     assert memory.recall(parts).centers.shape == (2, 3, WIDTH)
 
 
+def test_several_labels_share_a_sample_and_to_have_none_is_a_class_too() -> None:
+    memory = PrototypeMemory(gamma=0.5)
+    shapes = Shapes(inputs={"text": 2}, sequences=frozenset(), width=WIDTH, outputs=2, several=True)
+    parts = memory.parts(shapes)
+    targets = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
+    labels = memory.labels(parts, targets)
+    assert labels.tolist() == [[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    pooled = torch.randn(1, 3, WIDTH, generator=torch.Generator().manual_seed(0))
+    first = memory.learn(parts, pooled, labels).centers[0]
+    torch.testing.assert_close(first, torch.stack([pooled[0, 0], pooled[0, :2].mean(0), pooled[0, 2]]))
+    second = memory.learn(parts, 3 * pooled[:, :1], labels[:1]).centers[0]
+    torch.testing.assert_close(second[:2], (first[:2] + 3 * pooled[0, 0]) / 2)
+    assert torch.equal(second[2], first[2]), "nobody is without a label in this batch"
+
+
 def test_prototypes_are_exponential_averages_of_batch_means_that_begin_with_the_first_and_skip_absent_classes() -> None:
     memory, draws = PrototypeMemory(gamma=0.9), np.random.default_rng(0)
     parts = parts_of(memory, outputs=4)

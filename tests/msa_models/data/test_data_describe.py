@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
-from msa_models.data import load
+from msa_models.data import Task, load
 from msa_models.data.describe import describe
+from msa_models.data.synthetic import Options, generate
 
+TASKS = get_args(Task)
 Raw = dict[str, dict[str, Any]]
 
 
@@ -50,7 +52,16 @@ def test_rows_of_labels_give_moments_or_counts(mmsa: Raw, save: Callable[..., st
     }
 
 
-@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_several_labels_are_counted_each_and_so_are_the_samples_without_any() -> None:
+    corpus = generate(Options(task="multilabel", num_train=50))
+    targets = corpus.splits["train"].targets
+    row = describe(corpus)["labels"][0]
+    counts = dict(zip(corpus.classes, targets.sum(axis=0).astype(int).tolist(), strict=True))
+    without = sum(not any(each) for each in targets.tolist())
+    assert row == {"split": "train", "samples": 50, **counts, "without any": without}
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_a_description_is_plain_data(task: str) -> None:
     found = describe(load("synthetic", task=task, options={"num_train": 50}))
     assert json.loads(json.dumps(found)) == found

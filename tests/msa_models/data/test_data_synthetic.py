@@ -90,6 +90,7 @@ SAME: dict[str, tuple[dict[str, Any], set[str]]] = {
     "vision_width": ({"vision_width": 5}, {"vision"}),
     "nuisance": ({"nuisance": True}, set()),
     "task": ({"task": "classification"}, set()),
+    "task multilabel": ({"task": "multilabel"}, set()),
     "seed": ({"seed": 1}, {"text", "audio", "vision"}),
 }
 
@@ -104,7 +105,7 @@ def test_an_option_changes_only_the_modalities_that_it_is_about(option: str) -> 
             modality for modality, values in split.inputs.items() if not np.array_equal(values, other.inputs[modality])
         }
         assert changed == expected
-        if option != "task":
+        if not option.startswith("task"):
             assert np.array_equal(split.targets, other.targets) == (option != "seed")
 
 
@@ -141,6 +142,23 @@ def test_classes_are_equally_likely_and_ordered_by_sentiment(classes: int) -> No
     assert targets.dtype == np.int64
     np.testing.assert_allclose(np.bincount(targets) / 3000, 1 / classes, atol=0.03)
     assert np.all(np.diff([scores[targets == k].mean() for k in range(classes)]) > 0)
+
+
+def test_several_labels_are_as_frequent_as_planted_and_a_sample_may_have_none_or_some() -> None:
+    options = Options(num_train=3000, classes=6)
+    corpus = generate(dataclasses.replace(options, task="multilabel"))
+    targets, scores = corpus.splits["train"].targets, generate(options).splits["train"].targets
+    assert corpus.classes == ("happy", "sad", "anger", "surprise", "disgust", "fear")
+    assert (corpus.scale, corpus.num_outputs, targets.dtype, targets.shape) == ("", 6, np.float32, (3000, 6))
+    np.testing.assert_allclose(targets.mean(axis=0), [0.4, 0.4, 0.3, 0.3, 0.2, 0.1], atol=0.03)
+    assert set(targets.sum(axis=1)) == {0, 1, 2, 3, 4}
+    felt = [scores[targets[:, k] == 1].mean() for k in range(6)]
+    assert [value > 0 for value in felt] == [True, False, False, True, False, False]
+
+
+def test_there_are_six_emotions_at_most() -> None:
+    with pytest.raises(CorpusError, match="classes is 7; expected at most 6"):
+        Options(task="multilabel", classes=7)
 
 
 def test_three_classes_have_the_names_of_sentiments() -> None:

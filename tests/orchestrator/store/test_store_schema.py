@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.store import SCHEMA_VERSION, Store, trial_schema
-from orchestrator.store.schema import measurements_table, parquet, predictions_table, trial_table
+from orchestrator.store.schema import fault, measurements_table, parquet, predictions_table, trial_table
 
 MakeRow = Callable[..., dict[str, Any]]
 TEXT = ["trial_id", "study_id", "method", "dataset", "variant", "modalities", "phase", "state", "objective", "params"]
@@ -106,12 +106,19 @@ def test_predictions_are_typed_by_task() -> None:
     classes = predictions_table("t", {"sample_id": ids, "target": np.array([0, 1]), **scores})
     assert classes.schema.names[2:] == ["target", "score_happy", "score_sad"]
     assert classes.schema.field("target").type == pa.int64()
+    truths = {f"target_{name}": np.array([0.0, 1.0], np.float32) for name in ("happy", "sad")}
+    labels = predictions_table("t", {"sample_id": ids, **truths, **scores})
+    assert labels.schema.names[2:] == ["target_happy", "target_sad", "score_happy", "score_sad"]
+    assert set(labels.schema.types[2:]) == {pa.float64()}
+    assert fault("predictions", labels) == ""
+    assert fault("predictions", labels.drop_columns(["target_happy", "target_sad"])) == "it has no target"
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"sample_id": None}, "need 'sample_id' and 'target'"),
+        ({"target": None}, "need 'sample_id' and 'target'"),
         ({"prediction": None}, "expected 'prediction' or 'score_<class>', got \\[\\]"),
         ({"logit": np.zeros(2)}, "got \\['prediction', 'logit'\\]"),
         ({"prediction": np.zeros(3)}, "vectors of one length"),
