@@ -74,4 +74,7 @@ def _file(path: Path, request: Request, nonfinite: NonFinite) -> Corpus:
 
 
 def _reading(path: Path, request: Request) -> Reading:
-    return layouts.read(containers.read(path), request)
+    reading = layouts.read(containers.read(path), request)
+    if reading.task != request.task:
+        raise CorpusError(f"task: {request.task} is not for these labels; use task: {reading.task}")
+    return reading

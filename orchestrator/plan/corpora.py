@@ -43,7 +43,8 @@ class CorpusInfo:
     """The facts of a corpus; `metrics` are names without a split, `scale` that of regression labels.
 
     `texts` is the fingerprint of what was said, empty without raw texts; `encoder` gives the facts of a pretrained
-    encoder by its name, and raises ValueError for one that cannot be had. The rest is for people, who hear of it where
+    encoder by its name, and raises ValueError for one that cannot be had; `unimodal` are the modalities with labels of
+    their own. The rest is for people, who hear of it where
     two corpora differ: samples by split, features d by modality, names of classes, and a hash of all labels.
     `warnings` are lines that say what to beware of.
     """
@@ -55,6 +56,7 @@ class CorpusInfo:
     metrics: tuple[str, ...]
     scale: str = ""
     texts: str = ""
+    unimodal: tuple[str, ...] = ()
     encoder: Callable[[str], EncoderInfo] = unknown_encoder
     samples: Mapping[str, int] = field(default_factory=dict)
     widths: Mapping[str, int] = field(default_factory=dict)
@@ -73,6 +75,7 @@ class CorpusInfo:
             metrics=metrics.names(corpus.task, corpus.scale, corpus.classes),
             scale=corpus.scale,
             texts=corpus.texts_fingerprint,
+            unimodal=tuple(corpus.splits["train"].unimodal),
             encoder=encoder,
             samples={name: len(split) for name, split in corpus.splits.items()},
             widths=corpus.dims,
@@ -178,6 +181,20 @@ def _beyond(name: str, info: EncoderInfo, space: SearchSpace, values: Mapping[st
 def _place(space: SearchSpace, field: str) -> str:
     path = f"{SECTION}.{field}"
     return f"space.{path}" if path in space.distributions else f"config.{path}"
+
+
+def own_labels(space: SearchSpace, corpus: CorpusInfo, modalities: Sequence[str]) -> tuple[str, ...]:
+    """The modalities whose unimodal heads learn from labels of their own. Raises ExperimentError where these lack."""
+    heads, path = space.config.get("unimodal_heads"), "unimodal_heads.labels"
+    if heads is None:
+        return ()
+    values = _all_of(space.distributions.get(path), heads.get("labels"))
+    missing = [modality for modality in modalities if modality not in corpus.unimodal]
+    if "own" in values and missing:
+        message = f"got own, but {corpus.name} has no labels of {listed(missing)} alone, as CH-SIMS has"
+        where = "space" if path in space.distributions else "config"
+        raise fault(f"{where}.{path}", f"{message}; leave it out (null), or set it to shared")
+    return () if values == ["shared"] else tuple(name for name in modalities if name in corpus.unimodal)
 
 
 def data_fingerprint(corpus: CorpusInfo, encoders: Mapping[str, str]) -> str:

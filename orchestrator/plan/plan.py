@@ -11,7 +11,7 @@ from msa_models.discovery import unusable
 from msa_models.metrics import Direction
 from orchestrator.plan import registry
 from orchestrator.plan.configure import sections
-from orchestrator.plan.corpora import CorpusInfo, data_fingerprint, encoders_read
+from orchestrator.plan.corpora import CorpusInfo, data_fingerprint, encoders_read, own_labels
 from orchestrator.plan.designs import Alteration, Contrast
 from orchestrator.plan.race import Race
 from orchestrator.plan.space import search_space
@@ -99,6 +99,7 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
     space = method and checked(search_space, method.Config, changes.swapped(asked.config, possible), asked.space)
     found = checked(encoders_read, space, corpus, modalities, asked.config) if space and modalities else None
     encoders = found or {}
+    labelled = checked(own_labels, space, corpus, modalities) if space and modalities else None
     if wrong:  # then it is no wonder that the whole does not fit together
         faults = [*wrong, *(fault for fault in faults if fault.path != "config")]
     if faults:
@@ -117,6 +118,7 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
         confirm_seeds=asked.confirm.seeds,
         keep=asked.confirm.keep == "best",
         encoders=encoders,
+        own_labels=labelled or (),
     )
 
 

@@ -54,6 +54,7 @@ class Study:
     race: Race | None = None  # for how many of the confirm seeds are enough
     keep: bool = False  # the model of the best epoch of each confirm trial
     encoders: Mapping[str, str] = field(default_factory=dict)  # fingerprints of the text encoders that it can come to
+    own_labels: tuple[str, ...] = ()  # modalities whose unimodal heads learn from labels of their own
 
     @cached_property
     def study_id(self) -> str:

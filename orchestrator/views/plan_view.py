@@ -58,6 +58,12 @@ def _encoders(studies: Sequence[Study]) -> dict[str, str]:
     return {"text encoder": ", ".join(f"{name} ({known})" for name, known in found.items())} if found else {}
 
 
+def _own_labels(studies: Sequence[Study]) -> dict[str, str]:
+    """A line on the labels of single modalities that any of the studies learns from; nothing where none does."""
+    found = dict.fromkeys(name for study in studies for name in study.own_labels)
+    return {"unimodal labels": f"of {', '.join(found)}, for the unimodal heads"} if found else {}
+
+
 def ablation(experiment: Experiment, grid: Grid) -> str:
     """Method, corpora, objective, tuning, seeds, number of trials; then a line for each cell."""
     studies = {cell.study.study_id: cell.study for cell in grid.cells}
@@ -69,6 +75,7 @@ def ablation(experiment: Experiment, grid: Grid) -> str:
         "ablation of": full.method,
         "corpora" if len(datasets) > 1 else "corpus": ", ".join(datasets),
         **_encoders(list(studies.values())),
+        **_own_labels(list(studies.values())),
         "objective": f"{full.metric}, {full.direction}d",
         "tuning": _TUNING[grid.tuning].format(trials=full.search.trials),
         "seeds": _grid_seeds(grid),
@@ -101,6 +108,7 @@ def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
         "method": study.method,
         "corpus": f"{study.dataset} ({'+'.join(study.variant.modalities)}), fingerprint {study.data_fingerprint}",
         **_encoders(studies),
+        **_own_labels(studies),
         "objective": f"{study.metric}, {study.direction}d",
         "search": f"{trials}, {search.sampler}, seed {search.seed}, {pruning}",
         "confirm": f"{best} on seeds {', '.join(map(str, seeds))}" if seeds else "none",

@@ -1,5 +1,7 @@
 """What rules score modalities by, against probabilities written out with SciPy one sample at a time."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -42,7 +44,7 @@ def test_of_a_number_it_falls_with_the_error() -> None:
 @pytest.mark.parametrize("num_labels", [1, 3])
 def test_of_several_labels_it_is_the_mean_over_them(num_labels: int) -> None:
     predictions, labels = PREDICTIONS[..., :num_labels], LABELS[:, :num_labels]
-    chance = bernoulli(expit(predictions))
+    chance: Any = bernoulli(expit(predictions))
     np.testing.assert_allclose(of(likelihood.likelihood, predictions, labels), chance.pmf(labels).mean(-1))
     np.testing.assert_allclose(of(likelihood.log_likelihood, predictions, labels), chance.logpmf(labels).mean(-1))
     right = ((predictions > 0) == (labels == 1)).mean(-1)

@@ -54,12 +54,14 @@ def test_each_sample_has_the_truth_and_the_logit_of_every_label(storage: Path) -
         "target",
         *(f"{kind}_{name}" for kind in ("target", "score") for name in EMOTIONS),
     ]
-    assert frame["target"].isna().all()
-    confirmed = results.trials[results.trials["phase"] == "confirm"]
+    assert frame["target"].isna().to_numpy().all()
+    confirmed = [trial for trial in Store.open(storage).trials().to_pylist() if trial["phase"] == "confirm"]
     assert len(confirmed) == 4
-    for _, trial in confirmed.iterrows():
-        own = frame[frame["trial_id"] == trial["trial_id"]]
-        logits, targets = (own[[f"{kind}_{name}" for name in EMOTIONS]].to_numpy() for kind in ("score", "target"))
+    for trial in confirmed:
+        own = frame.loc[frame["trial_id"] == trial["trial_id"]]
+        logits, targets = (
+            np.stack([own[f"{kind}_{name}"] for name in EMOTIONS], axis=1) for kind in ("score", "target")
+        )
         scores = metrics.multilabel(logits, targets, EMOTIONS)
         assert {name: trial[f"test/{name}"] for name in scores} == pytest.approx(scores)
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from msa_models import data, metrics
 from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.plan import Plan, plan
+from orchestrator.plan.studies import Study
 from search_spaces.faults import ExperimentError
 from search_spaces.loading import load, validate
 
@@ -110,6 +112,30 @@ def test_the_facts_of_a_corpus_are_its_own() -> None:
     assert (info.name, info.task, info.modalities) == (corpus.name, corpus.task, corpus.modalities)
     assert info.fingerprint == corpus.fingerprint
     assert info.metrics == metrics.names(corpus.task, corpus.scale, corpus.classes)
+
+
+def test_labels_of_single_modalities_are_asked_for_where_a_corpus_has_them(corpus: CorpusInfo) -> None:
+    def found(labels: str | None, unimodal: tuple[str, ...], **changes: Any) -> Study:
+        experiment = {"method": "cpsl", "data": "synthetic", "objective": {"metric": "valid/mae"}}
+        config = {"unimodal_heads.labels": labels} | changes
+        return plan(validate(experiment | {"config": config}), replace(corpus, unimodal=unimodal)).studies[0]
+
+    plain, labelled = found(None, ()), found(None, ("text", "audio"))
+    assert labelled.study_id == plain.study_id, "the fingerprint of the corpus tells them apart"
+    assert (plain.own_labels, labelled.own_labels) == ((), ("text", "audio"))
+    assert found("shared", ("text",)).own_labels == ()
+    assert found("own", corpus.modalities).own_labels == corpus.modalities
+    with pytest.raises(ExperimentError, match=r"got own, but \w+ has no labels of audio, vision alone"):
+        found("own", ("text",))
+    without = validate(
+        {
+            "method": "cpsl",
+            "data": "synthetic",
+            "objective": {"metric": "valid/mae"},
+            "config": {"unimodal_heads": None},
+        }
+    )
+    assert plan(without, replace(corpus, unimodal=("text",))).studies[0].own_labels == ()
 
 
 def outcome_of(changes: dict[str, Any], corpus: CorpusInfo) -> Plan | ExperimentError:

@@ -44,6 +44,14 @@ def test_what_is_removed_or_swapped_is_said() -> None:
     assert "conflict_penalty.alpha" not in text
 
 
+def test_heads_that_learn_from_labels_of_their_own_are_told() -> None:
+    experiment = load("cpsl").experiment
+    labelled = replace(CORPUS, unimodal=("text", "vision"))
+    text = render(experiment, plan(experiment, labelled).studies)
+    assert "unimodal labels  of text, vision, for the unimodal heads" in " ".join(text.split(" "))
+    assert "unimodal labels" not in outline("cpsl")
+
+
 def test_several_studies_are_some_lines_each_and_what_they_share_is_said_once() -> None:
     text = outline("balance")
     studies = asked(load("balance").experiment)
