@@ -6,10 +6,9 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from msa_models.data import containers, layouts
+from msa_models.data import containers, layouts, oddities
 from msa_models.data.assemble import NonFinite, assemble
 from msa_models.data.corpus import SPLITS, Corpus, CorpusError, Split, Task, did_you_mean, unknown
-from msa_models.data.oddities import oddities
 from msa_models.data.raw import Reading, Request, Scale
 from msa_models.data.synthetic import Options, generate
 
@@ -70,7 +69,7 @@ def _file(path: Path, request: Request, nonfinite: NonFinite) -> Corpus:
         hint = did_you_mean(path.name, [SYNTHETIC, *nearby])
         raise CorpusError(f"there is no such file, and the only named source is '{SYNTHETIC}'{hint}")
     corpus = assemble(path.stem, _reading(path, request), nonfinite)
-    return dataclasses.replace(corpus, warnings=(*corpus.warnings, *oddities(corpus)))
+    return dataclasses.replace(corpus, warnings=(*corpus.warnings, *oddities.warnings(corpus)))
 
 
 def _reading(path: Path, request: Request) -> Reading:

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from msa_models.data import oddities
 from msa_models.data.corpus import Corpus, Split
 from msa_models.data.moments import moments
-from msa_models.data.oddities import oddities
 from msa_models.data.probes import probes
 
 
@@ -27,7 +27,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         ],
         "labels": [_labels(split, name, corpus.classes) for name, split in corpus.splits.items()],
         "probes": rows,
-        "warnings": list(dict.fromkeys([*corpus.warnings, *oddities(corpus, rows)])),
+        "warnings": list(dict.fromkeys([*corpus.warnings, *oddities.warnings(corpus, rows)])),
     }
 
 

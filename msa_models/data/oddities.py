@@ -22,14 +22,14 @@ _MOST_CLASSES = 10  # so many different whole numbers may be classes
 _NUM_SHOWN = 5  # of many columns
 
 
-def oddities(corpus: Corpus, rows: Sequence[dict[str, Any]] | None = None) -> tuple[str, ...]:
+def warnings(corpus: Corpus, rows: Sequence[dict[str, Any]] | None = None) -> tuple[str, ...]:
     """One line for each finding, none for an ordinary corpus; `rows` are those of its probes, if they are known."""
     found = [*_ids({name: split.ids.tolist() for name, split in corpus.splits.items()})]
     found += {"classification": _classes, "multilabel": _labels, "regression": _scores}[corpus.task](corpus)
     found += [*_duplicates(corpus.splits)]
     for modality in corpus.modalities:
         found += [*_values(modality, corpus)]
-    found += probes.warnings(probes.probes(corpus) if rows is None else rows)
+    found += probes.warnings(probes.probes(corpus, quick=True) if rows is None else rows)
     return tuple(map(one_line, found))
 
 
@@ -135,7 +135,7 @@ def _values(modality: str, corpus: Corpus) -> Iterator[str]:
     if nearly.any():
         yield f"{modality} is nearly constant in train in {_columns(nearly)}: set to 0 everywhere"
     if only_there.any():
-        yield f"{modality} is constant in train, and only there, in {_columns(only_there)}: set to 0 everywhere"
+        yield f"{modality} varies in valid or test but not in train in {_columns(only_there)}: set to 0 everywhere"
     clipped = {name: _beyond(split, modality, train, found[name]) for name, split in corpus.splits.items()}
     if any(counts.any() for counts in clipped.values()):
         listed = ", ".join(f"{int(counts.sum())} in {name}" for name, counts in clipped.items() if counts.any())

@@ -23,6 +23,7 @@ FLAG = "valid gain does not carry over to test"
 LEAK = "train gain does not carry over to valid"
 ALPHAS = np.logspace(-2, 6, 49)
 NUM_FOLDS = 5
+QUICK = 1024
 _KEPT = 0.5
 _SIGNIFICANT = 3.0
 _FLAGS = {
@@ -31,9 +32,11 @@ _FLAGS = {
 }
 
 
-def probes(corpus: Corpus) -> list[dict[str, Any]]:
-    """A row per modality and, with several, one for all: modalities, alpha, scores, and flag ("", FLAG, LEAK or both).
+def probes(corpus: Corpus, *, quick: bool = False) -> list[dict[str, Any]]:
+    """A row per modality and, with several, one for all: modalities, alpha, scores and flag.
 
+    The flag is "", FLAG, LEAK or both, with a semicolon between them. A `quick` look leaves out the row for all, and
+    learns what is wider than QUICK features from as many samples.
     Scores are `train/` (cross-validated), `valid/` and `test/` mae and corr for regression, accuracy and baseline for
     classes, where baseline is the share of the commonest class of that split, and of several labels corr, the mean over
     the labels.
@@ -44,12 +47,13 @@ def probes(corpus: Corpus) -> list[dict[str, Any]]:
         for modality in corpus.modalities
     }
     subsets = [(modality,) for modality in corpus.modalities]
-    subsets += [corpus.modalities] if len(subsets) > 1 else []
-    folds = _folds(corpus.splits["train"].ids)
+    subsets += [corpus.modalities] if len(subsets) > 1 and not quick else []
     rows = []
     for subset in subsets:
         features = {name: np.concatenate([means[name, modality] for modality in subset], axis=1) for name in SPLITS}
-        rows.append({"modalities": "+".join(subset)} | _probe(corpus, features, folds))
+        many = quick and features["train"].shape[1] > QUICK
+        train = np.linspace(0, len(corpus.splits["train"]), QUICK, endpoint=False, dtype=int) if many else slice(None)
+        rows.append({"modalities": "+".join(subset)} | _probe(corpus, features, train))
     return rows
 
 
@@ -63,15 +67,17 @@ def warnings(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             yield f"{row['modalities']}: {flag} (ridge probe: {scores}); {advice}"
 
 
-def _probe(corpus: Corpus, features: dict[str, np.ndarray], folds: np.ndarray) -> dict[str, Any]:
+def _probe(corpus: Corpus, features: dict[str, np.ndarray], train: Any) -> dict[str, Any]:
+    """`train` chooses the samples to learn from."""
     classes = corpus.task == "classification"
-    train = corpus.splits["train"].targets
-    outputs = np.eye(len(corpus.classes))[train] if classes else train.reshape(len(train), -1).astype(np.float64)
-    fitted = fit(features["train"], outputs)
+    x, ids, known = features["train"][train], corpus.splits["train"].ids[train], corpus.splits["train"].targets[train]
+    outputs = np.eye(len(corpus.classes))[known] if classes else known.reshape(len(known), -1).astype(np.float64)
+    fitted = fit(x, outputs)
     row: dict[str, Any] = {"alpha": fitted.alpha}
-    for name in SPLITS:
-        targets, x = corpus.splits[name].targets, features[name]
-        predictions = cross_validated(fitted, x, outputs, folds) if name == "train" else fitted.predict(x)
+    for name, split in corpus.splits.items():
+        crossed = name == "train"
+        targets = known if crossed else split.targets
+        predictions = cross_validated(fitted, x, outputs, _folds(ids)) if crossed else fitted.predict(features[name])
         if corpus.task == "multilabel":
             pairs = zip(predictions.T, targets.T, strict=True)
             row[f"{name}/corr"] = float(np.mean([metrics.regression(*pair)["corr"] for pair in pairs]))
@@ -81,7 +87,7 @@ def _probe(corpus: Corpus, features: dict[str, np.ndarray], folds: np.ndarray) -
         else:
             row[f"{name}/accuracy"] = metrics.classification(predictions, targets)["accuracy"]
             row[f"{name}/baseline"] = float(np.bincount(targets).max() / len(targets))
-    sizes = {name: len(corpus.splits[name]) for name in SPLITS}
+    sizes = {name: len(split) for name, split in corpus.splits.items()} | {"train": len(known)}
     lost = _accuracy_lost if classes else _correlation_lost
     return row | {"flag": "; ".join(flag for flag, (pair, _) in _FLAGS.items() if lost(row, sizes, *pair))}
 
@@ -109,13 +115,18 @@ def _accuracy_lost(row: dict[str, Any], sizes: dict[str, int], first: str, secon
 
 @dataclass(frozen=True, kw_only=True)
 class Ridge:
-    """A fitted linear map of standardised features: weights (d, K) and means of features (d,) and targets (K,)."""
+    """A fitted linear map of standardised features: weights (d, K) and means of features (d,) and targets (K,).
+
+    `axes` (d, R) are the R principal axes of the training features, of squared singular values `spectrum` (R,).
+    """
 
     alpha: float
     mean: np.ndarray
     factor: np.ndarray
     weights: np.ndarray
     intercept: np.ndarray
+    axes: np.ndarray
+    spectrum: np.ndarray
 
     def standardise(self, features: np.ndarray) -> np.ndarray:
         """(N, d) from (N, d), as a corpus standardises its own."""
@@ -130,19 +141,37 @@ def fit(features: np.ndarray, targets: np.ndarray) -> Ridge:
     """Fit (N, d) float64 features to (N, K) targets; outputs share the penalty of least summed GCV score."""
     found = moments(features)
     x, y = (features - found.mean) * found.factor, targets - targets.mean(axis=0)
-    spectrum, vectors = np.linalg.eigh(x.T @ x)
-    spectrum = np.maximum(spectrum, 0.0)
-    projected = vectors.T @ (x.T @ y)
+    spectrum, axes = _principal(x)
+    projected = axes.T @ (x.T @ y)
     alpha = min(ALPHAS.tolist(), key=lambda candidate: _gcv(candidate, spectrum, projected, y))
-    weights = vectors @ (projected / (spectrum + alpha)[:, None])
-    return Ridge(alpha=alpha, mean=found.mean, factor=found.factor, weights=weights, intercept=targets.mean(axis=0))
+    return Ridge(
+        alpha=alpha,
+        mean=found.mean,
+        factor=found.factor,
+        weights=axes @ (projected / (spectrum + alpha)[:, None]),
+        intercept=targets.mean(axis=0),
+        axes=axes,
+        spectrum=spectrum,
+    )
+
+
+def _principal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Squared singular values (R,) of (N, d) and their axes (d, R), by the smaller of x.T @ x and x @ x.T."""
+    if x.shape[1] <= x.shape[0]:
+        spectrum, axes = np.linalg.eigh(x.T @ x)
+        return np.maximum(spectrum, 0.0), axes
+    spectrum, samples = np.linalg.eigh(x @ x.T)
+    kept = spectrum > spectrum[-1] * len(x) * np.finfo(np.float64).eps
+    return spectrum[kept], x.T @ samples[:, kept] / np.sqrt(spectrum[kept])
 
 
 def cross_validated(fitted: Ridge, features: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """(N, K) predictions for each fold (N,) of a ridge regression of the same penalty on the samples of the others."""
-    x = np.column_stack([fitted.standardise(features), np.ones(len(features))])
-    penalty = np.diag([*[fitted.alpha] * (x.shape[1] - 1), 0.0])
-    gram, products = x.T @ x + penalty, x.T @ targets
+    """(N, K) predictions for each fold (N,) of a ridge regression of the same penalty on the samples of the others.
+
+    `features` (N, d) and `targets` (N, K) are what was `fitted`.
+    """
+    x = np.column_stack([fitted.standardise(features) @ fitted.axes, np.ones(len(features))])
+    gram, products = np.diag([*(fitted.spectrum + fitted.alpha), len(x)]), x.T @ targets
     out = np.empty(targets.shape)
     for fold in np.unique(folds):
         held = folds == fold

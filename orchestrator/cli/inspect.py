@@ -158,7 +158,15 @@ def data() -> None:
     """Look at corpora, or convert them to the files that are read fastest."""
 
 
-@data.command(name="describe", cls=Examples, examples="msa data describe mosi.pkl\nmsa data describe synthetic")
+@data.command(
+    name="describe",
+    cls=Examples,
+    examples="""
+    msa data describe mosi.pkl
+    msa data describe mosi.pkl --full
+    msa data describe synthetic --json
+    """,
+)
 @click.argument("path")
 @click.option(
     "--task",
@@ -170,13 +178,20 @@ def data() -> None:
 @click.option("--target", help="One emotion to tell from the rest.")
 @click.option("--nonfinite", type=click.Choice(["refuse", "zero"]), default="refuse", show_default=True)
 @click.option("--scale", type=click.Choice(["auto", "mosi", "sims"]), default="auto", show_default=True)
-def data_describe(path: str, **options: Any) -> int:
-    """Splits, shapes, ranges, labels, what each modality can do on its own, and what to beware of."""
+@click.option("--full", is_flag=True, help="Ranges and padding by split, too, in tables wider than 80 columns.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with all there is, for programs.")
+def data_describe(path: str, full: bool, as_json: bool, **options: Any) -> int:
+    """Samples, labels, modalities, what to beware of, and what a linear model makes of each modality."""
+    import json
+
     from msa_models.data import load
     from msa_models.data.describe import describe as facts
-    from orchestrator.views.terminal import corpus
+    from orchestrator.views.corpus_view import corpus
 
-    click.echo(corpus(facts(load(path, **options))))
+    if as_json:
+        refuse("not with --json, which has everything", full=full or None)
+    found = facts(load(path, **options))
+    click.echo(json.dumps(found) if as_json else corpus(found, full=full))
     return DONE
 
 

@@ -1,11 +1,11 @@
-"""What the commands print: the state of a storage, its tables, its failures, a corpus, as they fit the screen."""
+"""What the commands print: the state of a storage, its tables, its failures, as they fit the screen."""
 
 from __future__ import annotations
 
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
@@ -137,16 +137,6 @@ def failures(storage: str, groups: Sequence[Group]) -> str:
     return "\n\n".join(_block(storage, group) for group in groups) or f"no failed trials in {storage}"
 
 
-def corpus(facts: Mapping[str, Any]) -> str:
-    """What `msa_models.data.describe` found, as tables; warnings last, where the eye stops."""
-    kind = ", ".join(facts["classes"]) if facts["classes"] else f"scale {facts['scale']}"
-    parts = [f"{facts['name']}: {facts['task']} ({kind}), fingerprint {facts['fingerprint']}"]
-    parts += [_facts(facts["features"]), _facts(facts["labels"])]
-    parts += ["What a ridge regression makes of each modality alone:\n\n" + _facts(facts["probes"])]
-    parts += [f"warning: {warning}" for warning in facts["warnings"]]
-    return "\n\n".join(parts)
-
-
 def converted(source: Path, target: Path, what: Converted) -> str:
     """One line on a conversion: names, sizes, samples of the splits, steps and widths, and what was left out."""
     samples = ", ".join(f"{name} {len(split)}" for name, split in what.corpus.splits.items())
@@ -155,13 +145,6 @@ def converted(source: Path, target: Path, what: Converted) -> str:
     left_out = f"; left out {_some(what.left_out)}, which no array can hold" if what.left_out else ""
     before, after = (f"{size / 1e6:,.1f} MB" for size in (what.size_before, what.size_after))
     return f"{source} ({before}) -> {target} ({after}): {samples}; {shapes}{left_out}"
-
-
-def _facts(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Columns without a single value are left out."""
-    names = [name for name in rows[0] if any(row[name] not in (None, "", False) for row in rows)]
-    cells = [["" if row[name] is None else row[name] for name in names] for row in rows]
-    return tabulate(cells, headers=[name.replace("_", " ") for name in names], floatfmt=".3g")
 
 
 def _block(storage: str, group: Group) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from msa_models.data import Corpus, load
-from msa_models.data.oddities import oddities
+from msa_models.data.oddities import warnings
 from msa_models.data.probes import LEAK
 from msa_models.data.synthetic import Options, generate
 from tests.msa_models.data import cases
@@ -115,7 +115,7 @@ class TestFeatures:
     def test_a_constant_modality_says_nothing_in_the_splits_where_it_is(self) -> None:
         corpus = utterances()
         corpus.splits["valid"].inputs["audio"][:] = 4
-        assert oddities(corpus)[0] == "audio is constant in valid: it says nothing there"
+        assert warnings(corpus)[0] == "audio is constant in valid: it says nothing there"
 
     def test_a_nearly_constant_column_is_named_and_standardised_to_zero(self, save: Save) -> None:
         corpus = load(save(cases.nearly_constant()))
@@ -140,23 +140,23 @@ class TestFeatures:
             noise = np.random.default_rng(2).normal(size=len(split))
             split.inputs["text"][:, 7] = np.clip(noise, -2, 2) * deviation + around
         line = "text is nearly constant in train in 1 of 32 columns (7): set to 0 everywhere"
-        assert list(oddities(corpus)) == ([line] if constant else [])
+        assert list(warnings(corpus)) == ([line] if constant else [])
 
     def test_many_columns_are_counted_and_some_are_named(self) -> None:
         corpus = utterances()
         for split in corpus.splits.values():
             split.inputs["text"][:, 3:12] = np.float32(1e-20) * np.arange(len(split))[:, None]
-        (warning,) = oddities(corpus)
+        (warning,) = warnings(corpus)
         assert "in 9 of 32 columns (3, 4, 5, 6, 7, …):" in warning
 
     def test_a_column_that_is_constant_everywhere_is_no_surprise_but_one_of_train_alone_is(self) -> None:
         corpus = utterances()
         for split in corpus.splits.values():
             split.inputs["text"][:, 3] = 5
-        assert oddities(corpus) == ()
+        assert warnings(corpus) == ()
         corpus.splits["test"].inputs["text"][0, 3] = 6
-        (warning,) = oddities(corpus)
-        assert warning == "text is constant in train, and only there, in 1 of 32 columns (3): set to 0 everywhere"
+        (warning,) = warnings(corpus)
+        assert warning == "text varies in valid or test but not in train in 1 of 32 columns (3): set to 0 everywhere"
 
     def test_values_far_beyond_those_of_train_are_clipped_and_counted(self) -> None:
         corpus = utterances()
@@ -165,7 +165,7 @@ class TestFeatures:
         corpus.splits["test"].inputs["text"][4, 3] += 2000 * deviation
         corpus.splits["test"].inputs["text"][[5, 6], 8] = 1e30, -1e30
         corpus.splits["valid"].inputs["text"][7, 8] = -1e30
-        assert oddities(corpus)[0] == (
+        assert warnings(corpus)[0] == (
             "text has values beyond 1000 deviations of train in 2 of 32 columns (3, 8): 1 in valid, 3 in test, clipped "
             "to that"
         )
@@ -182,7 +182,7 @@ class TestFeatures:
         corpus = generate(Options(num_train=60, num_valid=20, num_test=20))
         split = corpus.splits["test"]
         split.inputs["audio"][~split.masks["audio"]] = 1e30
-        assert oddities(corpus) == ()
+        assert warnings(corpus) == ()
 
 
 def test_a_modality_that_knows_the_labels_of_train_alone_is_named(save: Save) -> None:

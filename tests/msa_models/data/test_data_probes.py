@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from msa_models.data import Corpus, Task, load
+from msa_models.data import Corpus, Task, load, oddities
 from msa_models.data.moments import time_mean
-from msa_models.data.oddities import oddities
 from msa_models.data.probes import ALPHAS, FLAG, LEAK, cross_validated, fit, probes, warnings
 from msa_models.data.synthetic import Options, generate
 
@@ -81,9 +80,10 @@ def test_train_is_scored_by_folds_of_whole_videos() -> None:
     assert row["train/corr"] > 0.9
 
 
-def test_cross_validation_is_a_ridge_regression_on_the_other_folds() -> None:
+@pytest.mark.parametrize("width", [6, 70])
+def test_cross_validation_is_a_ridge_regression_on_the_other_folds(width: int) -> None:
     draws = np.random.default_rng(6)
-    x, folds = draws.normal(3, 2, size=(40, 6)), np.arange(40) % 4
+    x, folds = draws.normal(3, 2, size=(40, width)), np.arange(40) % 4
     y = x[:, :2] + draws.normal(size=(40, 2))
     fitted = fit(x, y)
     found = cross_validated(fitted, x, y, folds)
@@ -105,7 +105,7 @@ def test_a_handful_of_samples_can_be_probed(num_train: int) -> None:
 def test_an_honest_corpus_is_not_flagged(seed: int, task: Any) -> None:
     corpus = generate(Options(seed=seed, task=task, nuisance=True))
     assert [row["flag"] for row in probes(corpus)] == [""] * 5
-    assert oddities(corpus) == ()
+    assert oddities.warnings(corpus) == ()
 
 
 def test_a_moderate_loss_is_not_flagged_however_certain_it_is() -> None:
@@ -163,3 +163,15 @@ def test_a_constant_modality_can_be_probed(mmsa: Raw, save: Callable[..., str]) 
     (row,) = [row for row in probes(load(save(mmsa))) if row["modalities"] == "vision"]
     assert row["valid/corr"] == row["test/corr"] == 0
     assert row["flag"] == ""
+
+
+def test_a_quick_look_at_wide_features_is_one_at_as_many_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = generate(Options(layout="utterances", num_train=90, text_width=40))
+    rows = {row["modalities"]: row for row in probes(corpus)}
+    monkeypatch.setattr("msa_models.data.probes.QUICK", 30)
+    text, audio, vision = probes(corpus, quick=True)
+    assert (audio, vision) == (rows["audio"], rows["vision"])
+    train = corpus.splits["train"]
+    fitted = fit(train.inputs["text"][::3].astype(np.float64), train.targets[::3, None].astype(np.float64))
+    assert text["alpha"] == fitted.alpha != rows["text"]["alpha"]
+    assert list(text) == list(rows["text"])
