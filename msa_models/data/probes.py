@@ -74,9 +74,9 @@ def _probe(corpus: Corpus, features: dict[str, np.ndarray], train: Any) -> dict[
     outputs = np.eye(len(corpus.classes))[known] if classes else known.reshape(len(known), -1).astype(np.float64)
     fitted = fit(x, outputs)
     row: dict[str, Any] = {"alpha": fitted.alpha}
-    for name, split in corpus.splits.items():
+    for name in SPLITS:
         crossed = name == "train"
-        targets = known if crossed else split.targets
+        targets = known if crossed else corpus.splits[name].targets
         predictions = cross_validated(fitted, x, outputs, _folds(ids)) if crossed else fitted.predict(features[name])
         if corpus.task == "multilabel":
             pairs = zip(predictions.T, targets.T, strict=True)
