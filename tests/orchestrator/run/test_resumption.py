@@ -12,9 +12,12 @@ import pytest
 
 import orchestrator
 from msa_models.data import CorpusError
+from msa_models.text.find import EncoderError
 from orchestrator.cli import main
+from orchestrator.plan.corpora import EncoderInfo
 from orchestrator.run import launch
 from orchestrator.run.campaign import Campaign
+from orchestrator.run.inputs import Encoders
 from orchestrator.run.preparation import prepare
 from orchestrator.run.resumption import stored
 from orchestrator.store import StorageError, Store
@@ -285,3 +288,17 @@ def test_what_does_not_name_a_failed_trial_is_refused_before_anything_is_written
     assert msa("resume", str(examples / "ablation"), "--retry-failed", "--only", "x") == 2
     assert "got x, which is no failed trial" in capsys.readouterr().err
     assert content(examples) == before
+
+
+def test_a_finished_storage_needs_no_text_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Encoders, "info", lambda *_: EncoderInfo(fingerprint="e" * 16, most_tokens=512))
+    data = {"source": "synthetic", "options": {"num_train": 16, "num_valid": 8, "num_test": 8}}
+    config = PLAN["config"] | {"text_encoder.name": "some/encoder"}
+    found = prepare(validate(PLAN | {"data": data, "config": config}))
+    fakes.play(str(tmp_path), found.plan.studies, kept=launch.record_of(found, fakes.PROVENANCE))
+
+    def gone(*_: object) -> EncoderInfo:
+        raise EncoderError("some/encoder cannot be found")
+
+    monkeypatch.setattr(Encoders, "info", gone)
+    assert launch.launch(stored(str(tmp_path)), str(tmp_path)).num_new == 0
