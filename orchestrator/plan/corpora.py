@@ -44,9 +44,8 @@ class CorpusInfo:
 
     `texts` is the fingerprint of what was said, empty without raw texts; `encoder` gives the facts of a pretrained
     encoder by its name, and raises ValueError for one that cannot be had; `unimodal` are the modalities with labels of
-    their own. The rest is for people, who hear of it where
-    two corpora differ: samples by split, features d by modality, names of classes, and a hash of all labels.
-    `warnings` are lines that say what to beware of.
+    their own. The rest is for people, who hear of it where two corpora differ: samples by split, features d by
+    modality, names of classes, and a hash of all labels. `warnings` are lines that say what to beware of.
     """
 
     name: str

@@ -49,6 +49,7 @@ class CorpusRecord(_Part):
     classes: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()  # without a split
+    unimodal: tuple[str, ...] = ()  # modalities with labels of their own
     samples: dict[str, int] = Field(default_factory=dict)  # by split
     widths: dict[str, int] = Field(default_factory=dict)  # features by modality
     labels: str = ""  # a hash of all of them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import orchestrator
 from msa_models.data import CorpusError
 from msa_models.text.find import EncoderError
 from orchestrator.cli import main
-from orchestrator.plan.corpora import EncoderInfo
+from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
 from orchestrator.run import launch
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.inputs import Encoders
 from orchestrator.run.preparation import prepare
 from orchestrator.run.resumption import stored
 from orchestrator.store import StorageError, Store
+from orchestrator.store.record import CorpusRecord
 from search_spaces.loading import validate
 from tests.orchestrator.run import fakes
 
@@ -116,9 +118,9 @@ def test_another_corpus_is_refused_with_what_differs(
     assert content(storage) == before
 
 
-def without_places(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows without their tracebacks, which name the lines of a program."""
-    return [row | {"traceback": None} for row in rows]
+def lasting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without tracebacks, which name lines of a program, and configurations, which have more fields by and by."""
+    return [row | {"traceback": None, "config": None} for row in rows]
 
 
 def write(path: Path, *, num_train: int = 12, width: int = 3, modality: str = "audio") -> None:
@@ -211,6 +213,11 @@ TRAP = "audio: valid gain does not carry over to test (ridge probe: Corr"
 # Where no data is needed
 
 
+def test_all_that_planning_knows_of_a_corpus_is_recorded() -> None:
+    known = {field.name for field in fields(CorpusInfo)}
+    assert set(CorpusRecord.model_fields) == known - {"name", "texts", "encoder"}  # which the record has elsewhere
+
+
 @pytest.fixture
 def examples(tmp_path: Path) -> Path:
     """A finished ablation and an unfinished sweep, whose corpora are not where they were."""
@@ -263,7 +270,7 @@ def test_a_sweep_of_version_2_goes_on_with_its_corpus_from_elsewhere(examples: P
     fakes.train(campaign, never_interrupted, workload=fakes.failing_toy, most=5)
     fakes.train(campaign, never_interrupted)
     assert msa("resume", storage, "--data", str(moved)) == 1  # for one of its trials has failed
-    assert without_places(fakes.table(storage)) == without_places(fakes.table(never_interrupted))
+    assert lasting(fakes.table(storage)) == lasting(fakes.table(never_interrupted))
     assert Store.open(storage).record.experiment["data"]["source"] == str(moved)
     assert Store.open(storage).record.corpora["mosi"].samples == {"train": 12, "valid": 6, "test": 6}
 
