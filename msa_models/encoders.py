@@ -1,15 +1,16 @@
 """Encoders: one per modality, from standardised input to the representation H_m (B, 1 + T, D), summary first.
 
-B batch, T time steps, d_m feature width, D model width.
+B batch, T time steps, d_m feature width, D width.
 """
 
 import math
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from msa_models.encoder_config import EncoderConfig
 from msa_models.representations import Representation
-from msa_models.spec import EncoderConfig
 
 
 class UtteranceEncoder(nn.Module):
@@ -37,15 +38,15 @@ class SequenceEncoder(nn.Module):
         super().__init__()
         self.input_dropout = nn.Dropout(config.input_dropout)
         self.project = nn.Linear(features, config.width)
-        mixer = _Transformer if config.kind == "transformer" else _Convolutions
-        self.mix = mixer(config)
+        self.mix = _MIXERS[config.kind](config)
         self.norm = nn.LayerNorm(config.width)
         self.score = nn.Linear(config.width, 1, bias=False)
 
     def forward(self, inputs: torch.Tensor, mask: torch.Tensor | None) -> Representation:
         assert mask is not None, "sequences come with masks"
         hidden = self.project(self.input_dropout(inputs))
-        hidden = hidden + _positions(mask, hidden.shape[2]).to(hidden)
+        if not isinstance(self.mix, _Lstm):  # which knows the order of the steps without
+            hidden = hidden + _positions(mask, hidden.shape[2]).to(hidden)
         hidden = self.norm(self.mix(hidden, mask))
         attention = self.score(hidden).masked_fill(~mask.unsqueeze(-1), -math.inf).softmax(1)
         summary = (attention * hidden).sum(1, keepdim=True)
@@ -84,9 +85,47 @@ class _Convolutions(nn.Module):
         return hidden
 
 
-def encoder(features: int, sequence: bool, config: EncoderConfig) -> nn.Module:
-    """The encoder that fits the layout of a modality."""
-    return SequenceEncoder(features, config) if sequence else UtteranceEncoder(features, config)
+class _Lstm(nn.Module):
+    """In both directions, D / 2 each, over the real steps alone: wherever padding stands, it is no step [ours]."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        between = config.dropout if config.layers > 1 else 0.0  # torch drops between layers only, and warns of one
+        self.layers = nn.LSTM(
+            config.width, config.width // 2, config.layers, dropout=between, batch_first=True, bidirectional=True
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        first = mask.int().argsort(
+            dim=1, descending=True, stable=True
+        )  # (B, T): real steps in their order, then others
+        index = first.unsqueeze(-1).expand_as(hidden)
+        lengths = mask.sum(1).clamp_min(1).cpu()
+        packed = pack_padded_sequence(hidden.gather(1, index), lengths, batch_first=True, enforce_sorted=False)
+        mixed, _ = pad_packed_sequence(self.layers(packed)[0], batch_first=True, total_length=hidden.shape[1])
+        return self.dropout(torch.zeros_like(hidden).scatter(1, index, mixed))
+
+
+_MIXERS = {"transformer": _Transformer, "conv": _Convolutions, "lstm": _Lstm}
+
+
+class Projected(nn.Module):
+    """An encoder of another width, brought to D by a linear map, so that all representations can meet [ours]."""
+
+    def __init__(self, encoder: nn.Module, own: int, width: int) -> None:
+        super().__init__()
+        self.encoder, self.project = encoder, nn.Linear(own, width)
+
+    def forward(self, inputs: torch.Tensor, mask: torch.Tensor | None) -> Representation:
+        found: Representation = self.encoder(inputs, mask)
+        return Representation(hidden=self.project(found.hidden), mask=found.mask)
+
+
+def encoder(features: int, sequence: bool, config: EncoderConfig, width: int | None = None) -> nn.Module:
+    """The encoder that fits the layout of a modality; of another width than `width` it is projected to that."""
+    found = SequenceEncoder(features, config) if sequence else UtteranceEncoder(features, config)
+    return found if width in (None, config.width) else Projected(found, config.width, width)
 
 
 def _positions(mask: torch.Tensor, width: int) -> torch.Tensor:

@@ -30,7 +30,8 @@ class Network(nn.Module):
         self.encoders = nn.ModuleDict()
         for modality, features in shapes.inputs.items():
             with seeding.scope(seed, "encoder", modality):
-                self.encoders[modality] = encoders.encoder(features, modality in shapes.sequences, spec.encoder)
+                sequence, own = modality in shapes.sequences, spec.encoder.of(modality)
+                self.encoders[modality] = encoders.encoder(features, sequence, own, shapes.width)
         self.parts = nn.ModuleDict()
         for component in spec.components:
             with seeding.scope(seed, "component", component.name):
@@ -39,11 +40,11 @@ class Network(nn.Module):
             self.head = Head(spec.fusion.fused_width(shapes), spec.encoder.dropout, shapes)
         self.task_loss = _task_loss(spec.training.loss, shapes)
         self._one_number = shapes.outputs == 1 and not shapes.several
+        self._frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
 
     def learned(self) -> dict[str, torch.Tensor]:
-        """What training changes, by name: weights that are trained, and what components remember."""
-        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
-        return {name: tensor for name, tensor in self.state_dict().items() if name not in frozen}
+        """What training changes, by name: weights that are trained in any epoch, and what components remember."""
+        return {name: tensor for name, tensor in self.state_dict().items() if name not in self._frozen}
 
     def read(self, batch: Batch) -> Batch:
         """The batch with text features, and their graph, in the place of the token ids of texts that are fine-tuned."""

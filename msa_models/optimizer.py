@@ -3,12 +3,12 @@
 M modalities.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from msa_models.learning_rates import decay
 from msa_models.network import Network
 from msa_models.seams import Progress
 from msa_models.spec import TrainingConfig
@@ -18,28 +18,31 @@ from msa_models.text.finetune import MODALITY
 def adamw(network: Network) -> torch.optim.AdamW:
     """AdamW with one group for everything above the boundary, then one for each encoder, in modality order.
 
-    A model that is fine-tuned has groups of its own. `modality` is whose step a group belongs to, `highest` the
-    learning rate that schedule and `warmup` start from.
+    An encoder may have a learning rate and a weight decay of its own; a model that is fine-tuned has groups of its own.
+    `modality` is whose step a group belongs to, `highest` the learning rate that schedule and `warmup` start from.
     """
     below = ("encoders.", "text.")
     above = [parameter for name, parameter in network.named_parameters() if not name.startswith(below)]
     groups: list[dict[str, Any]] = [{"params": above, "modality": None}]
-    groups += [{"params": list(each.parameters()), "modality": name} for name, each in network.encoders.items()]
+    for name, each in network.encoders.items():
+        own = network.spec.encoder.of(name)
+        said = {"lr": own.learning_rate, "weight_decay": own.weight_decay}
+        said = {key: value for key, value in said.items() if value is not None}
+        groups.append({"params": list(each.parameters()), "modality": name, **said})
     if network.text is not None:
         groups += [group | {"modality": MODALITY} for group in network.text.groups()]
     settings = network.spec.training
     for group in groups:
         group["highest"] = group.setdefault("lr", settings.learning_rate)
-        group.setdefault("warmup", 0.0)
+        group.setdefault("warmup", settings.warmup)
     return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, settings: TrainingConfig, progress: Progress) -> None:
     """Set the learning rates of a step: a function of where training is, so that nothing need be remembered."""
-    constant = settings.schedule == "constant"
-    decay = 1.0 if constant else 0.5 * (1 + math.cos(math.pi * progress.epoch / progress.epochs))
     for group in optimizer.param_groups:
-        group["lr"] = group["highest"] * decay * progress.rise(group["warmup"])
+        left = decay(settings.schedule, settings.plateau, progress, group["warmup"])
+        group["lr"] = group["highest"] * left * progress.rise(group["warmup"])
 
 
 def update(optimizer: torch.optim.Optimizer, scale: torch.Tensor | None, modalities: Sequence[str]) -> None:

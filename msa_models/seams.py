@@ -45,8 +45,9 @@ class Shapes:
 class Progress:
     """Where training is: step `step` (of `steps`) of epoch `epoch` (of `epochs`), both from 0.
 
-    `active` is the number of whole epochs that the modulator has already worked, see `Schedule`; draws of a modulator
-    come from `seed`, epoch and step.
+    `part` is the batch of the step, from 0, of those whose gradients are accumulated. `active` is the number of whole
+    epochs that the modulator has already worked, see `Schedule`; draws of a modulator come from `seed` and `place`.
+    `reductions` is how often a plateau of the validation objective has lowered the learning rates.
     """
 
     epoch: int = 0
@@ -55,6 +56,18 @@ class Progress:
     steps: int = 1
     active: int = 0
     seed: int = 0
+    part: int = 0
+    reductions: int = 0
+
+    @property
+    def begins(self) -> bool:
+        """Whether this is the first batch of an epoch."""
+        return self.step == 0 and self.part == 0
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """What tells this batch from all others: epoch and step, and which part of a step it is after the first."""
+        return (self.epoch, self.step, self.part) if self.part else (self.epoch, self.step)
 
     @property
     def share(self) -> float:

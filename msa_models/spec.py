@@ -10,6 +10,8 @@ from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from annotated_types import Ge, Gt, Lt
 
+from msa_models.encoder_config import EncoderConfig
+from msa_models.learning_rates import Plateau, RateSchedule
 from msa_models.seams import (
     Component,
     Concatenation,
@@ -23,32 +25,18 @@ from msa_models.seams import (
     Unmodulated,
     Unrefined,
 )
+from msa_models.settings import LATER, where
 from msa_models.text.encoder import TextEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderConfig:
-    """Encoders of all modalities: sequences by a small Transformer or 1-D convolutions, utterance vectors by an MLP."""
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
-    kind: Literal["transformer", "conv"] = "transformer"
-    width: Annotated[int, Ge(4)] = 64
-    layers: Annotated[int, Ge(1)] = 1
-    heads: Annotated[int, Ge(1)] = 4
-    dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
-    input_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
-
-    def __post_init__(self) -> None:
-        if self.width % self.heads:
-            raise ValueError(
-                f"encoder.width {self.width} is not a multiple of encoder.heads {self.heads}; change one of them"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """AdamW over mini-batches; one measurement per epoch; the best epoch on the validation split is the result."""
+    """AdamW over mini-batches; one measurement per epoch; the best epoch on the validation split is the result.
+
+    With `accumulate: N` the optimiser acts on the gradient of N batches, each sample of which counts the same. That is
+    one batch N times as large, but for what depends on the batch: dropout draws for each; losses over statistics of a
+    batch, shared states and modulators see one at a time. `warmup` is the share of all steps in which rates rise.
+    """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -57,9 +45,12 @@ class TrainingConfig:
     learning_rate: Annotated[float, Gt(0), Lt(inf)] = 1e-3
     weight_decay: Annotated[float, Ge(0), Lt(inf)] = 1e-4
     gradient_clip: Annotated[float, Gt(0)] | None = 1.0
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: RateSchedule = "cosine"
     loss: Literal["l1", "mse"] = "l1"
     patience: Annotated[int, Ge(1)] | None = None
+    accumulate: Annotated[int, Ge(1)] = field(default=1, metadata=LATER)
+    warmup: Annotated[float, Ge(0), Lt(1)] = field(default=0.0, metadata=LATER)
+    plateau: Plateau = field(default_factory=Plateau, metadata=LATER | where(schedule="plateau"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,14 +29,21 @@ class Step:
         modulator = network.spec.modulator
         terms = {name: term.group for name, term in network.spec.terms.items()}
         self._groups = {"task": TASK, **terms, modulator.name: modulator.group}
+        self._gathered, self._scale = 0, None  # samples, and scale of the update, of a step that is not complete
 
-    def take(self, batch: Batch, progress: Progress, *, modulated: bool = True) -> dict[str, torch.Tensor]:
-        """One step; returns what is averaged over the steps of an epoch that have it. Raises NonFiniteLoss.
+    def take(
+        self, batch: Batch, progress: Progress, *, modulated: bool = True, of: int | None = None
+    ) -> dict[str, torch.Tensor]:
+        """One step; returns what is averaged over the batches of an epoch that have it. Raises NonFiniteLoss.
 
+        With `of`, the batch is a part of a step of so many samples, and the optimiser acts once they are complete.
         Unless `modulated`, gradients are left as they are.
         """
-        optimizer.set_rates(self.optimizer, self._spec.training, progress)
-        self.optimizer.zero_grad()
+        if self._gathered == 0:
+            optimizer.set_rates(self.optimizer, self._spec.training, progress)
+            self.optimizer.zero_grad()
+        of = len(batch) if of is None else of
+        share = len(batch) / of
         batch = self._network.read(batch)
         hidden = self._network.encode(batch)
         leaves = cut(hidden)
@@ -45,7 +52,7 @@ class Step:
         objective = torch.stack(list(losses.values())).sum().detach()
         if not math.isfinite(objective.item()):
             raise NonFiniteLoss(_blame(losses, progress))
-        gradients = self._differentiated(losses, leaves)
+        gradients = self._differentiated(losses, leaves, share)
         name = self._spec.modulator.name
         modulator = self._spec.modulator if modulated else Unmodulated()
         with torch.no_grad():
@@ -53,28 +60,49 @@ class Step:
         modalities = list(hidden)
         torch.autograd.backward(
             [hidden[modality].hidden for modality in modalities],
-            [modulation.gradients[modality] for modality in modalities],
+            [_weighted(modulation.gradients[modality], share) for modality in modalities],
         )
-        if self._spec.training.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self._parameters, self._spec.training.gradient_clip, foreach=True)
-        optimizer.update(self.optimizer, modulation.step_scale, list(self._network.encoders))
+        self._gather(len(batch), of, modulation.step_scale)
         weighted = {f"train/{term}": loss.detach() for term, loss in losses.items()}
         with torch.no_grad():
             logged = {**_shares(gradients), **modulation.log}
         balanced = {f"{name}/{quantity}": value for quantity, value in logged.items()}
         return {"train/objective": objective, **weighted, **forward.log, **balanced}
 
-    def _differentiated(self, losses: dict[str, torch.Tensor], leaves: Representations) -> Gradients:
-        """The losses with respect to the representations, one backward pass per group."""
+    def _gather(self, num_samples: int, of: int, scale: torch.Tensor | None) -> None:
+        """Count the samples of a step; the optimiser acts when it has all, scaled as the mean over them."""
+        self._gathered += num_samples
+        if scale is not None:
+            part = _weighted(scale, num_samples / of)
+            self._scale = part if self._scale is None else self._scale + part
+        if self._gathered < of:
+            return
+        if self._spec.training.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._spec.training.gradient_clip, foreach=True)
+        optimizer.update(self.optimizer, self._scale, list(self._network.encoders))
+        self._gathered, self._scale = 0, None
+
+    def _differentiated(self, losses: dict[str, torch.Tensor], leaves: Representations, share: float) -> Gradients:
+        """The losses with respect to the representations, one backward pass per group.
+
+        What lies above the boundary collects its gradients on the way, as this share of those of a step.
+        """
         groups: dict[str, torch.Tensor] = {}
         for name, loss in losses.items():
             group = self._groups[name]
             groups[group] = groups[group] + loss if group in groups else loss
         gradients: dict[str, dict[str, torch.Tensor]] = {}
         for index, (group, loss) in enumerate(groups.items()):
-            loss.backward(retain_graph=index + 1 < len(groups))
-            gradients[group] = {modality: _taken(leaf.hidden) for modality, leaf in leaves.items()}
+            _weighted(loss, share).backward(retain_graph=index + 1 < len(groups))
+            gradients[group] = {
+                modality: _weighted(_taken(leaf.hidden), 1 / share) for modality, leaf in leaves.items()
+            }
         return Gradients(gradients)
+
+
+def _weighted(values: torch.Tensor, share: float) -> torch.Tensor:
+    """The values times a share; those themselves where a batch is a whole step."""
+    return values if share == 1.0 else values * share
 
 
 def _taken(leaf: torch.Tensor) -> torch.Tensor:

@@ -90,34 +90,42 @@ class Training:
     def train_epoch(self) -> Measurement:
         """Train one epoch and measure it. Raises NonFiniteLoss.
 
-        The measurement has `epoch` (from 1); the means over the steps of `train/objective`, `train/task` and, weighted,
-        `train/<loss term>`; what the modulator and other components log, as `<component>/<quantity>` or, per modality,
-        `<component>/<quantity>/<modality>`, means over the steps that have it; `valid/<metric>`; for regression
-        `warnings/correlation_undefined`, 1 where `valid/corr` is 0 because it does not exist; and of texts that are
-        fine-tuned `text_encoder/autocast`, 1 where it computed in bfloat16.
+        The measurement has `epoch` (from 1); the means over the batches of `train/objective`, `train/task` and,
+        weighted, `train/<loss term>`; what the modulator and other components log, as `<component>/<quantity>` or, per
+        modality, `<component>/<quantity>/<modality>`, means over the batches that have it; `valid/<metric>`; for
+        regression `warnings/correlation_undefined`, 1 where `valid/corr` is 0 because it does not exist; and of texts
+        that are fine-tuned `text_encoder/autocast`, 1 where it computed in bfloat16.
         """
         epoch, settings = self.epoch, self.spec.training
         train = self.corpus.splits["train"]
         order = seeding.generator(self.seed, "order", epoch).permutation(len(train))
         torch.manual_seed(seeding.derive(self.seed, "dropout", epoch))
+        if self.network.text is not None:
+            self.network.text.stage(epoch)
         self.network.train()
-        start = self._start()
+        history = self._history()
+        start = self.spec.schedule.start(history, settings.epochs)
+        start = math.inf if start is None else start
+        reductions = settings.plateau.reductions(history) if settings.schedule == "plateau" else 0
+        whole = settings.batch_size * settings.accumulate
         sums: dict[str, torch.Tensor] = {}
         counts: Counter[str] = Counter()
-        steps = math.ceil(len(train) / settings.batch_size)
-        for index, batch in enumerate(batches(train, settings.batch_size, order, self.device)):
-            progress = Progress(
-                epoch=epoch,
-                epochs=settings.epochs,
-                step=index,
-                steps=steps,
-                active=int(max(epoch - start, 0)),
-                seed=self.seed,
-            )
-            log = self.step.take(batch, progress, modulated=epoch >= start)
-            for name, value in log.items():
-                sums[name] = sums[name] + value if name in sums else value
-            counts.update(log.keys())  # of a mapping it would add up the values
+        for step, rows in enumerate(order[first : first + whole] for first in range(0, len(order), whole)):
+            for part, batch in enumerate(batches(train, settings.batch_size, rows, self.device)):
+                progress = Progress(
+                    epoch=epoch,
+                    epochs=settings.epochs,
+                    step=step,
+                    steps=math.ceil(len(order) / whole),
+                    active=int(max(epoch - start, 0)),
+                    seed=self.seed,
+                    part=part,
+                    reductions=reductions,
+                )
+                log = self.step.take(batch, progress, modulated=epoch >= start, of=len(rows))
+                for name, value in log.items():
+                    sums[name] = sums[name] + value if name in sums else value
+                counts.update(log.keys())  # of a mapping it would add up the values
         means = {name: (value / counts[name]).tolist() for name, value in sums.items()}
         valid, predictions = evaluate(self.network, self.corpus, "valid", epoch + 1)
         measurement = {"epoch": epoch + 1} | _flat(means, self.corpus.modalities) | valid
@@ -206,12 +214,10 @@ class Training:
             identity["pretrained"] = repr((self.network.text.pretrained.name, self.network.text.pretrained.fingerprint))
         return identity
 
-    def _start(self) -> float:
-        """The epoch from which the modulator works, as far as the measurements so far tell."""
+    def _history(self) -> list[float]:
+        """The validation objective of every epoch so far, lower is better."""
         metric, sign = self.objective.metric, self.objective.direction.sign
-        history = [sign * measurement[metric] for measurement in self.measurements]
-        start = self.spec.schedule.start(history, self.spec.training.epochs)
-        return math.inf if start is None else start
+        return [sign * measurement[metric] for measurement in self.measurements]
 
     def _remember_best(self, value: float) -> None:
         if self.objective.direction.improves(value, self.best_value):

@@ -34,7 +34,7 @@ def placed(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, An
         *words, last = path.split(".")
         inner = tree
         for word in words:
-            inner = inner[word]
+            inner = inner.setdefault(word, {})
         inner[last] = value
     return tree
 

@@ -71,7 +71,7 @@ class Cggm(GradientModulator):
         if len(forward.representations) == 1:
             only = next(iter(forward.representations.values())).hidden
             return Modulation(gradients=gradients.total(), log={"factor": only.new_ones(1)})
-        if progress.step == 0:
+        if progress.begins:
             _close_epoch(parts)
         score = forward.log.get(f"{self.name}/score")
         if score is None:

@@ -65,7 +65,7 @@ class OgmGe(GradientModulator):
         if not self.noise:
             scale = dict(zip(forward.representations, factor.unbind(), strict=True))
             return Modulation(gradients=gradients.total(scale), log=log)
-        seed = seeding.derive(progress.seed, self.name, progress.epoch, progress.step)
+        seed = seeding.derive(progress.seed, self.name, *progress.place)
         generator = torch.Generator(device=score.device).manual_seed(seed)
         return Modulation(gradients=_noisy(gradients, factors, generator), log=log)
 

@@ -57,7 +57,7 @@ class ShapleyModulation(GradientModulator):
     def balance(self, parts: nn.Module, gradients: Gradients, forward: Forward, progress: Progress) -> Modulation:
         means = coalitions.follow(parts, forward) if self.utility == "task" else None
         total, count, factor = parts.get_buffer("sum"), parts.get_buffer("count"), parts.get_buffer("factor")
-        if progress.step == 0 and count > 0:
+        if progress.begins and count > 0:
             factor.copy_(factors(total / count))
             total.zero_()
             count.zero_()
@@ -89,7 +89,7 @@ class ShapleyModulation(GradientModulator):
             utility,
             len(forward.representations),
             num_permutations=self.num_permutations,
-            seed=seeding.derive(progress.seed, self.name, progress.epoch, progress.step),
+            seed=seeding.derive(progress.seed, self.name, *progress.place),
         )
         return found.values, found.standard_error
 

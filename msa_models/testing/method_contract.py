@@ -16,6 +16,8 @@ from msa_models import discovery, metrics
 from msa_models.batch import batches
 from msa_models.data.corpus import Corpus
 from msa_models.discovery import Method
+from msa_models.encoder_config import ModalityEncoder
+from msa_models.learning_rates import Plateau
 from msa_models.metrics import Direction
 from msa_models.network import Network, shapes
 from msa_models.seams import Component, GradientModulator, LossTerm, Progress, SharedState
@@ -29,6 +31,7 @@ ENCODERS = (  # layout, kind of the encoders of sequences
     ("sequences", "transformer"),
     ("sequences", "conv"),
     ("utterances", "transformer"),
+    ("sequences", "lstm"),
     ("text without time", "conv"),
     ("only text in time", "transformer"),
 )
@@ -250,6 +253,18 @@ class MethodContract(Contract):
         self, method: Method, task: str, layout: str
     ) -> None:
         assert_continues_from_any_epoch(method, small_corpus(task, layout), configuration(method))
+
+    @over(task=TASKS, layout=("sequences", "utterances"))
+    def test_so_does_one_of_encoders_that_differ_of_accumulated_gradients_and_of_a_plateau(
+        self, method: Method, task: str, layout: str
+    ) -> None:
+        config = configuration(method)
+        audio = ModalityEncoder(kind="conv", width=6, learning_rate=0.1, weight_decay=0.0)
+        encoder = dataclasses.replace(config.encoder, text=ModalityEncoder(kind="lstm", width=10), audio=audio)
+        plateau = Plateau(patience=0, threshold=1.0)
+        training = dataclasses.replace(config.training, batch_size=5, accumulate=3, schedule="plateau", plateau=plateau)
+        config = dataclasses.replace(config, encoder=encoder, training=training)
+        assert_continues_from_any_epoch(method, small_corpus(task, layout), config)
 
     @over(rule=RULES, task=TASKS, encoders=ENCODERS[:3])
     def test_a_method_with_any_balancing_rule_continued_from_any_epoch_equals_one_never_interrupted(

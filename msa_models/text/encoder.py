@@ -6,7 +6,7 @@ B batch, T tokens, d width of the hidden states.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,6 +14,23 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from msa_models.lazy import torch
+from msa_models.settings import LATER, where
+
+FINETUNED = where(mode="finetune")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfreeze:
+    """Fine-tuning in stages, from the last layer down (Howard and Ruder 2018, arXiv:1801.06146).
+
+    The embeddings count as the layer below the first. What is not yet trained computes as in evaluation.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    start: Annotated[int, Ge(0)] = 0  # epochs in which nothing of the encoder is trained
+    every: Annotated[int, Ge(1)] | None = None  # epochs from one stage to the next; null: everything in the first
+    layers: Annotated[int, Ge(1)] = 1  # that each stage adds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +48,15 @@ class TextEncoder:
     pooling: Literal["cls", "mean", "tokens"] = "tokens"  # one vector per utterance, or the sequence of its tokens
     max_length: Annotated[int, Ge(4), Le(4096)] = 64  # tokens, special ones included; what is longer is cut
     dtype: Literal["float32", "bfloat16"] = "float32"  # it computes in; its trained weights are always float32
-    learning_rate: Annotated[float, Gt(0), Lt(inf)] = 2e-5  # from here on: of fine-tuning
-    weight_decay: Annotated[float, Ge(0), Lt(inf)] = 0.01  # not of biases and norms
-    warmup: Annotated[float, Ge(0), Lt(1)] = 0.1  # share of all steps in which its learning rate rises linearly
-    trainable_layers: Annotated[int, Ge(1)] | None = None  # the last ones; None: everything, embeddings included
-    gradient_checkpointing: bool = False  # less memory for a second forward pass
+    # From here on: of fine-tuning.
+    learning_rate: Annotated[float, Gt(0), Lt(inf)] = field(default=2e-5, metadata=FINETUNED)
+    weight_decay: Annotated[float, Ge(0), Lt(inf)] = field(default=0.01, metadata=FINETUNED)  # not of biases and norms
+    # Share of all steps in which its learning rate rises linearly.
+    warmup: Annotated[float, Ge(0), Lt(1)] = field(default=0.1, metadata=FINETUNED)
+    # The last ones; None: everything, embeddings included.
+    trainable_layers: Annotated[int, Ge(1)] | None = field(default=None, metadata=FINETUNED)
+    gradient_checkpointing: bool = field(default=False, metadata=FINETUNED)  # less memory for a second forward pass
+    unfreeze: Unfreeze = field(default_factory=Unfreeze, metadata=LATER | FINETUNED)
 
     @property
     def finetuned(self) -> bool:

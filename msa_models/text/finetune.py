@@ -9,6 +9,7 @@ B batch, T tokens, d width of the hidden states.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -27,7 +28,7 @@ class FinetunedText(nn.Module):
     """Token ids (B, T) and their mask (B, T) -> text features (B, T, d) or (B, d), with the graph of the model.
 
     With `trainable_layers` the embeddings and all other layers stay as they were pretrained, and compute as in
-    evaluation, without dropout [ours].
+    evaluation, without dropout [ours]. With `unfreeze` they are trained from an epoch on that `stage` is told.
     """
 
     def __init__(self, pretrained: Pretrained, config: TextEncoder) -> None:
@@ -35,9 +36,8 @@ class FinetunedText(nn.Module):
         self.pretrained, self.config = pretrained, config
         self.model = _model(pretrained)
         self._trained = [self.model] if config.trainable_layers is None else self._last(config.trainable_layers)
-        self.model.requires_grad_(False)
-        for module in self._trained:
-            module.requires_grad_(True)
+        self._stages = self._trained if config.unfreeze.every is None else self._from_the_last()
+        self._train_only(self._trained)
         if config.gradient_checkpointing:
             self._checkpoint()
 
@@ -79,11 +79,22 @@ class FinetunedText(nn.Module):
             hidden = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         return pooled(hidden.float() if autocast else hidden, mask, self.config.pooling)
 
+    def stage(self, epoch: int) -> None:
+        """Train in this epoch (from 0) what `unfreeze` says, a function of the epoch alone; all of it unless called."""
+        unfreeze, every = self.config.unfreeze, self.config.unfreeze.every
+        if epoch < unfreeze.start:
+            self._train_only([])
+        elif every is None:
+            self._train_only(self._trained)
+        else:
+            num_stages = 1 + (epoch - unfreeze.start) // every
+            self._train_only(self._stages[: num_stages * unfreeze.layers])
+
     def train(self, mode: bool = True) -> Self:
         """Switch what is trained; what is frozen stays in evaluation mode."""
         super().train(False)
         self.training = mode
-        for module in self._trained:
+        for module in self._active:
             module.train(mode)
         return self
 
@@ -99,6 +110,27 @@ class FinetunedText(nn.Module):
             },
             {**settings, "params": [each for each in trained if each.dim() <= 1], "weight_decay": 0.0},
         ]
+
+    def _train_only(self, modules: Sequence[nn.Module]) -> None:
+        self._active = modules
+        self.model.requires_grad_(False)
+        for module in modules:
+            module.requires_grad_(True)
+
+    def _from_the_last(self) -> list[nn.Module]:
+        """What the stages train one after the other: layers from the last down, and everything if that is asked for.
+
+        Raises ValueError for a model whose layers are not known.
+        """
+        if self.config.trainable_layers is not None:
+            return self._trained[::-1]
+        layers = _stack(self.model)
+        if layers is None:
+            raise ValueError(
+                f"text_encoder.unfreeze.every is {self.config.unfreeze.every}, but '{self.pretrained.name}' "
+                f"({type(self.model).__name__}) keeps its layers in none of {', '.join(_STACKS)}; set it to null"
+            )
+        return [*reversed(layers), self.model]
 
     def _checkpoint(self) -> None:
         """Let layers be computed again in the backward pass. Raises ValueError for a model that cannot."""

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import TypeAdapter, ValidationError
 
 from msa_models.discovery import OPEN, unusable
+from msa_models.settings import conditions, is_later, is_traceless
 from search_spaces.dotted import flatten, within
 from search_spaces.expectation import expected, literals
 from search_spaces.faults import ExperimentError, Fault, did_you_mean, fault, listed, show
@@ -31,6 +32,8 @@ class Parameter:
     number: Literal["int", "float"] | None  # what a range of it is made of
     words: tuple[str, ...]  # its literal values, for suggestions
     hint: Any  # the annotation itself
+    where: Mapping[str, str]  # path to the value of it with which alone this one means something
+    later: bool  # at its default it leaves no trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class Section:
     present: bool  # by default
     title: str
     seam: str  # of the component that it configures, such as `loss term`; "" of anything else
+    later: bool  # at its default it leaves no trace
 
 
 @cache
@@ -60,15 +64,12 @@ def sections(config_type: type) -> Mapping[str, Section]:
 def to_dict(config: Any) -> Any:
     """A configuration as plain data that JSON can hold: mappings, lists and scalars.
 
-    A component that the method does not declare, and that nobody asked for, leaves no trace.
+    A component that the method does not declare, and that nobody asked for, leaves no trace, nor does a setting that
+    came later and has its default.
     """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         values = {field: getattr(config, field.name) for field in _fields(config)}
-        return {
-            field.name: to_dict(value)
-            for field, value in values.items()
-            if value is not None or OPEN not in field.metadata
-        }
+        return {field.name: to_dict(value) for field, value in values.items() if not _traceless(field, value)}
     if isinstance(config, Mapping):
         return {str(key): to_dict(value) for key, value in config.items()}
     if isinstance(config, list | tuple | set | frozenset):
@@ -76,11 +77,23 @@ def to_dict(config: Any) -> Any:
     return config
 
 
-def _walk(config_type: type, defaults: Any = None, prefix: str = "") -> Iterator[Parameter | Section]:
+def _traceless(field: dataclasses.Field[Any], value: Any) -> bool:
+    return is_traceless(field, value) or (value is None and OPEN in field.metadata)
+
+
+def _walk(
+    config_type: type,
+    defaults: Any = None,
+    prefix: str = "",
+    outer: Mapping[str, str] = types.MappingProxyType({}),
+    later: bool = False,
+) -> Iterator[Parameter | Section]:
     defaults = config_type() if defaults is None else defaults
     hints = get_type_hints(config_type, include_extras=True)
     for field in _fields(config_type):
         path, hint, default = prefix + field.name, hints[field.name], getattr(defaults, field.name)
+        where = {**outer, **{prefix + name: value for name, value in conditions(field).items()}}
+        came_later = later or is_later(field)
         inner = [argument for argument in _alternatives(hint) if dataclasses.is_dataclass(argument)]
         if len(inner) == 1 and isinstance(inner[0], type):
             yield Section(
@@ -90,8 +103,9 @@ def _walk(config_type: type, defaults: Any = None, prefix: str = "") -> Iterator
                 present=default is not None,
                 title=_title(inner[0]),
                 seam=getattr(inner[0], "seam", ""),
+                later=came_later,
             )
-            yield from _walk(inner[0], default, f"{path}.")
+            yield from _walk(inner[0], default, f"{path}.", where, came_later)
         else:
             yield Parameter(
                 path=path,
@@ -101,6 +115,8 @@ def _walk(config_type: type, defaults: Any = None, prefix: str = "") -> Iterator
                 number=_number(hint),
                 words=tuple(literals(hint)),
                 hint=hint,
+                where=where,
+                later=came_later,
             )
 
 
@@ -196,14 +212,23 @@ def removed(config_type: type, values: Mapping[str, Any]) -> frozenset[str]:
 
 
 def place(config_type: type, tree: dict[str, Any], path: str, value: Any) -> None:
-    """Put one taken value into the plain data of a configuration, in place; absent components on the way come in."""
-    known = sections(config_type)
+    """Put one taken value into the plain data of a configuration, in place; absent components on the way come in.
+
+    The default of a setting that came later leaves no trace.
+    """
+    known, parameter = sections(config_type), paths(config_type).get(path)
     words = path.split(".")
+    traceless = parameter is not None and parameter.later and value == parameter.default
     inner = tree
     for length, word in enumerate(words[:-1], start=1):
         if inner.get(word) is None:
-            inner[word] = to_dict(known[".".join(words[:length])].kind())
+            section = known[".".join(words[:length])]
+            if traceless and section.later:
+                return
+            inner[word] = to_dict(section.kind())
         inner = inner[word]
+    if traceless:
+        return
     if value is None and words[-1] not in inner:
         return  # a component that is not there cannot be removed
     if path not in known or value is None:

@@ -122,7 +122,7 @@ def text_encoders(fixed: Mapping[str, Any], distributions: Mapping[str, BaseDist
     values = _values(fixed, distributions)
     found: dict[tuple[Any, ...], TextEncoder] = {}
     for chosen in product(*values.values()):
-        encoder = TextEncoder(**{**fixed[SECTION], **dict(zip(values, chosen, strict=True))})
+        encoder = TextEncoder(**dict(zip(values, chosen, strict=True)))
         found.setdefault(encoder.reads, encoder)
     return list(found.values())
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from msa_models import encoders, seeding
-from msa_models.encoders import SequenceEncoder, UtteranceEncoder
+from msa_models.encoders import Projected, SequenceEncoder, UtteranceEncoder
 from msa_models.representations import Representation
 from msa_models.spec import EncoderConfig
 
-KINDS = ["transformer", "conv"]
+KINDS, WITH_POSITIONS = ["transformer", "conv", "lstm"], ["transformer", "conv"]
 FEATURES, STEPS, WIDTH = 3, 6, 8
 LENGTHS = (6, 4, 2, 1)
 
@@ -104,7 +104,7 @@ def test_the_order_of_the_steps_matters(kind: str) -> None:
     assert (reversed_first.pooled - encoder(inputs[:1], mask[:1]).pooled).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", WITH_POSITIONS)
 def test_a_gap_inside_a_sequence_keeps_the_steps_behind_it_in_their_place(kind: str) -> None:
     encoder = made(kind)
     inputs, _ = sequences()
@@ -122,6 +122,49 @@ def test_a_sample_does_not_depend_on_the_others_in_its_batch(kind: str) -> None:
     for sample in range(len(LENGTHS)):
         alone = encoder(inputs[sample : sample + 1], mask[sample : sample + 1])
         torch.testing.assert_close(alone.pooled[0], together.pooled[sample], atol=1e-12, rtol=0)
+
+
+def test_an_lstm_steps_over_a_gap_inside_a_sequence() -> None:
+    encoder = made("lstm")
+    inputs, _ = sequences()
+    gap, none = torch.ones(1, STEPS, dtype=torch.bool), torch.ones(1, STEPS - 1, dtype=torch.bool)
+    gap[0, 2] = False
+    closed = torch.cat([inputs[:1, :2], inputs[:1, 3:]], dim=1)
+    torch.testing.assert_close(encoder(inputs[:1], gap).pooled, encoder(closed, none).pooled, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_an_lstm_reads_the_real_steps_of_each_sample_in_both_directions_and_nothing_else(layers: int) -> None:
+    encoder = made("lstm", layers=layers)
+    inputs, mask = sequences()
+    front = torch.nn.functional.pad(inputs, (0, 0, 2, 0)), torch.nn.functional.pad(mask, (2, 0))
+    for padded, real in ((inputs, mask), front):
+        hidden = encoder.project(padded)
+        found = encoder.mix(hidden, real)
+        lstm = encoder.mix.layers
+        assert isinstance(lstm, torch.nn.LSTM)
+        for sample in range(len(LENGTHS)):
+            alone = hidden[sample : sample + 1, real[sample]]
+            torch.testing.assert_close(found[sample, real[sample]], lstm(alone)[0][0], atol=1e-12, rtol=0)
+            assert not found[sample, ~real[sample]].any()
+
+
+@pytest.mark.parametrize("sequence", [True, False])
+def test_an_encoder_of_another_width_is_brought_to_the_common_one_by_a_linear_map(sequence: bool) -> None:
+    config = EncoderConfig(width=12, heads=2, dropout=0.0)
+    with seeding.scope(0, "encoder"):
+        plain = encoders.encoder(FEATURES, sequence, config, 12).eval()
+    with seeding.scope(0, "encoder"):
+        projected = encoders.encoder(FEATURES, sequence, config, WIDTH).eval()
+    assert isinstance(projected, Projected)
+    assert not isinstance(plain, Projected)
+    inputs, mask = sequences(torch.float32)
+    arguments = (inputs, mask) if sequence else (inputs[:, 0], None)
+    found, own = projected(*arguments), plain(*arguments)
+    assert found.hidden.shape == (*own.hidden.shape[:2], WIDTH)
+    assert found.mask is own.mask
+    expected = own.hidden @ projected.project.weight.T + projected.project.bias
+    torch.testing.assert_close(found.hidden, expected)
 
 
 @pytest.mark.parametrize("width", [8, 7])

@@ -12,6 +12,8 @@ import torch
 
 from msa_models import snapshot
 from msa_models.data.corpus import Corpus
+from msa_models.encoder_config import ModalityEncoder
+from msa_models.learning_rates import Plateau
 from msa_models.methods import cpsl
 from msa_models.metrics import Direction
 from msa_models.training import Objective, Training
@@ -107,6 +109,37 @@ def test_a_training_continued_from_any_epoch_equals_one_never_interrupted(
         assert continued.snapshot() == data
         for _ in continued:
             disturb()
+        assert outcome(continued) == expected
+
+
+RECIPES: list[dict[str, Any]] = [
+    {"training": {"accumulate": 3, "schedule": "linear", "warmup": 0.3}},
+    {"training": {"schedule": "plateau", "plateau": Plateau(patience=0, factor=0.5, threshold=0.05)}},
+    {
+        "encoder": {
+            "text": ModalityEncoder(kind="lstm", width=6, learning_rate=0.02),
+            "audio": ModalityEncoder(kind="conv", layers=2, dropout=0.5, weight_decay=0.1),
+        }
+    },
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_so_does_one_of_any_recipe(make_corpus: MakeCorpus, make_config: MakeConfig, recipe: dict[str, Any]) -> None:
+    config = make_config(**{**recipe, "training": {**SETTINGS, **recipe.get("training", {})}})
+    corpus = make_corpus(num_train=40, steps=3)
+    training = begun(corpus, config)
+    snapshots, rates = [training.snapshot()], []
+    for _ in training:
+        snapshots.append(training.snapshot())
+        rates.append(training.step.optimizer.param_groups[0]["lr"])
+    assert len(set(rates)) > 1, "they change"
+    expected = outcome(training)
+    for data in snapshots[1::2]:
+        disturb()
+        continued = begun(corpus, config)
+        continued.restore(data)
+        assert continued.snapshot() == data
         assert outcome(continued) == expected
 
 
@@ -245,6 +278,8 @@ def test_a_snapshot_without_a_trial_is_refused(training: Training) -> None:
         {"conflict_penalty": None},
         {"training": {"epochs": 5}},
         {"training": {"learning_rate": 0.02}},
+        {"training": {"accumulate": 2}},
+        {"encoder": {"text": ModalityEncoder(weight_decay=0.1)}},
     ],
     ids=str,
 )

@@ -102,8 +102,8 @@ def test_losses_of_an_epoch_are_means_over_its_steps(
     steps = []
     step = training.step.take
 
-    def recorded(batch: Batch, progress: Progress, *, modulated: bool) -> dict[str, torch.Tensor]:
-        steps.append(step(batch, progress, modulated=modulated))
+    def recorded(batch: Batch, progress: Progress, *, modulated: bool, of: int) -> dict[str, torch.Tensor]:
+        steps.append(step(batch, progress, modulated=modulated, of=of))
         return steps[-1]
 
     monkeypatch.setattr(training.step, "take", recorded)
@@ -126,9 +126,9 @@ def test_each_epoch_has_its_own_order_of_all_samples(
     seen = []
     step = training.step.take
 
-    def recorded(batch: Batch, progress: Progress, *, modulated: bool) -> dict[str, torch.Tensor]:
+    def recorded(batch: Batch, progress: Progress, *, modulated: bool, of: int) -> dict[str, torch.Tensor]:
         seen.append(batch.inputs["text"][:, 0].tolist())
-        return step(batch, progress, modulated=modulated)
+        return step(batch, progress, modulated=modulated, of=of)
 
     monkeypatch.setattr(training.step, "take", recorded)
     list(training)

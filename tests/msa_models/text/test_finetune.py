@@ -15,7 +15,7 @@ import torch
 from msa_models.batch import Batch, batches
 from msa_models.data.corpus import Corpus
 from msa_models.seams import Progress
-from msa_models.text.encoder import Pretrained, TextEncoder
+from msa_models.text.encoder import Pretrained, TextEncoder, Unfreeze
 from msa_models.text.finetune import FinetunedText
 from msa_models.training import Training
 from tests import tiny_encoders
@@ -172,6 +172,54 @@ def test_layers_in_no_known_place_are_refused_where_some_of_them_are_to_be_train
     with pytest.raises(ValueError, match=r"'tiny-albert' \(AlbertModel\) keeps its layers in none of encoder.layer, "):
         FinetunedText(encoder, settings(name="tiny-albert", trainable_layers=1))
     FinetunedText(encoder, settings(name="tiny-albert"))
+
+
+EVERYTHING = ["embeddings", "encoder.layer.0", "encoder.layer.1", "encoder.layer.2"]
+STAGES: list[tuple[dict[str, Any], Unfreeze, list[list[str]]]] = [
+    ({}, Unfreeze(), [EVERYTHING] * 3),
+    ({}, Unfreeze(start=2), [[], [], EVERYTHING]),
+    ({"trainable_layers": 2}, Unfreeze(start=1), [[], EVERYTHING[2:], EVERYTHING[2:]]),
+    ({}, Unfreeze(every=1), [EVERYTHING[3:], EVERYTHING[2:], EVERYTHING[1:], EVERYTHING, EVERYTHING]),
+    ({}, Unfreeze(start=1, every=2, layers=2), [[], *[EVERYTHING[2:]] * 2, EVERYTHING, EVERYTHING]),
+    ({"trainable_layers": 2}, Unfreeze(every=1), [EVERYTHING[3:], EVERYTHING[2:], EVERYTHING[2:]]),
+]
+
+
+@pytest.mark.parametrize(("text", "unfreeze", "expected"), STAGES, ids=str)
+def test_stages_train_the_last_layers_first_and_compute_the_others_as_in_evaluation(
+    make_encoder: MakeEncoder, text: dict[str, Any], unfreeze: Unfreeze, expected: list[list[str]]
+) -> None:
+    encoder = FinetunedText(make_encoder(num_hidden_layers=3), settings(**text, unfreeze=unfreeze))
+    for epoch in [*range(len(expected)), 0]:  # and back: the stage is a function of the epoch alone
+        encoder.stage(epoch)
+        encoder.train()
+        for part in EVERYTHING:
+            module = encoder.model.get_submodule(part)
+            trained = part in expected[epoch]
+            assert {parameter.requires_grad for parameter in module.parameters()} == {trained}, (epoch, part)
+            assert {each.training for each in module.modules()} == {trained}, (epoch, part)
+
+
+def test_weights_move_from_the_stage_on_that_trains_them(
+    make_encoder: MakeEncoder, make_tokens: MakeTokens, make_training: MakeTraining
+) -> None:
+    encoder = make_encoder(num_hidden_layers=3)
+    training = make_training(make_tokens(encoder=encoder), {"unfreeze": Unfreeze(start=1, every=1)})
+    assert training.network.text is not None
+    moved = []
+    for _ in training:
+        state = training.network.text.model.state_dict()
+        names = {name for name, array in encoder.weights.items() if name in state}
+        changed = {name for name in names if not np.array_equal(state[name].numpy(), encoder.weights[name])}
+        moved.append({part for part in EVERYTHING if any(name.startswith(part) for name in changed)})
+    assert moved == [set(), set(EVERYTHING[3:]), set(EVERYTHING[2:])]
+
+
+def test_layers_in_no_known_place_are_refused_where_they_are_to_be_trained_in_stages(make_encoder: MakeEncoder) -> None:
+    encoder = encoder_of("albert", make_encoder)
+    with pytest.raises(ValueError, match=r"^text_encoder.unfreeze.every is 2, but 'tiny-albert' \(AlbertModel\) keeps"):
+        FinetunedText(encoder, settings(name="tiny-albert", unfreeze=Unfreeze(every=2)))
+    FinetunedText(encoder, settings(name="tiny-albert", unfreeze=Unfreeze(start=2)))
 
 
 def test_gradient_checkpointing_is_refused_where_a_model_does_not_support_it(make_encoder: MakeEncoder) -> None:

@@ -20,7 +20,7 @@ from msa_models.network import cut
 from msa_models.representations import Forward, Gradients
 from msa_models.seams import GradientModulator, Modulation, Progress
 from msa_models.testing.cases import combinations
-from msa_models.text.encoder import Pretrained, TextEncoder
+from msa_models.text.encoder import Pretrained, TextEncoder, Unfreeze
 from msa_models.training import Objective, Training
 from tests import tiny_encoders
 
@@ -37,6 +37,7 @@ CONTINUED: list[dict[str, Any]] = [
     {"pooling": "tokens"},
     {"pooling": "mean", "trainable_layers": 1, "warmup": 0.45},
     {"pooling": "cls", "dtype": "bfloat16", "gradient_checkpointing": True},
+    {"pooling": "cls", "unfreeze": Unfreeze(start=1, every=1)},
 ]
 STRONG: dict[str, Any] = {"threshold": 1.01, "alpha": 0.9, "rho": 0.5, "floor": 0.01, "ema": 0.0}
 
