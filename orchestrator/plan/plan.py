@@ -96,7 +96,8 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
     wrong = swap_faults(method.Config, asked.swap, asked.config) if method else []
     possible = {old: new for old, new in asked.swap.items() if f"swap.{old}" not in {fault.path for fault in wrong}}
     variant = Variant(name=name, swapped=tuple(possible.items()), modalities=modalities or ())
-    space = method and checked(search_space, method.Config, changes.swapped(asked.config, possible), asked.space)
+    swapped = changes.swapped(asked.config, possible)
+    space = method and checked(search_space, method.Config, swapped, asked.space, modalities)
     found = checked(encoders_read, space, corpus, modalities, asked.config) if space and modalities else None
     encoders = found or {}
     labelled = checked(own_labels, space, corpus, modalities) if space and modalities else None
@@ -118,6 +119,7 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
         confirm_seeds=asked.confirm.seeds,
         keep=asked.confirm.keep == "best",
         encoders=encoders,
+        idle=space.idle,
         own_labels=labelled or (),
     )
 

@@ -7,7 +7,7 @@ with what is fixed.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from orchestrator.plan.configure import configure, paths, place, removed, sections, take, to_dict, unknown
+from orchestrator.plan.meaning import idle
 from search_spaces.dotted import within
 from search_spaces.faults import ExperimentError, Fault, fault, show
 from search_spaces.parts import Choices, Range
@@ -29,20 +30,27 @@ Candidates = Mapping[str, Mapping[str, Any]]  # searched path -> {"low": 1, "hig
 class SearchSpace:
     """What is searched, and the whole configuration as plain data, searched places holding any one of their values.
 
-    Entries of a component that is removed are no part of it.
+    Entries of a component that is removed are no part of it, nor are `idle` ones, which mean nothing with the others.
     """
 
     distributions: Mapping[str, BaseDistribution]
     config: Mapping[str, Any]
+    idle: tuple[str, ...] = ()
 
 
-def search_space(config_type: type, values: Mapping[str, Any], space: Mapping[str, Range | Choices]) -> SearchSpace:
-    """Flat fixed values and a space, checked by themselves and together.
+def search_space(
+    config_type: type,
+    values: Mapping[str, Any],
+    space: Mapping[str, Range | Choices],
+    modalities: Sequence[str] | None = None,
+) -> SearchSpace:
+    """Flat fixed values and a space, checked by themselves and together; `modalities` are those in use, None for all.
 
     Raises ExperimentError with every fault; their paths begin with `config.` or `space.`.
     """
-    gone = removed(config_type, values)
-    left = {path for path in space if any(within(path, component) for component in gone)}
+    gone, meaningless = removed(config_type, values), idle(config_type, values, space, modalities)
+    removed_with = {path for path in space if any(within(path, component) for component in gone)}
+    left = removed_with | meaningless
     distributions: dict[str, BaseDistribution] = {}
     faults: list[Fault] = []
     for path, entry in space.items():
@@ -62,7 +70,11 @@ def search_space(config_type: type, values: Mapping[str, Any], space: Mapping[st
     tree = to_dict(config_type())
     for path, value in {**values, **{path: next(iter(found.values())) for path, found in candidates.items()}}.items():
         place(config_type, tree, path, take(config_type, path, value))
-    return SearchSpace(distributions=distributions, config=tree)
+    return SearchSpace(
+        distributions=distributions,
+        config=tree,
+        idle=tuple(path for path in space if path in meaningless - removed_with),
+    )
 
 
 def described(distribution: BaseDistribution) -> str:

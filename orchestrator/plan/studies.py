@@ -36,7 +36,7 @@ class Study:
 
     `fixed` is the whole configuration as plain nested data, in which suggestions replace the searched values.
     `data_fingerprint` is of all that its trials can read: the corpus, and with a text encoder what was said in it and
-    the pretrained weights.
+    the pretrained weights. `idle` are the entries of the space that mean nothing with the other values.
     """
 
     method: str
@@ -49,6 +49,7 @@ class Study:
     fixed: Mapping[str, Any]
     search: Search
     confirm_seeds: tuple[int, ...]
+    idle: tuple[str, ...] = ()
     leader: str | None = None  # the study whose best configuration this one takes, instead of a search of its own
     reference: str | None = None  # the study of the full method, in an ablation
     race: Race | None = None  # for how many of the confirm seeds are enough

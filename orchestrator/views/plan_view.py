@@ -122,7 +122,7 @@ def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
         del facts["method"]
         return facts | {"in all": f"{num_search} search and {num_confirm} confirm trials"}
     del facts["studies"]
-    changes = {"swapped": _swapped(study), "removed": ", ".join(_removed(study))}
+    changes = {"swapped": _swapped(study), "removed": ", ".join(_removed(study)), "not searched": ", ".join(study.idle)}
     return facts | {name: text for name, text in changes.items() if text}
 
 
@@ -133,6 +133,7 @@ def _particular(experiment: Experiment, studies: Sequence[Study], common: Collec
         own = experiment.studies[study.variant.name]
         fixed = _fixed(study)
         entries = [("swapped", _swapped(study)), ("removed", ", ".join(_removed(study)))]
+        entries += [("not searched", ", ".join(study.idle))]
         entries += [("modalities", "+".join(study.variant.modalities))] if own.modalities else []
         said = [path for path in {**experiment.config, **own.config} if path in fixed and path not in common]
         entries += [(path, f"= {json.dumps(fixed[path])}") for path in said]

@@ -1,0 +1,138 @@
+"""What means nothing where it stands leaves the space, and is told."""
+
+from typing import Any
+
+import pytest
+
+from orchestrator.plan.configure import configure, to_dict
+from orchestrator.plan.corpora import CorpusInfo
+from orchestrator.plan.plan import plan
+from orchestrator.plan.registry import method
+from orchestrator.plan.space import search_space
+from orchestrator.plan.studies import Study
+from orchestrator.views import plan_view
+from search_spaces.faults import ExperimentError
+from search_spaces.loading import validate
+
+KINDS: dict[str, Any] = {"choices": ["lstm", "conv"]}
+DROPOUT: dict[str, Any] = {"low": 0.0, "high": 0.5}
+HEADS: dict[str, Any] = {"choices": [2, 4]}
+FACTOR: dict[str, Any] = {"low": 0.1, "high": 0.5}
+
+
+def experiment(config: dict[str, Any], space: dict[str, Any], **others: Any) -> Any:
+    objective = {"metric": "valid/mae"}
+    return validate(
+        {"method": "concat", "data": "synthetic", "objective": objective, "config": config, "space": space, **others}
+    )
+
+
+def study_of(corpus: CorpusInfo, config: dict[str, Any], space: dict[str, Any], **others: Any) -> Study:
+    (study,) = plan(experiment(config, space, **others), corpus).studies
+    return study
+
+
+@pytest.mark.parametrize(
+    ("config", "space", "left"),
+    [
+        ({}, {"encoder.heads": HEADS}, []),
+        ({"encoder.kind": "lstm"}, {"encoder.heads": HEADS}, ["encoder.heads"]),
+        ({"encoder.kind": "lstm", "encoder.text.kind": "transformer"}, {"encoder.heads": HEADS}, []),
+        ({}, {"encoder.kind": KINDS, "encoder.heads": HEADS}, ["encoder.heads"]),
+        ({}, {"encoder.kind": {"choices": ["lstm", "transformer"]}, "encoder.heads": HEADS}, []),
+        ({"encoder.kind": "conv"}, {"encoder.text.kind": KINDS, "encoder.heads": HEADS}, ["encoder.heads"]),
+        ({"encoder.kind": "conv"}, {"encoder.audio.heads": HEADS}, ["encoder.audio.heads"]),
+        ({"encoder.audio.kind": "conv"}, {"encoder.audio.heads": HEADS}, ["encoder.audio.heads"]),
+        ({"encoder.audio.kind": "conv"}, {"encoder.vision.heads": HEADS}, []),
+        ({}, {"training.plateau.factor": FACTOR}, ["training.plateau.factor"]),
+        ({"training.schedule": "plateau"}, {"training.plateau.factor": FACTOR}, []),
+        ({}, {"training.schedule": {"choices": ["plateau", "linear"]}, "training.plateau.factor": FACTOR}, []),
+    ],
+    ids=str,
+)
+def test_a_value_of_a_choice_that_is_not_made_is_not_searched(
+    corpus: CorpusInfo, config: dict[str, Any], space: dict[str, Any], left: list[str]
+) -> None:
+    others = {"training.learning_rate": {"low": 1e-4, "high": 1e-2}}
+    study = study_of(corpus, config, {**space, **others})
+    assert list(study.idle) == left
+    assert set(study.distributions) == set({**space, **others}) - set(left)
+
+
+def test_a_value_of_fine_tuning_is_not_searched_for_a_frozen_encoder() -> None:
+    config_type = method("concat").Config
+    space = {
+        "text_encoder.learning_rate": {"low": 1e-6, "high": 1e-4},
+        "text_encoder.unfreeze.every": {"choices": [1, 2]},
+    }
+    asked = experiment({}, space).space
+    for mode, left in (("frozen", tuple(space)), ("finetune", ())):
+        assert search_space(config_type, {"text_encoder.mode": mode}, asked).idle == left
+
+
+def test_a_value_of_a_modality_that_is_not_used_is_not_searched(corpus: CorpusInfo) -> None:
+    space = {"encoder.audio.dropout": DROPOUT, "encoder.text.dropout": DROPOUT, "encoder.dropout": DROPOUT}
+    study = study_of(corpus, {}, space, modalities=["text", "vision"])
+    assert list(study.distributions) == ["encoder.text.dropout", "encoder.dropout"]
+    assert study.idle == ("encoder.audio.dropout",)
+
+
+def test_what_is_not_searched_is_told(corpus: CorpusInfo) -> None:
+    asked = experiment(
+        {"encoder.kind": "lstm"},
+        {"encoder.heads": HEADS, "encoder.dropout": DROPOUT},
+        studies={"one": {}, "other": {"config": {"encoder.kind": "transformer"}}},
+    )
+    studies = plan(asked, corpus).studies
+    lines = plan_view.sweep(asked, studies).splitlines()
+    assert [line.split() for line in lines if "not searched" in line] == [
+        ["one", "concat", "-", "not", "searched", "encoder.heads"]
+    ]
+    (alone,) = plan(
+        experiment({"encoder.kind": "lstm"}, {"encoder.heads": HEADS, "encoder.dropout": DROPOUT}), corpus
+    ).studies
+    assert "not searched  encoder.heads" in plan_view.sweep(asked, [alone])
+
+
+def test_an_override_of_one_modality_is_searched_and_configured_like_any_other_value(corpus: CorpusInfo) -> None:
+    space = {
+        "encoder.text.width": {"low": 8, "high": 16, "step": 8},
+        "encoder.audio.kind": KINDS,
+        "encoder.vision.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "training.accumulate": {"choices": [2, 4]},
+    }
+    study = study_of(corpus, {}, space)
+    suggested = {
+        "encoder.text.width": 16,
+        "encoder.audio.kind": "conv",
+        "encoder.vision.learning_rate": 1e-3,
+        "training.accumulate": 4,
+    }
+    whole = study.config(suggested)
+    config = configure(method("concat").Config, whole)
+    assert (config.encoder.text.width, config.encoder.audio.kind) == (16, "conv")
+    assert (config.encoder.vision.learning_rate, config.training.accumulate) == (1e-3, 4)
+    assert to_dict(config) == whole
+
+
+def test_settings_that_came_later_leave_no_trace_at_their_defaults(corpus: CorpusInfo) -> None:
+    config_type = method("concat").Config
+    plain = study_of(corpus, {}, {"encoder.dropout": DROPOUT})
+    said = {"training.accumulate": 1, "training.warmup": 0, "encoder.text.width": None, "training.plateau.patience": 5}
+    assert to_dict(configure(config_type, said)) == to_dict(config_type())
+    assert study_of(corpus, said, {"encoder.dropout": DROPOUT}).study_id == plain.study_id
+    assert study_of(corpus, {"training.accumulate": 2}, {"encoder.dropout": DROPOUT}).study_id != plain.study_id
+
+
+def test_such_a_default_still_brings_in_what_it_is_part_of() -> None:
+    config = configure(method("concat").Config, {"text_encoder.unfreeze.start": 0})
+    assert config.text_encoder is not None
+
+
+def test_a_misspelled_override_is_met_with_what_was_probably_meant(corpus: CorpusInfo) -> None:
+    with pytest.raises(ExperimentError) as raised:
+        study_of(corpus, {"encoder.audio.widht": 8, "training.acumulate": 2}, {"encoder.vision.kinds": KINDS})
+    messages = {fault.path: fault.message for fault in raised.value.faults}
+    assert messages["config.encoder.audio.widht"].endswith("Did you mean 'encoder.audio.width'?")
+    assert messages["config.training.acumulate"].endswith("Did you mean 'training.accumulate'?")
+    assert messages["space.encoder.vision.kinds"].endswith("Did you mean 'encoder.vision.kind'?")
