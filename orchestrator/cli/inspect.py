@@ -133,8 +133,10 @@ def table(
 
 @msa.command(name="list", cls=Examples, examples="msa list")
 def list_() -> int:
-    """The known experiments, methods, components and corpora."""
+    """The known experiments, methods, components, encoders, schedules and corpora."""
     from msa_models.data import SYNTHETIC
+    from msa_models.encoder_config import KINDS
+    from msa_models.learning_rates import SCHEDULES
     from orchestrator.plan import registry
     from search_spaces.loading import titles
 
@@ -143,6 +145,8 @@ def list_() -> int:
         "Experiments": titles(),
         "Methods": registry.methods(),
         "Components": registry.components(),
+        "Encoders (encoder.kind, or that of one modality: encoder.audio.kind)": KINDS,
+        "Schedules of learning rates (training.schedule)": SCHEDULES,
         "Corpora": corpora,
         "Text encoders": {"config.text_encoder": "any encoder of transformers, of the hub or in a folder"},
     }

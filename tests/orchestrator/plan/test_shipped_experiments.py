@@ -14,6 +14,8 @@ from search_spaces import changes
 from search_spaces.faults import ExperimentError
 from search_spaces.loading import load, names
 
+PUBLISHED = ("mmsa", "mmsa_finetune")  # settings that somebody else has found
+
 
 @pytest.fixture
 def corpus(corpus: CorpusInfo) -> CorpusInfo:
@@ -29,7 +31,7 @@ def test_a_shipped_experiment_plans_without_a_fault(name: str, corpus: CorpusInf
     assert [study.variant.name for study in studies] == list(asked)
     for study in studies:
         assert set(study.distributions) == set(asked[study.variant.name].space)
-        assert study.distributions
+        assert study.distributions or name in PUBLISHED
 
 
 @pytest.mark.parametrize("name", names())
