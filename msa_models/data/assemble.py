@@ -140,7 +140,9 @@ def _masks(
     for modality in in_usual_order(inputs["train"]):
         notes = Notes()
         for split, arrays in inputs.items():
-            if arrays[modality].ndim == 3:
+            if (steps := reading.splits[split].unpadded.get(modality)) is not None:
+                masks[split][modality] = np.arange(arrays[modality].shape[1]) < np.maximum(steps, 1)[:, None]
+            elif arrays[modality].ndim == 3:
                 lengths = _lengths(reading.splits[split], modality, split)
                 masks[split][modality], found = place(arrays[modality], lengths)
                 notes.add(split, found)

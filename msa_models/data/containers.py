@@ -1,4 +1,4 @@
-"""Corpus files opened without trusting them: `.pkl` and `.npz`, each as splits of named values."""
+"""Corpus files opened without trusting them, `.pkl`, `.npz` or a folder of pickles: splits of named values."""
 
 import shlex
 from collections.abc import Callable
@@ -12,22 +12,58 @@ from msa_models.data import plain_pickle, trusted
 from msa_models.data.corpus import CorpusError
 
 SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test",)}
+SAMPLES = "samples"
 
 RawCorpus = dict[str, dict[str, Any]]
 
 
-def read(path: Path, *, trust: bool = False) -> RawCorpus:
+def read(path: Path, *, without_valid: bool = False, trust: bool = False) -> RawCorpus:
     """The file as {train, valid, test} -> key -> value, unchecked beyond that.
 
-    Formats: `.pkl` / `.pickle`, and `.npz` with keys such as `train/text`. The validation split may be called valid,
-    dev or val. With `trust` also files that run code when they are opened, see `trusted`.
+    Formats: `.pkl` / `.pickle`, `.npz` with keys such as `train/text`, and a folder of train.pkl, dev.pkl and test.pkl.
+    The validation split may be called valid, dev or val, and is expected to be missing `without_valid`. A split that is
+    a list of samples comes as that list, under the key "samples". With `trust` also files that run code when they are
+    opened, see `trusted`.
     """
-    suffix = path.suffix.lower()
-    reader = trusted.read if trust and suffix in trusted.READERS else _READERS.get(suffix)
-    if path.is_dir():
-        raise CorpusError(f"it is a folder; give one file ({', '.join(_READERS)})")
     if not path.exists():
         raise CorpusError("there is no such file")
+    content = _folder(path, trust) if path.is_dir() else _content(path, trust)
+    return _splits(content, without_valid)
+
+
+def told(raw: RawCorpus) -> tuple[str, ...]:
+    """Warnings that a conversion has written into a file, because they could not be found in it any more."""
+    said = raw["train"].get("warnings")
+    if not isinstance(said, np.ndarray) or said.dtype.kind != "U":
+        return ()
+    return tuple(line for line in said.reshape(-1).tolist() if line.isprintable())
+
+
+def _folder(path: Path, trust: bool) -> dict[str, object]:
+    """The content of train.pkl, dev.pkl and test.pkl by their names."""
+    names = [name for accepted in SPLIT_NAMES.values() for name in accepted]
+    found = [
+        entry for entry in sorted(path.iterdir()) if entry.stem in names and _READERS.get(entry.suffix) == _read_pickle
+    ]
+    if not found:
+        raise CorpusError(
+            f"it is a folder without train.pkl; give one file ({', '.join(_READERS)}), or a folder of train.pkl, "
+            "dev.pkl and test.pkl"
+        )
+    content: dict[str, object] = {}
+    for entry in found:
+        if entry.stem in content:
+            raise CorpusError(f"it is a folder with {entry.stem} in two files; remove one of them")
+        try:
+            content[entry.stem] = _content(entry, trust)
+        except CorpusError as error:
+            raise CorpusError(f"{entry.name}: {error}") from error
+    return content
+
+
+def _content(path: Path, trust: bool) -> object:
+    suffix = path.suffix.lower()
+    reader = trusted.read if trust and suffix in trusted.READERS else _READERS.get(suffix)
     if reader is None and suffix in trusted.READERS:
         command = ["msa", "data", "convert", str(path), str(path.with_suffix(".npz")), "--trust"]
         raise CorpusError(
@@ -37,7 +73,7 @@ def read(path: Path, *, trust: bool = False) -> RawCorpus:
     if reader is None:
         raise CorpusError(f"it ends in '{path.suffix}'; expected {', '.join(_READERS)}")
     try:
-        return _splits(reader(path))
+        return reader(path)
     except CorpusError:
         raise
     except OSError as error:
@@ -47,14 +83,6 @@ def read(path: Path, *, trust: bool = False) -> RawCorpus:
         raise CorpusError(
             f"it is cut short, damaged, or no {path.suffix} file ({fault}); copy or export it again"
         ) from error
-
-
-def told(raw: RawCorpus) -> tuple[str, ...]:
-    """Warnings that a conversion has written into a file, because they could not be found in it any more."""
-    said = raw["train"].get("warnings")
-    if not isinstance(said, np.ndarray) or said.dtype.kind != "U":
-        return ()
-    return tuple(line for line in said.reshape(-1).tolist() if line.isprintable())
 
 
 def _read_pickle(path: Path) -> object:
@@ -83,20 +111,34 @@ def _read_npz(path: Path) -> dict[str, dict[str, np.ndarray]]:
 _READERS: dict[str, Callable[[Path], object]] = {".pkl": _read_pickle, ".pickle": _read_pickle, ".npz": _read_npz}
 
 
-def _splits(content: object) -> RawCorpus:
+def _splits(content: object, without_valid: bool) -> RawCorpus:
     if not isinstance(content, dict):
         raise CorpusError(f"it holds a {type(content).__name__}; expected a dictionary with train, valid and test")
+    content = {_name(key): value for key, value in content.items()}
     found: RawCorpus = {}
     for split, accepted in SPLIT_NAMES.items():
         present = [name for name in accepted if name in content]
-        keys = ", ".join(map(str, content)) or "nothing"
+        keys = ", ".join(content) or "nothing"
+        if split == "valid" and without_valid:
+            if present:
+                raise CorpusError(f"it has a split {present[0]} of its own; leave data.valid out, or take another file")
+            continue
         if len(present) != 1:
             count = f"both {' and '.join(present)}, one too many" if present else "no such split"
-            raise CorpusError(f"{split} split: there is {count}; expected {' or '.join(accepted)}, found {keys}")
+            hint = "" if split != "valid" or present else "; data.valid: {share: 0.1} takes it from train"
+            raise CorpusError(f"{split} split: there is {count}; expected {' or '.join(accepted)}, found {keys}{hint}")
         value = content[present[0]]
-        if not isinstance(value, dict):
+        if not isinstance(value, dict | list):
             raise CorpusError(
-                f"its {present[0]} split is a {type(value).__name__}; expected a dictionary (text, audio, id, ...)"
+                f"its {present[0]} split is a {type(value).__name__}; expected a dictionary (text, audio, id, ...) "
+                "or a list of samples"
             )
-        found[split] = {str(key): item for key, item in value.items()}
+        found[split] = (
+            {SAMPLES: value} if isinstance(value, list) else {_name(key): each for key, each in value.items()}
+        )
     return found
+
+
+def _name(key: object) -> str:
+    """A key as text; Python 2 wrote bytes."""
+    return key.decode("utf-8", errors="replace") if isinstance(key, bytes) else str(key)

@@ -20,7 +20,10 @@ from msa_models.data import containers, layouts
 from msa_models.data.assemble import assemble
 from msa_models.data.containers import RawCorpus
 from msa_models.data.corpus import SPLITS, USUAL_ORDER, Corpus, CorpusError, Task
-from msa_models.data.raw import Reading, Request
+from msa_models.data.labels import IEMOCAP, MOSEI, SENTIMENT
+from msa_models.data.layouts import tuples
+from msa_models.data.ragged import padded
+from msa_models.data.raw import Reading, Request, features
 
 _ALIGNMENT = 64  # bytes, to which NumPy pads what comes before the numbers of an array
 _HEADERS = 30 + 4 + 20  # bytes in front of a member: its header, that of the padding, and the field of large sizes
@@ -66,7 +69,7 @@ def convert(source: Path, target: Path, *, trust: bool = False, force: bool = Fa
 
 def _converted(raw: RawCorpus, source: Path, unread: Path, target: Path) -> Converted:
     left_out: list[str] = []
-    _write(unread, _arrays(raw, left_out))
+    _write(unread, _arrays(_keyed(raw), left_out))
     readings = _readings(raw)
     if not (requests := [request for request, found in readings.items() if isinstance(found, Reading)]):
         raise CorpusError(str(next(iter(readings.values()))))
@@ -87,8 +90,23 @@ def _converted(raw: RawCorpus, source: Path, unread: Path, target: Path) -> Conv
     if lost := [warning for warning in warnings if warning not in corpus.warnings]:
         _add(unread, "train/warnings", np.array(lost))
     os.replace(unread, target)
-    sizes = source.stat().st_size, target.stat().st_size
-    return Converted(corpus=corpus, size_before=sizes[0], size_after=sizes[1], left_out=tuple(dict.fromkeys(left_out)))
+    size_before = sum(each.stat().st_size for each in (source.iterdir() if source.is_dir() else [source]))
+    return Converted(
+        corpus=corpus,
+        size_before=size_before,
+        size_after=target.stat().st_size,
+        left_out=tuple(dict.fromkeys(left_out)),
+    )
+
+
+def _keyed(raw: RawCorpus) -> RawCorpus:
+    """The same by keys, where the file has tuples, and unpadded sequences padded, with their lengths."""
+    keyed = tuples.keyed(raw) if layouts.find(raw) is tuples else raw
+    found: RawCorpus = {}
+    for split, content in keyed.items():
+        inputs, steps = padded(features(content), split, content.get("id"))
+        found[split] = content | inputs | {f"{modality}_lengths": each for modality, each in steps.items()}
+    return found
 
 
 def _arrays(raw: RawCorpus, left_out: list[str]) -> Iterator[tuple[str, np.ndarray]]:
@@ -182,7 +200,8 @@ def _readings(raw: RawCorpus) -> dict[Request, Reading | CorpusError]:
     """All that can be asked of the labels, and what comes of it."""
     layout = layouts.find(raw)
     requests = [Request(task=task) for task in get_args(Task)]
-    requests += [Request(task="classification", target=target) for target in getattr(layout, "EMOTIONS", ())]
+    requests += [Request(task="classification", target=target) for target in dict.fromkeys((*IEMOCAP, *MOSEI))]
+    requests += [Request(task="regression", target=SENTIMENT)]
     found: dict[Request, Reading | CorpusError] = {}
     for request in requests:
         try:

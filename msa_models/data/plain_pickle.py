@@ -22,6 +22,7 @@ _MODULES = {
     "numpy.core.multiarray": "numpy._core.multiarray",
     "numpy.core.numeric": "numpy._core.numeric",
 }
+_ATOMS = (str, bytes, int, float, complex, type(None))
 _PLAIN = (dict, list, tuple, set, frozenset, str, bytes, bytearray, bool, int, float, complex)
 _KINDS = re.compile(r"[biufc]\d{1,2}|[SUO]\d{0,9}")
 
@@ -62,9 +63,13 @@ def _known_names() -> dict[tuple[str, str], Any]:
             raise CorpusError(f"its pickle asks for the codec '{encoding}', which plain data does not need")
         return text.encode("latin1")
 
+    def without_default(*factory: object) -> dict[object, object]:
+        return {}
+
     return {
         **{("builtins", kind.__name__): kind for kind in _PLAIN},
         ("collections", "OrderedDict"): OrderedDict,
+        ("collections", "defaultdict"): without_default,
         ("_codecs", "encode"): encode,
         ("numpy", "ndarray"): _Array,
         ("numpy", "dtype"): _DType,
@@ -117,6 +122,8 @@ def _array(shape: tuple[int, ...], kind: _DType, column_major: bool, raw: Any) -
 
 def _resolved(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
     """The value with stand-ins replaced, containers in place; `done` has what was seen and its result, by identity."""
+    if isinstance(value, _ATOMS):
+        return value
     if id(value) in done:
         return done[id(value)][1]
     result = value.array if isinstance(value, _Array) else value

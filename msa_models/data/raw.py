@@ -29,7 +29,8 @@ class RawSplit:
     """Features as found in the file (arrays or lists, possibly None), labels, and what else there is of N samples.
 
     ids       (N,) names, or rows of them
-    lengths   modality -> (N,) numbers of real steps
+    lengths   modality -> (N,) numbers of real steps, as the file says them
+    unpadded  modality -> (N,) numbers of steps of sequences that the file has unpadded; `inputs` has zeros behind them
     texts     (N,) what was said
     unimodal  modality -> (N,) labels of one modality alone, of the same kind as `targets`
     tokens    (N, 3, T) int64 ids, mask and segments of the texts for a BERT encoder
@@ -39,6 +40,7 @@ class RawSplit:
     targets: np.ndarray
     ids: object | None = None
     lengths: dict[str, Any] = field(default_factory=dict)
+    unpadded: dict[str, np.ndarray] = field(default_factory=dict)
     texts: object | None = None
     unimodal: dict[str, np.ndarray] = field(default_factory=dict)
     tokens: np.ndarray | None = None
@@ -62,21 +64,6 @@ class Reading:
 def features(content: Mapping[str, Any]) -> dict[str, Any]:
     """The modalities of a split that are there: neither absent nor None nor of zero size."""
     return {name: content[name] for name in USUAL_ORDER if _holds_something(content.get(name))}
-
-
-def sentiment(labels: object, split: str) -> np.ndarray:
-    """Regression labels as (N,) float32 from (N,), (N, 1) or (N, 1, 1)."""
-    values = numbers(labels, f"regression labels of {split}")
-    if values.ndim == 0 or values.size != len(values):
-        raise CorpusError(f"regression labels of {split} have shape {values.shape}; expected one number per sample")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-        labels = values.reshape(-1).astype(np.float32)
-    if not np.isfinite(labels).all():
-        raise CorpusError(
-            f"regression labels of {split} reach {np.abs(values.astype(np.float64)).max():g}, more than float32 holds; "
-            "expected sentiment, such as -3 to 3"
-        )
-    return labels
 
 
 def numbers(values: object, what: str) -> np.ndarray:

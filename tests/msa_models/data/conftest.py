@@ -35,8 +35,37 @@ def build_mmsa() -> Raw:
     return raw
 
 
-def build_mult(emotions: bool = False) -> Raw:
-    """The MulT layout: sentiment scores (N, 1, 1), or one emotion per sample as (N, 4, 2)."""
+def build_sims() -> Raw:
+    """The MMSA layout with labels of each modality, token ids, and audio as sequences (T_i, 3)."""
+    draws = np.random.default_rng(9)
+    raw = build_mmsa()
+    for split in raw.values():
+        count = len(split["id"])
+        split |= {f"regression_labels_{letter}": draws.uniform(-1, 1, count) for letter in "TAV"}
+        split["classification_labels_T"] = split["classification_labels"]
+        split["text_bert"] = draws.integers(0, 9, (count, 3, 4))
+        split["audio"] = [draws.normal(size=(1 + index % 3, 3)) for index in range(count)]
+    return raw
+
+
+def build_tuples() -> dict[str, Any]:
+    """Lists of ((words, visual (t, 4), acoustic (t, 3)), label (1, 1), segment), where t is 1 to 3."""
+    draws = np.random.default_rng(10)
+    return {
+        split: [
+            (
+                (["so"] * steps, draws.normal(size=(steps, 4)), draws.normal(size=(steps, 3))),
+                draws.uniform(-3, 3, (1, 1)),
+                f"{split}{index // 2}[{index % 2}]",
+            )
+            for index, steps in enumerate(1 + np.arange(count) % 3)
+        ]
+        for split, count in SIZES.items()
+    }
+
+
+def build_mult(labels: str = "sentiment") -> Raw:
+    """The MulT layout: sentiment (N, 1, 1), "iemocap" (N, 4, 2) of one emotion each, or "mosei" (N, 7)."""
     draws = np.random.default_rng(8)
     raw: Raw = {}
     for split, count in SIZES.items():
@@ -45,9 +74,13 @@ def build_mult(emotions: bool = False) -> Raw:
             "text": draws.normal(size=(count, 5, 4)),
             "audio": draws.normal(size=(count, 5, 3)),
             "vision": draws.normal(size=(count, 5, 2)),
-            "labels": np.stack([1 - present, present], axis=-1) if emotions else draws.normal(size=(count, 1, 1)),
+            "labels": np.stack([1 - present, present], axis=-1)
+            if labels == "iemocap"
+            else draws.normal(size=(count, 1, 1)),
             "id": np.array([[f"{split}{index // 2}", f"{index}.0", f"{index}.5"] for index in range(count)], dtype="S"),
         }
+        if labels == "mosei":
+            raw[split]["labels"] = draws.integers(0, 3, (count, 7))
     return raw
 
 
@@ -63,7 +96,7 @@ def mult() -> Raw:
 
 @pytest.fixture
 def iemocap() -> Raw:
-    return build_mult(emotions=True)
+    return build_mult("iemocap")
 
 
 @pytest.fixture

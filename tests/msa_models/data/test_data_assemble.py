@@ -125,10 +125,10 @@ class TestDisagreements:
             load(save(mmsa))
         assert message in str(caught.value)
 
-    @pytest.mark.parametrize("values", [["a"] * 12, [np.ones((k + 1, 3)) for k in range(12)], np.ones(12, complex)])
+    @pytest.mark.parametrize("values", [["a"] * 12, np.full((12, 3), "a"), np.ones(12, complex)])
     def test_features_that_are_no_array_of_numbers_are_refused(self, values: Any, mmsa: Raw, save: Save) -> None:
         mmsa["train"]["audio"] = values
-        with pytest.raises(CorpusError, match="audio of train is no array of numbers of one shape per sample"):
+        with pytest.raises(CorpusError, match="audio of train is no array of numbers"):
             load(save(mmsa))
 
     @pytest.mark.parametrize("container", [list, tuple, "object array"])

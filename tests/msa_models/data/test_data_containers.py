@@ -254,7 +254,7 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "nothing there": ("x.pkl", lambda path: None, "there is no such file"),
-    "a folder": ("x.pkl", lambda path: path.mkdir(), "it is a folder; give one file"),
+    "a folder": ("x.pkl", lambda path: path.mkdir(), "it is a folder without train.pkl; give one file"),
     "an unknown suffix": (
         "x.csv",
         lambda path: path.write_text("a,b"),

@@ -17,29 +17,20 @@ import pytest
 from msa_models.data import Corpus, CorpusError, Task, load
 from msa_models.data import convert as convert_module
 from msa_models.data.convert import Converted, convert
-from tests.msa_models.data.conftest import build_mmsa, build_mult
-from tests.msa_models.data.test_data_fuzz import watched
+from tests.msa_models.data.conftest import build_mmsa, build_mult, build_sims, build_tuples
+from tests.msa_models.data.hostile import watched
 
 Raw = dict[str, dict[str, Any]]
 Save = Callable[..., str]
 
 
-def sims() -> Raw:
-    """With a label for each modality, tokens, and labels as plain lists."""
-    raw = build_mmsa()
-    for split in raw.values():
-        count = len(split["id"])
-        split["regression_labels"] = (split["regression_labels"] / 3).tolist()
-        split |= {f"regression_labels_{name}": np.linspace(-1, 1, count) for name in "TAV"}
-        split["text_bert"] = np.ones((count, 3, 5), np.int64)
-    return raw
-
-
-BASES: dict[str, Callable[[], Raw]] = {
+BASES: dict[str, Callable[[], Any]] = {
     "mmsa": build_mmsa,
-    "sims": sims,
+    "sims": build_sims,
     "mult": build_mult,
-    "iemocap": lambda: build_mult(emotions=True),
+    "iemocap": lambda: build_mult("iemocap"),
+    "mosei": lambda: build_mult("mosei"),
+    "tuples": build_tuples,
 }
 
 
@@ -72,7 +63,7 @@ def test_a_converted_corpus_is_the_same_for_every_task_and_target(base: str, sav
 
 
 def test_every_key_goes_along_whether_anybody_reads_it_now_or_not(save: Save) -> None:
-    raw = sims()
+    raw = build_sims()
     with np.load(converted(save(raw))[0]) as found:
         assert sorted(found.files) == sorted(f"{split}/{key}" for split, keys in raw.items() for key in keys)
         np.testing.assert_array_equal(found["test/text_bert"], raw["test"]["text_bert"])
