@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -32,6 +32,17 @@ class Part(BaseModel):
     expects: ClassVar[str]
 
 
+class HoldOut(Part):
+    """A validation split for a corpus that has none."""
+
+    expects = "a mapping with `share`"
+
+    share: Annotated[Finite, Gt(0), Lt(1)] = Field(
+        description="Part of the training samples that is held out, in whole videos."
+    )
+    seed: Seed = Field(default=0, description="Which videos these are.")
+
+
 class Data(Part):
     """The corpus to train on."""
 
@@ -44,13 +55,16 @@ class Data(Part):
         default="regression", description="What is predicted; multilabel: several labels at once, such as emotions."
     )
     target: str | None = Field(
-        default=None, description="The label to predict, of a corpus with several; null: its main one."
+        default=None, description="The label to predict, of a corpus with several, such as happy; null: its main one."
     )
     nonfinite: Literal["refuse", "zero"] = Field(
         default="refuse", description="What to do with NaN and infinite features: refuse the corpus, or read them as 0."
     )
     scale: Literal["auto", "mosi", "sims"] = Field(
         default="auto", description="Range of regression labels: mosi [-3, 3], sims [-1, 1], or auto from the labels."
+    )
+    valid: HoldOut | None = Field(
+        default=None, description="What becomes the validation split of a corpus that has none; null: it has one."
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Further options of the corpus' reader.")
 

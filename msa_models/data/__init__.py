@@ -9,10 +9,11 @@ from typing import Any, cast, get_args
 from msa_models.data import containers, layouts, oddities
 from msa_models.data.assemble import NonFinite, assemble
 from msa_models.data.corpus import SPLITS, Corpus, CorpusError, Split, Task, did_you_mean, unknown
+from msa_models.data.holdout import HoldOut, hold_out
 from msa_models.data.raw import Reading, Request, Scale
 from msa_models.data.synthetic import Options, generate
 
-__all__ = ["SPLITS", "SYNTHETIC", "Corpus", "CorpusError", "Split", "Task", "load"]
+__all__ = ["SPLITS", "SYNTHETIC", "Corpus", "CorpusError", "HoldOut", "Split", "Task", "load"]
 
 SYNTHETIC = "synthetic"
 
@@ -24,15 +25,17 @@ def load(
     target: str | None = None,
     nonfinite: str = "refuse",
     scale: str = "auto",
+    valid: HoldOut | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Corpus:
     """The corpus of a file, or the synthetic one with `options`.
 
     task       "regression", "classification" or "multilabel" (several labels at once, such as MOSEI's emotions); it
                overrules a task among the options
-    target     one emotion to tell from the rest, in corpora with emotion labels
+    target     one emotion to tell from the rest, or "sentiment", in corpora with emotion labels
     nonfinite  "refuse" NaN and infinite features, or set them to "zero"
     scale      "mosi" or "sims" regression labels; "auto" takes what the file's layout says
+    valid      the share of train that becomes the validation split of a file that has none
     Raises CorpusError, a ValueError, in one line that begins with the source.
     """
     name = fspath(source)
@@ -42,12 +45,16 @@ def load(
                 raise CorpusError(unknown(kind, value, get_args(known)))
         request = Request(task=cast(Task, task), target=target, scale=cast(Scale, scale))
         if name == SYNTHETIC:
+            if valid is not None:
+                raise CorpusError("it has a valid split of its own; leave data.valid out")
             return _synthetic(request, options or {})
         if options:
             raise CorpusError(f"options ({', '.join(options)}) are for source '{SYNTHETIC}'; leave them out for a file")
-        return _file(Path(name).expanduser(), request, cast(NonFinite, nonfinite))
+        return _file(Path(name).expanduser(), request, cast(NonFinite, nonfinite), valid)
     except CorpusError as error:
         raise CorpusError(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise CorpusError(f"{name}: it needs more memory than there is ({error or 'MemoryError'})") from error
 
 
 def _synthetic(request: Request, options: Mapping[str, Any]) -> Corpus:
@@ -63,17 +70,17 @@ def _synthetic(request: Request, options: Mapping[str, Any]) -> Corpus:
     return corpus
 
 
-def _file(path: Path, request: Request, nonfinite: NonFinite) -> Corpus:
+def _file(path: Path, request: Request, nonfinite: NonFinite, valid: HoldOut | None) -> Corpus:
     if not path.exists():
         nearby = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, [SYNTHETIC, *nearby])
         raise CorpusError(f"there is no such file, and the only named source is '{SYNTHETIC}'{hint}")
-    corpus = assemble(path.stem, _reading(path, request), nonfinite)
+    corpus = assemble(path.stem, _reading(path, request, valid), nonfinite)
     return dataclasses.replace(corpus, warnings=(*corpus.warnings, *oddities.warnings(corpus)))
 
 
-def _reading(path: Path, request: Request) -> Reading:
-    reading = layouts.read(containers.read(path), request)
+def _reading(path: Path, request: Request, valid: HoldOut | None) -> Reading:
+    reading = layouts.read(containers.read(path, without_valid=valid is not None), request)
     if reading.task != request.task:
         raise CorpusError(f"task: {request.task} is not for these labels; use task: {reading.task}")
-    return reading
+    return reading if valid is None else hold_out(reading, valid)

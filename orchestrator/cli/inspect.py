@@ -179,22 +179,24 @@ def data() -> None:
     show_default=True,
     help="multilabel: several labels at once, such as emotions.",
 )
-@click.option("--target", help="One emotion to tell from the rest.")
+@click.option("--target", help="One emotion to tell from the rest, or sentiment.")
 @click.option("--nonfinite", type=click.Choice(["refuse", "zero"]), default="refuse", show_default=True)
 @click.option("--scale", type=click.Choice(["auto", "mosi", "sims"]), default="auto", show_default=True)
+@click.option("--valid-share", type=float, help="Part of train to hold out, of a file without a validation split.")
 @click.option("--full", is_flag=True, help="Ranges and padding by split, too, in tables wider than 80 columns.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all there is, for programs.")
-def data_describe(path: str, full: bool, as_json: bool, **options: Any) -> int:
+def data_describe(path: str, valid_share: float | None, full: bool, as_json: bool, **options: Any) -> int:
     """Samples, labels, modalities, what to beware of, and what a linear model makes of each modality."""
     import json
 
-    from msa_models.data import load
+    from msa_models.data import HoldOut, load
     from msa_models.data.describe import describe as facts
     from orchestrator.views.corpus_view import corpus
 
     if as_json:
         refuse("not with --json, which has everything", full=full or None)
-    found = facts(load(path, **options))
+    valid = None if valid_share is None else HoldOut(share=valid_share)
+    found = facts(load(path, valid=valid, **options))
     click.echo(json.dumps(found) if as_json else corpus(found, full=full))
     return DONE
 

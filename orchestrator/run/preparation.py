@@ -103,6 +103,7 @@ def read_corpus(asked: Data, read: Read) -> Corpus:
             target=asked.target,
             nonfinite=asked.nonfinite,
             scale=asked.scale,
+            valid=None if asked.valid is None else data.HoldOut(**asked.valid.model_dump()),
             options=asked.options,
         )
     return read[key]

@@ -83,7 +83,7 @@ def test_every_fault_of_a_file_is_said_at_once_with_its_line(written) -> None:
         "studies, search, confirm, resources, ablation. Did you mean 'data'?",
         f"{path}:3: data.source: missing, expected a path, or `synthetic`",
         f"{path}:3: data.nonfinite: got 'zeroo', expected 'refuse' or 'zero'. Did you mean 'zero'?",
-        f"{path}:3: data.sorce: no such field; known are source, task, target, nonfinite, scale, options. "
+        f"{path}:3: data.sorce: no such field; known are source, task, target, nonfinite, scale, valid, options. "
         "Did you mean 'source'?",
         f"{path}:4: objective.metric: got 'test/mae', expected 'valid/mae': the test split never selects anything",
         f"{path}:6: config.training.epochs: given twice, nested and dotted; delete one of them",
