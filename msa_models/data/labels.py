@@ -129,6 +129,11 @@ def _one_number(labels: Labels, request: Request) -> Understood:
         return Understood(
             task="regression", scale="mosi" if request.scale == "auto" else request.scale, targets=targets
         )
+    if request.task == "multilabel":
+        raise CorpusError(
+            f"task: multilabel needs several labels of each sample, such as emotion labels (N, {len(MOSEI)}), found "
+            f"{_shapes(labels)}; use task: regression or classification"
+        )
     flat = {split: _one_each(values, f"labels of {split}") for split, values in labels.items()}
     values = _distinct(flat)
     if len(values) > FEW or (values != np.floor(values)).any():
@@ -150,8 +155,13 @@ def _emotions(
         scores = f"target: {SENTIMENT}, or " if besides else ""
         raise CorpusError(
             f"task: regression needs sentiment scores; this file has {', '.join(choices)}: "
-            f"use {scores}task: classification, and one of them as target if they overlap"
+            f"use {scores}task: classification, and one of them as target if they overlap, "
+            "or task: multilabel"
         )
+    if request.task == "multilabel":
+        if request.target is not None:
+            raise CorpusError(f"target: {request.target} picks one label, for task: classification; leave target out")
+        return Understood(task="multilabel", classes=emotions, targets=present)
     if request.target is not None:
         target = request.target.lower()
         if target not in emotions:
@@ -165,7 +175,7 @@ def _emotions(
         raise CorpusError(
             f"of {len(counts)} samples {int((counts == 0).sum())} have no emotion and {int((counts > 1).sum())} "
             f"have several, so they form no {len(emotions)} classes; choose one against the rest, such as "
-            f"target: happy ({', '.join(choices)})"
+            f"target: happy ({', '.join(choices)}), or task: multilabel for all emotions"
         )
     return Understood(
         task="classification",

@@ -40,6 +40,8 @@ def read(raw: RawCorpus, request: Request) -> Reading:
     """Regression on `regression_labels`, classification on `classification_labels` or the signs of the former."""
     if request.target is not None:
         raise CorpusError(f"target: {request.target} is for emotion labels; this is an MMSA file, leave target out")
+    if request.task == "multilabel":
+        raise CorpusError("task: multilabel is for emotion labels; this is an MMSA file, use task: regression")
     if request.task == "regression":
         by_modality = any(f"regression_labels_{letter}" in raw["train"] for letter in _MODALITIES)
         scale = request.scale if request.scale != "auto" else "sims" if by_modality else "mosi"

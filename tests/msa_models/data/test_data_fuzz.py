@@ -99,7 +99,7 @@ misplaced = st.tuples(st.sampled_from(["train", "dev", "test"]) | scalars, thing
     changed=st.lists(changes, min_size=1, max_size=3),
     besides=st.lists(misplaced, max_size=1),
     protocol=st.integers(0, pickle.HIGHEST_PROTOCOL),
-    task=st.sampled_from(["regression", "classification"]),
+    task=st.sampled_from(["regression", "classification", "multilabel"]),
     target=st.sampled_from([None, None, "happy", "joy", "sentiment"]),
     valid=st.sampled_from([None, HoldOut(share=0.3)]),
     nonfinite=st.sampled_from(["refuse", "zero"]),
@@ -128,7 +128,7 @@ def test_any_content_is_a_corpus_or_one_clear_line(
         max_size=3,
     ),
     value=things,
-    task=st.sampled_from(["regression", "classification"]),
+    task=st.sampled_from(["regression", "classification", "multilabel"]),
 )
 def test_any_content_of_a_tuple_is_a_corpus_or_one_clear_line(
     places: list[tuple[str, int, int]], value: Any, task: str

@@ -206,3 +206,21 @@ class TestEmotionsOfMOSEI:
             load(save(CASES["sentiment_and_emotions_7"]()), task="classification", target="sentment")
         with pytest.raises(CorpusError, match="no target 'sentiment'; known are happy, sad"):
             load(save(CASES["emotions_6"]()), task="classification", target="sentiment")
+
+    @pytest.mark.parametrize("name", ["emotions_6", "sentiment_and_emotions_7"])
+    def test_all_emotions_at_once_are_several_labels(self, name: str, save: Save) -> None:
+        raw = CASES[name]()
+        corpus = load(save(raw, "mosei.pkl"), task="multilabel")
+        assert (corpus.name, corpus.task, corpus.classes, corpus.scale) == ("mosei", "multilabel", EMOTIONS, "")
+        for split, values in corpus.splits.items():
+            np.testing.assert_array_equal(values.targets, raw[split]["labels"][:, -6:] > 0)
+
+    def test_a_target_picks_one_of_several_labels_and_not_all(self, save: Save) -> None:
+        with pytest.raises(CorpusError, match="target: happy picks one label, for task: classification; leave target"):
+            load(save(CASES["emotions_6"]()), task="multilabel", target="happy")
+
+    def test_one_number_is_not_several_labels(self, mmsa: Raw, mult: Raw, save: Save) -> None:
+        with pytest.raises(CorpusError, match=r"task: multilabel needs several labels .* found train \(12, 1, 1\)"):
+            load(save(mult), task="multilabel")
+        with pytest.raises(CorpusError, match="task: multilabel is for emotion labels; this is an MMSA file"):
+            load(save(mmsa), task="multilabel")
