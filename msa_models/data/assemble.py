@@ -12,9 +12,9 @@ from msa_models.data.corpus import SPLITS, Corpus, CorpusError, Split, in_usual_
 from msa_models.data.moments import chunks
 from msa_models.data.padding import Notes, place
 from msa_models.data.raw import RawSplit, Reading, numbers, sample_ids
+from msa_models.data.said import said
 
 NonFinite = Literal["refuse", "zero"]
-_NO_ENCODER = "no text encoder can read this corpus"
 
 
 def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Corpus:
@@ -25,15 +25,15 @@ def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Co
     """
     if empty := [split for split in SPLITS if len(reading.splits[split].targets) == 0]:
         raise CorpusError(f"no samples in {', '.join(empty)}; each of {', '.join(SPLITS)} needs some")
-    modalities = _common_modalities(reading)
+    words, strange = said(reading.splits)
+    modalities = _common_modalities(reading, any(words.values()))
     inputs = {split: _inputs(reading.splits[split], split, modalities) for split in SPLITS}
     _check_agreement(reading, inputs)
     warnings = [*reading.warnings, *_repair(inputs, nonfinite)]
     ids = {split: sample_ids(reading.splits[split].ids, split, len(reading.splits[split].targets)) for split in SPLITS}
-    counts = {split: len(reading.splits[split].targets) for split in SPLITS}
-    texts, empty = _raw_texts({split: reading.splits[split].texts for split in SPLITS}, counts)
     masks, padding = _masks(reading, inputs)
-    warnings += padding + empty
+    warnings += padding + strange
+    labelled = in_usual_order({*modalities, *(["text"] if any(words.values()) else [])})
     kind = np.int64 if reading.task == "classification" else np.float32
     splits = {
         split: Split(
@@ -41,8 +41,8 @@ def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Co
             masks=masks[split],
             targets=reading.splits[split].targets.astype(kind, copy=False),
             ids=ids[split],
-            texts=texts[split],
-            unimodal=_unimodal(reading.splits[split], split, modalities, kind),
+            unimodal=_unimodal(reading.splits[split], split, labelled, kind),
+            **words[split],
         )
         for split in SPLITS
     }
@@ -56,10 +56,11 @@ def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Co
     )
 
 
-def _common_modalities(reading: Reading) -> tuple[str, ...]:
+def _common_modalities(reading: Reading, said: bool) -> tuple[str, ...]:
+    """Those of all splits; none are needed where something is `said`, which a text encoder can read."""
     found = {split: set(reading.splits[split].inputs) for split in SPLITS}
     union = in_usual_order(set().union(*found.values()))
-    if not union:
+    if not union and not said:
         raise CorpusError("it has no features; expected at least one of text, audio, vision")
     gaps = [f"{modality} in {split}" for modality in union for split in SPLITS if modality not in found[split]]
     if gaps:
@@ -168,34 +169,3 @@ def _unimodal(raw: RawSplit, split: str, modalities: tuple[str, ...], kind: type
             f"labels of {wrong[0]} alone in {split}: {len(found[wrong[0]])} for {len(raw.targets)} samples"
         )
     return found
-
-
-def _raw_texts(found: Mapping[str, Any], counts: Mapping[str, int]) -> tuple[dict[str, np.ndarray | None], list[str]]:
-    """Of each split (N,) strings or None, and warnings; `found` is what the file has, `counts` the samples.
-
-    A corpus has texts only where all of its splits have them. Missing or unusable texts are a warning, because the
-    features are of use without them. A number of texts other than that of the samples is a CorpusError.
-    """
-    nothing: dict[str, np.ndarray | None] = dict.fromkeys(found)
-    missing = [split for split, values in found.items() if values is None]
-    if missing:
-        partly = [f"raw_text is missing in {', '.join(missing)}, so {_NO_ENCODER}"] if len(missing) < len(found) else []
-        return nothing, partly
-    texts: dict[str, np.ndarray | None] = {}
-    for split, values in found.items():
-        items = np.asarray(values, dtype=object).reshape(-1).tolist()
-        if len(items) != counts[split]:
-            raise CorpusError(
-                f"{len(items)} raw_text for {counts[split]} samples in {split}; expected one each, or no raw_text"
-            )
-        strange = [item for item in items if not isinstance(item, str | bytes | None)]
-        if strange:
-            return nothing, [f"raw_text of {split} holds {type(strange[0]).__name__}, no text, so {_NO_ENCODER}"]
-        texts[split] = np.array([_text(item) for item in items], dtype=object)
-    empty = {split: sum(not text.strip() for text in each) for split, each in texts.items() if each is not None}
-    listed = ", ".join(f"{count} in {split}" for split, count in empty.items() if count)
-    return texts, [f"empty raw_text: {listed}"] if listed else []
-
-
-def _text(item: str | bytes | None) -> str:
-    return item.decode("utf-8", errors="replace") if isinstance(item, bytes) else item or ""

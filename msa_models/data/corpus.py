@@ -42,6 +42,7 @@ class Split:
     ids      (N,) str, `video$_$clip` where the corpus says so
     texts    (N,) str, what was said, where the corpus has it
     unimodal modality -> (N,) like the targets, the labels of one modality alone, where the corpus has them
+    tokens   (N, T) int64, the token ids of the texts and -1 behind the last, where the corpus has these and no texts
     """
 
     inputs: dict[str, np.ndarray]
@@ -50,6 +51,7 @@ class Split:
     ids: np.ndarray
     texts: np.ndarray | None = None
     unimodal: dict[str, np.ndarray] = field(default_factory=dict)
+    tokens: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -104,17 +106,23 @@ class Corpus:
                     digest.update(np.ascontiguousarray(part[rows]).data)
         return digest.hexdigest()[:16]
 
+    @property
+    def said(self) -> list[str | tuple[int, ...]]:
+        """What was said in train, valid and test: texts, or else token ids; empty where the corpus has neither."""
+        splits = [self.splits[name] for name in SPLITS]
+        if texts := [split.texts for split in splits if split.texts is not None]:
+            return [text for each in texts for text in each.tolist()] if len(texts) == len(splits) else []
+        tokens = [split.tokens for split in splits if split.tokens is not None]
+        return [tuple(row[row >= 0].tolist()) for each in tokens for row in each] if len(tokens) == len(splits) else []
+
     @cached_property
     def texts_fingerprint(self) -> str:
-        """Hash (16 hexadecimal digits) of what was said in all splits; empty for a corpus without texts."""
+        """Hash (16 hexadecimal digits) of what was said in all splits; empty where the corpus does not have it."""
         digest = hashlib.sha256()
-        for split in (self.splits[name] for name in SPLITS):
-            if split.texts is None:
-                return ""
-            for text in split.texts.tolist():
-                data = text.encode("utf-8", "surrogatepass")
-                digest.update(len(data).to_bytes(8, "little") + data)
-        return digest.hexdigest()[:16]
+        for each in self.said:
+            data = each.encode("utf-8", "surrogatepass") if isinstance(each, str) else np.array(each, "<i8").tobytes()
+            digest.update(len(data).to_bytes(8, "little") + data)
+        return digest.hexdigest()[:16] if self.said else ""
 
     def sequence(self, modality: str) -> bool:
         """Whether a modality comes as sequences (N, T, d) rather than as utterance vectors (N, d)."""

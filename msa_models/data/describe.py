@@ -13,7 +13,8 @@ from msa_models.data.probes import probes
 def describe(corpus: Corpus) -> dict[str, Any]:
     """Name, task, scale, classes, fingerprint, warnings; features, labels and probes as rows (dicts of equal keys).
 
-    Everything is a str, int, float, None, list or dict. Steps and padding are None for utterance vectors.
+    `said` is a line on what a text encoder could read. Everything is a str, int, float, None, list or dict. Steps and
+    padding are None for utterance vectors.
     """
     rows = probes(corpus)
     return {
@@ -27,6 +28,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         ],
         "labels": [_labels(split, name, corpus.classes) for name, split in corpus.splits.items()],
         "probes": rows,
+        "said": _said(corpus),
         "warnings": list(dict.fromkeys([*corpus.warnings, *oddities.warnings(corpus, rows)])),
     }
 
@@ -51,6 +53,15 @@ def _features(split: Split, name: str, modality: str) -> dict[str, Any]:
         "sd_max": float(found.sd.max()),
         "constant_share": float(found.constant.mean()),
     }
+
+
+def _said(corpus: Corpus) -> str:
+    """What a text encoder could read, in a line; "" where there is nothing."""
+    if not corpus.said:
+        return ""
+    kind = "raw texts" if corpus.splits["train"].texts is not None else "token ids (text_bert), but no raw texts"
+    role = "can read instead of the text features" if "text" in corpus.modalities else "makes a modality of"
+    return f"It has {kind} (fingerprint {corpus.texts_fingerprint}), which a text encoder {role}."
 
 
 def _labels(split: Split, name: str, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -17,9 +17,12 @@ TOKENS_PER_BATCH = 2048  # padding included: fills the cores, and keeps what pas
 
 
 def encode(
-    found: Found, encoder: TextEncoder, texts: Sequence[str], wanted: Collection[int]
+    found: Found,
+    encoder: TextEncoder,
+    texts: Sequence[str | Sequence[int]],
+    wanted: Collection[int],
 ) -> Iterator[tuple[list[int], list[np.ndarray]]]:
-    """The features of the wanted texts, batch by batch: (t, d) of t tokens, or (d,) where they are pooled.
+    """The features of the wanted texts (or token ids), batch by batch: (t, d) of t tokens, or (d,) where pooled.
 
     An encoding that was interrupted between two batches goes on with the same batches, and so gives the same bits.
     """

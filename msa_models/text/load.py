@@ -32,14 +32,24 @@ class Tokens:
         return ids, mask
 
 
-def tokenise(found: Found, texts: Sequence[str], max_length: int) -> Tokens:
-    """Token ids by the tokenizer of an encoder, which is asked for no more of them than `Found.most_tokens`."""
+def tokenise(found: Found, texts: Sequence[str | Sequence[int]], max_length: int) -> Tokens:
+    """Token ids by the tokenizer of an encoder, which is asked for no more of them than `Found.most_tokens`.
+
+    Texts that are token ids already are cut to the same length, their last one kept. Raises EncoderError for ids that
+    are none of this encoder's.
+    """
     assert found.most_tokens is None or max_length <= found.most_tokens, "the plan refuses more"
     tokenizer = tokenizer_of(found)
     padding = 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+    written = [each for each in texts if isinstance(each, str)]
+    if len(written) < len(texts):
+        given = [list(each) for each in texts if not isinstance(each, str)]
+        _check(found, tokenizer, given)
+        ids = [each if len(each) <= max_length else [*each[: max_length - 1], each[-1]] for each in given]
+        return Tokens(ids=[each or [padding] for each in ids], padding=padding)
     with quiet():
         ids = tokenizer(
-            list(texts),
+            written,
             truncation=True,
             max_length=max_length,
             padding=False,
@@ -47,6 +57,36 @@ def tokenise(found: Found, texts: Sequence[str], max_length: int) -> Tokens:
             return_token_type_ids=False,
         )["input_ids"]
     return Tokens(ids=[each or [padding] for each in ids], padding=padding)
+
+
+def check(found: Found, given: Sequence[Sequence[int]]) -> None:
+    """Raises EncoderError for token ids that this encoder's tokenizer could not have made."""
+    _check(found, tokenizer_of(found), given)
+
+
+def _check(found: Found, tokenizer: Any, given: Sequence[Sequence[int]]) -> None:
+    size, largest = (
+        found.config.get("vocab_size", len(tokenizer)),
+        max((max(each) for each in given if each), default=0),
+    )
+    fault = ""
+    if largest >= size:
+        fault = f"the corpus' token ids (text_bert) go up to {largest}, its vocabulary up to {size - 1}"
+    first, last = (_named(tokenizer, names) for names in (("cls_token", "bos_token"), ("sep_token", "eos_token")))
+    if first and last and not fault:
+        wrong = sum(each[0] != first[1] or each[-1] != last[1] for each in given if each)
+        ends = f"begin with its {first[0]} ({first[1]}) and end with its {last[0]} ({last[1]})"
+        fault = f"the token ids (text_bert) of {wrong} of {len(given)} samples do not {ends}" if wrong else ""
+    if fault:
+        raise EncoderError(
+            f"text encoder {found.name}: {fault}, so they are of another one; name that, or use a corpus with raw texts"
+        )
+
+
+def _named(tokenizer: Any, names: Sequence[str]) -> tuple[str, int] | None:
+    """The first of these special tokens that a tokenizer has, with its id."""
+    found = ((getattr(tokenizer, name), getattr(tokenizer, f"{name}_id")) for name in names)
+    return next(((str(token), int(number)) for token, number in found if token is not None), None)
 
 
 def load(found: Found) -> Pretrained:

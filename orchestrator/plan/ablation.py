@@ -80,7 +80,7 @@ def _on(
     common = experiment.model_copy(update={"space": {}} if tuning == "none" else {})
     full = study_of(FULL, common, corpus, direction)
     full = replace(full, search=_budget(full, tuning != "none"), confirm_seeds=seeds, race=race)
-    found = layout(experiment.ablation, _components(full), full.variant.modalities)
+    found = layout(experiment.ablation, _components(full, corpus), full.variant.modalities)
     faults = [*found.faults, *_unused_space(experiment)]
     cells = [Cell(name=FULL, alteration=Alteration(), designs=tuple(found.designs[FULL]), study=full)]
     if tuning == "shared":  # what the full method does not search, nobody finds a value for
@@ -90,7 +90,7 @@ def _on(
         if name == FULL:
             continue
         try:
-            study = _study(name, alteration, _readable(common, alteration, full), corpus, direction)
+            study = _study(name, alteration, _readable(common, alteration, full, corpus), corpus, direction)
         except ExperimentError as error:
             faults += [_where_asked(fault, name, found.origins[name]) for fault in error.faults]
             continue
@@ -110,11 +110,14 @@ def _on(
     return cells, comparisons
 
 
-def _readable(common: Experiment, alteration: Alteration, full: Study) -> Experiment:
-    """What a cell without text has in common with the others: not their text encoder."""
-    if not full.encoders or alteration.modalities is None or TEXT in alteration.modalities:
-        return common
-    return changes.apply(common, Change(config={SECTION: None}))
+def _readable(common: Experiment, alteration: Alteration, full: Study, corpus: CorpusInfo) -> Experiment:
+    """What a cell has in common with the others: not their text encoder without text, nor text that only that reads."""
+    used = full.variant.modalities if alteration.modalities is None else alteration.modalities
+    if full.encoders and TEXT not in used:
+        return changes.apply(common, Change(config={SECTION: None}))
+    if SECTION in alteration.removed and TEXT in used and TEXT not in corpus.modalities:
+        return changes.apply(common, Change(modalities=tuple(name for name in used if name != TEXT)))
+    return common
 
 
 def _study(name: str, alteration: Alteration, common: Experiment, corpus: CorpusInfo, direction: Direction) -> Study:
@@ -126,16 +129,18 @@ def _study(name: str, alteration: Alteration, common: Experiment, corpus: Corpus
     return study_of(name, asked, corpus, direction)
 
 
-def _components(full: Study) -> list[str]:
+def _components(full: Study, corpus: CorpusInfo) -> list[str]:
     """The components that the full method has, in the order of its configuration.
 
-    A shared state is none of them: without it, those that read it could not be.
+    A shared state is none of them: without it, those that read it could not be. Nor is a text encoder without which
+    there would be no modality.
     """
     known = sections(registry.method(full.method).Config)
+    kept = SECTION if full.variant.modalities == (TEXT,) and TEXT not in corpus.modalities else ""
     return [
         path
         for path, section in known.items()
-        if section.optional and section.seam != SharedState.seam and full.fixed.get(path) is not None
+        if section.optional and section.seam != SharedState.seam and full.fixed.get(path) is not None and path != kept
     ]
 
 

@@ -18,10 +18,14 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 
 from msa_models import metrics
 from msa_models.data import Corpus
+from msa_models.data.corpus import in_usual_order
 from msa_models.text.encoder import TextEncoder
 from orchestrator.plan.space import SearchSpace
 from search_spaces.dotted import within
 from search_spaces.faults import ExperimentError, Fault, Places, fault, listed
+
+TEXT, SECTION = "text", "text_encoder"
+HOW = "--set text_encoder.name=bert-base-uncased, or any other encoder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +46,11 @@ def unknown_encoder(name: str) -> EncoderInfo:
 class CorpusInfo:
     """The facts of a corpus; `metrics` are names without a split, `scale` that of regression labels.
 
-    `texts` is the fingerprint of what was said, empty without raw texts; `encoder` gives the facts of a pretrained
-    encoder by its name, and raises ValueError for one that cannot be had; `unimodal` are the modalities with labels of
-    their own. The rest is for people, who hear of it where two corpora differ: samples by split, features d by
-    modality, names of classes, and a hash of all labels. `warnings` are lines that say what to beware of.
+    `modalities` are those with features. `texts` is the fingerprint of what was said, empty where nothing says it;
+    `encoder` gives the facts of a pretrained encoder by its name, and raises ValueError for one that cannot be had, or
+    that cannot read this corpus; `unimodal` are the modalities with labels of their own. The rest is for people, who
+    hear of it where two corpora differ: samples by split, features d by modality, names of classes, and a hash of all
+    labels. `warnings` are lines that say what to beware of.
     """
 
     name: str
@@ -83,6 +88,17 @@ class CorpusInfo:
             warnings=corpus.warnings,
         )
 
+    def usable(self, *, encoded: bool) -> tuple[str, ...]:
+        """The modalities that can be trained on: text, too, where it is `encoded` by a text encoder."""
+        return in_usual_order({*self.modalities, TEXT}) if encoded and self.texts else self.modalities
+
+    @property
+    def unread(self) -> str:
+        """What to say where text could be a modality, and is none without an encoder; "" elsewhere."""
+        if TEXT in self.modalities or not self.texts:
+            return ""
+        return f"{self.name} has raw texts and no text features, so text is a modality with a text encoder only"
+
 
 def named(
     corpora: Sequence[CorpusInfo], known: Mapping[str, str] | None = None, places: Places | None = None
@@ -110,7 +126,6 @@ def _labels(corpus: Corpus) -> str:
     return digest.hexdigest()[:8]
 
 
-TEXT, SECTION = "text", "text_encoder"
 MOST_READINGS = 16  # of one corpus in one study: each is an encoding of all its texts, or a tokenisation
 _READING = ("name", "mode", "pooling", "max_length", "dtype")  # what decides what a trial reads
 
@@ -139,12 +154,13 @@ def encoders_read(
     inside = [f"config.{path}" for path in written if within(path, SECTION)]
     inside += [f"space.{path}" for path in space.distributions if within(path, SECTION)]
     where = inside[0] if inside else "config"
+    if not corpus.texts:
+        message = f"{corpus.name} has no raw texts (raw_text of the MMSA layout), so no text encoder can read it"
+        own = "use its own text features" if TEXT in corpus.modalities else "remove it"
+        raise fault(where, f"{message}; {own} (text_encoder: null), or a corpus with raw texts")
     if TEXT not in modalities:
         message = f"got a text encoder, but text is not among the modalities ({listed(modalities)})"
         raise fault(where, f"{message}; remove it (text_encoder: null), or use text")
-    if not corpus.texts:
-        message = f"{corpus.name} has no raw texts (raw_text of the MMSA layout), so no text encoder can read it"
-        raise fault(where, f"{message}; use its own text features (text_encoder: null), or a corpus with raw texts")
     values = _values(space.config, space.distributions)
     if longest := _too_many(values):
         message = f"got {len(values[longest])} values, each of which is another encoding of the corpus"

@@ -11,7 +11,7 @@ from msa_models.discovery import unusable
 from msa_models.metrics import Direction
 from orchestrator.plan import registry
 from orchestrator.plan.configure import sections
-from orchestrator.plan.corpora import CorpusInfo, data_fingerprint, encoders_read, own_labels
+from orchestrator.plan.corpora import HOW, SECTION, TEXT, CorpusInfo, data_fingerprint, encoders_read, own_labels
 from orchestrator.plan.designs import Alteration, Contrast
 from orchestrator.plan.race import Race
 from orchestrator.plan.space import search_space
@@ -91,10 +91,10 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
             faults.extend(error.faults)
             return None
 
-    modalities = checked(_modalities, asked, corpus)
     method = checked(registry.method, asked.method)
     wrong = swap_faults(method.Config, asked.swap, asked.config) if method else []
     possible = {old: new for old, new in asked.swap.items() if f"swap.{old}" not in {fault.path for fault in wrong}}
+    modalities = checked(_modalities, asked, corpus, not method or _encodes(method.Config, asked))
     variant = Variant(name=name, swapped=tuple(possible.items()), modalities=modalities or ())
     swapped = changes.swapped(asked.config, possible)
     space = method and checked(search_space, method.Config, swapped, asked.space, modalities)
@@ -152,21 +152,32 @@ def direction_of(objective: Objective, corpus: CorpusInfo) -> Direction:
     return own
 
 
-def _modalities(experiment: Experiment, corpus: CorpusInfo) -> tuple[str, ...]:
-    """The modalities to use, in the order of the corpus."""
-    asked = corpus.modalities if experiment.modalities is None else experiment.modalities
+def _encodes(config_type: type, asked: Experiment) -> bool:
+    """Whether a text encoder is asked for."""
+    return SECTION in sections(config_type) and _present(config_type, {**asked.config, **asked.space}, SECTION)
+
+
+def _modalities(experiment: Experiment, corpus: CorpusInfo, encoded: bool) -> tuple[str, ...]:
+    """The modalities to use, in the order of the corpus; text may be `encoded` out of raw texts."""
+    usable = corpus.usable(encoded=encoded)
+    asked = usable if experiment.modalities is None else experiment.modalities
     faults = [
-        Fault(
-            path=f"modalities.{index}",
-            message=f"got {show(name)}, but {corpus.name} has {listed(corpus.modalities)}"
-            + did_you_mean(name, corpus.modalities),
-        )
+        Fault(path=f"modalities.{index}", message=_unusable(name, corpus, usable))
         for index, name in enumerate(asked)
-        if name not in corpus.modalities
+        if name not in usable
     ]
+    if not asked:
+        faults = [Fault(path="data.source", message=f"{corpus.unread}; use one: {HOW}")]
     if faults:
         raise ExperimentError(faults)
-    return tuple(name for name in corpus.modalities if name in asked)
+    return tuple(name for name in usable if name in asked)
+
+
+def _unusable(name: str, corpus: CorpusInfo, usable: Sequence[str]) -> str:
+    if name == TEXT and corpus.unread:
+        others = f", or leave text out ({listed(usable)})" if usable else ""
+        return f"got {show(name)}, but {corpus.unread}; use one: {HOW}{others}"
+    return f"got {show(name)}, but {corpus.name} has {listed(usable)}" + did_you_mean(name, usable)
 
 
 def swap_faults(config_type: type, swap: Mapping[str, str], values: Mapping[str, Any]) -> list[Fault]:

@@ -23,6 +23,8 @@ from orchestrator.run.output import Listener, Silent
 from orchestrator.store import Files, OutOfReach
 from orchestrator.store.encodings import Encodings, text_hash
 
+Said = Sequence[str | tuple[int, ...]]  # texts, or their token ids
+
 
 @dataclass
 class Encoders:
@@ -42,9 +44,13 @@ class Encoders:
             raise found
         return found
 
-    def info(self, name: str) -> EncoderInfo:
-        """What planning needs to know of it. Raises EncoderError."""
+    def info(self, name: str, said: Said = ()) -> EncoderInfo:
+        """What planning needs to know of it. Raises EncoderError, also where what was `said` are no ids of its."""
         found = self(name)
+        if said and not isinstance(said[0], str):
+            from msa_models.text.load import check  # imports transformers
+
+            check(found, [each for each in said if not isinstance(each, str)])
         return EncoderInfo(fingerprint=found.fingerprint, most_tokens=found.most_tokens, num_layers=found.num_layers)
 
 
@@ -87,7 +93,7 @@ def with_tokens(corpus: Corpus, encoder: TextEncoder, files: Found, weights: Pre
     """A corpus whose text is token ids (N, T) for the encoder to fine-tune; T is the longest text's of all splits."""
     from msa_models.text.load import tokenise  # imports transformers, as what follows it does
 
-    tokens = tokenise(files, _texts(corpus), encoder.max_length)
+    tokens = tokenise(files, corpus.said, encoder.max_length)
     ids, mask = tokens.padded(range(len(tokens.ids)))
     rows = _rows(corpus)
     inputs, masks = ({split: array[at] for split, at in rows.items()} for array in (ids, mask))
@@ -100,14 +106,15 @@ def with_features(
     """A corpus whose text is what the frozen encoder makes of it, standardised: (N, T, d), or (N, d) where pooled."""
     use = {"encoder": files.fingerprint, "pooling": encoder.pooling, "max_length": encoder.max_length}
     cache = Encodings.beside(storage, use | {"dtype": encoder.dtype})
-    texts = {text_hash(text): text for text in _texts(corpus)}  # each once
+    said = corpus.said
+    texts = {_hash(each): each for each in said}  # each once
     kept = cache.load(texts)
     if len(kept) < len(texts):
         _encode(encoder, files, texts, kept.keys(), cache, listener or Silent())
         kept = cache.load(texts)
         if len(kept) < len(texts):
             raise OutOfReach(f"{cache.files.uri} does not hold what has just been written there; try again")
-    features = [kept[text_hash(text)] for text in _texts(corpus)]
+    features = [kept[_hash(each)] for each in said]
     longest, width = max(len(each) for each in features), features[0].shape[-1]
     inputs, masks = {}, {}
     for split, at in _rows(corpus).items():
@@ -130,7 +137,7 @@ def with_features(
 def _encode(
     encoder: TextEncoder,
     files: Found,
-    texts: Mapping[bytes, str],
+    texts: Mapping[bytes, str | tuple[int, ...]],
     kept: Collection[bytes],
     cache: Encodings,
     listener: Listener,
@@ -154,14 +161,8 @@ def _weights(files: Found) -> Pretrained:
     return load(files)
 
 
-def _texts(corpus: Corpus) -> list[str]:
-    """Of all splits, one after the other."""
-    found: list[str] = []
-    for split in SPLITS:
-        texts = corpus.splits[split].texts
-        assert texts is not None, "a plan has no text encoder on a corpus without texts"
-        found += texts.tolist()
-    return found
+def _hash(said: str | tuple[int, ...]) -> bytes:
+    return text_hash(said if isinstance(said, str) else f"\0{' '.join(map(str, said))}")
 
 
 def _rows(corpus: Corpus) -> dict[str, slice]:
@@ -181,5 +182,7 @@ def _with_text(
     for name, split in corpus.splits.items():
         others = {modality: mask for modality, mask in split.masks.items() if modality != TEXT}
         own = {TEXT: masks[name]} if name in masks else {}
-        splits[name] = replace(split, inputs={**split.inputs, TEXT: inputs[name]}, masks={**others, **own}, texts=None)
+        splits[name] = replace(
+            split, inputs={**split.inputs, TEXT: inputs[name]}, masks={**others, **own}, texts=None, tokens=None
+        )
     return replace(corpus, splits=splits, pretrained=weights)

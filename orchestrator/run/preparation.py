@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from msa_models import data
 from msa_models.data import Corpus
 from msa_models.text.find import absolute
 from orchestrator.plan.ablation import plan_ablation
-from orchestrator.plan.corpora import CorpusInfo, named
+from orchestrator.plan.corpora import HOW, TEXT, CorpusInfo, named
 from orchestrator.plan.plan import Plan, plan
 from orchestrator.plan.space import most
 from orchestrator.plan.studies import Study
@@ -18,7 +19,7 @@ from orchestrator.run.inputs import Encoders
 from orchestrator.store import Store
 from orchestrator.store.lease import in_ray_job
 from orchestrator.store.record import warnings_of
-from search_spaces.faults import Places
+from search_spaces.faults import Places, listed
 from search_spaces.loading import validate
 from search_spaces.parts import Data
 from search_spaces.schema import Experiment
@@ -54,7 +55,8 @@ class Prepared:
     def warnings(self) -> list[str]:
         """What to beware of in the corpora and in the plan."""
         of_corpora = warnings_of({info.name: info.warnings for info in self.infos})
-        return [*of_corpora, *dict.fromkeys(filter(None, map(_pruned_by_none, self.plan.studies)))]
+        of_plan = [_unread(info, self.plan) for info in self.infos] + [*map(_pruned_by_none, self.plan.studies)]
+        return [*of_corpora, *dict.fromkeys(filter(None, of_plan))]
 
     def named(self, names: Mapping[str, str]) -> Prepared:
         """The same, planned with what its corpora are called in a storage, by fingerprint."""
@@ -78,7 +80,7 @@ def prepare(
     """
     experiment, encoders = from_anywhere(experiment), Encoders()
     found = [read_corpus(each, {} if read is None else read) for each in asked_corpora(experiment, ablation)]
-    infos = named([CorpusInfo.of(corpus, encoders.info) for corpus in found], places=places)
+    infos = named([CorpusInfo.of(corpus, partial(encoders.info, said=corpus.said)) for corpus in found], places=places)
     return Prepared(
         experiment=experiment,
         corpora={corpus.fingerprint: corpus.standardised() for corpus in found},
@@ -133,6 +135,14 @@ def from_anywhere(experiment: Experiment) -> Experiment:
         return experiment
     written = experiment.model_dump(mode="json")
     return experiment if (changed := located(written)) == written else validate(changed)
+
+
+def _unread(info: CorpusInfo, plan: Plan) -> str:
+    """What to say of a corpus whose texts no study reads, although nobody chose to leave text out; "" of others."""
+    used = [study.variant.modalities for study in plan.studies if study.dataset == info.name]
+    if not info.unread or plan.experiment.modalities is not None or any(TEXT in each for each in used):
+        return ""
+    return f"{info.unread}, and the trials are of {listed(info.modalities)}: {HOW}"
 
 
 def _pruned_by_none(study: Study) -> str:

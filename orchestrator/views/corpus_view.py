@@ -18,7 +18,7 @@ def corpus(facts: Mapping[str, Any], *, full: bool = False) -> str:
     """Name, task, samples and labels of each split, modalities, warnings and probes; all there is with `full`."""
     kind = ", ".join(facts["classes"][:_MOST_ROWS]) if facts["classes"] else f"scale {facts['scale']}"
     parts = [fill(f"{facts['name']}: {facts['task']} ({kind}), fingerprint {facts['fingerprint']}", WIDTH)]
-    parts += [_labels(facts["labels"]), _modalities(facts["features"])]
+    parts += [_labels(facts["labels"]), _modalities(facts["features"]), fill(facts["said"], WIDTH)]
     parts += [fill(f"warning: {warning}", WIDTH, subsequent_indent="  ") for warning in facts["warnings"]]
     if facts["probes"]:
         parts += ["What a ridge regression makes of each modality (train: of other videos):"]
