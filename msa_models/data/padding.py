@@ -72,7 +72,7 @@ def place(values: np.ndarray, lengths: np.ndarray | None = None) -> tuple[np.nda
     start, stop, found = _windows(nonzero, lengths)
     for index in np.flatnonzero(start).tolist():
         row, count = values[index], stop[index] - start[index]
-        row[:count] = row[start[index] : stop[index]].copy()
+        row[:count] = row[start[index] : stop[index]]
         row[count:] = 0
     return np.arange(values.shape[1]) < (stop - start)[:, None], found
 
@@ -89,8 +89,8 @@ def _windows(nonzero: np.ndarray, lengths: np.ndarray | None) -> tuple[np.ndarra
     if lengths is None:
         return start, stop, {"start": start > 0, "other end": odd}
     lengths, count = np.maximum(lengths, 1), stop - start
-    fits = some & (lengths == last - first)
-    longer = ~fits & (lengths > count) & (lengths <= steps)
+    fits = lengths == last - first
+    longer = (lengths > count) & (lengths <= steps)
     longer &= not (some & (lengths > steps) & (count < steps)).any()  # else they count something else
     beyond = (lengths < steps) & _no_zeros_from(lengths, nonzero) & bool((count == steps).all())
     misfit = ~fits & ~longer & ~beyond & (lengths != count)

@@ -95,7 +95,7 @@ def expected_lines(sequences: Sequences, at_start: bool, said: cases.Lengths) ->
     return lines
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(sequences())
 def test_the_same_sequences_give_bitwise_the_same_corpus_and_say_what_was_found(sequences: Sequences) -> None:
     first = read(file(sequences, "regression_labels", dense, False, "absent"))
@@ -162,6 +162,8 @@ class TestWithLengths:
         ("values", "lengths", "kept", "flags"),
         [
             (rows("xx...", "x...."), [4, 1], [[1, 2, 0, 0], [1]], {"trailing": [0]}),
+            (rows("xx...", "x...."), [5, 1], [[1, 2, 0, 0, 0], [1]], {"trailing": [0]}),
+            (rows(".....", "...xx"), [3, 2], [[0, 0, 0], [4, 5]], {"start": [1], "trailing": [0]}),
             (rows("...xx", "....x"), [4, 1], [[0, 0, 4, 5], [5]], {"start": [0, 1], "trailing": [0]}),
         ],
     )
@@ -176,6 +178,7 @@ class TestWithLengths:
 
     def test_longer_lengths_are_not_believed_where_one_is_beyond_the_steps_in_spite_of_padding(self) -> None:
         assert placed(rows("xx...", "x...."), [9, 4]) == ([[1, 2], [1]], {"misfit": [0, 1]})
+        assert placed(rows(".....", "x...."), [9, 4]) == ([[0], [1, 0, 0, 0]], {"misfit": [0], "trailing": [1]})
         assert placed(rows("xxxxx", "x...."), [9, 4]) == (
             [[1, 2, 3, 4, 5], [1, 0, 0, 0]],
             {"misfit": [0], "trailing": [1]},
