@@ -1,7 +1,7 @@
 """The same sequences, however a file pads them and whatever it says of their lengths, are the same corpus."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from msa_models.data import Corpus, layouts, load
 from msa_models.data.assemble import assemble
+from msa_models.data.containers import SAMPLES
 from msa_models.data.padding import Notes, place
 from msa_models.data.probes import probes
 from msa_models.data.raw import Request
@@ -54,17 +55,31 @@ def file(sequences: Sequences, labels: str, container: Callable[[np.ndarray], An
     return raw
 
 
+def unpadded(sequences: Sequences) -> Iterator[Any]:
+    """The same with arrays (t, d) of each sample: in the MMSA layout, the MulT layout and as tuples."""
+    for labels in ("regression_labels", "labels"):
+        raw = file(sequences, labels, dense, False, "absent")
+        for split, modalities in sequences.items():
+            raw[split] |= modalities
+        yield raw
+    tuples: dict[str, dict[str, Any]] = {}
+    for split, each in raw.items():
+        members = zip(each["text"], each["vision"], each["audio"], strict=True)
+        tuples[split] = {SAMPLES: list(zip(members, each["labels"], each["id"], strict=True))}
+    yield tuples
+
+
 def read(raw: Any) -> Corpus:
     return assemble("x", layouts.find(raw).read(raw, Request()))
 
 
 @st.composite
 def sequences(draw: st.DrawFn) -> Sequences:
-    """Of 2 to 4 samples a split, the first shorter than the file's steps; zero steps anywhere but at the ends."""
+    """Of 2 to 4 samples a split, the first shorter than the file's steps, the last as long; zero steps within them."""
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
     found: Sequences = {}
     for split in cases.SIZES:
-        counts = [draw(st.integers(1, STEPS - 1)), *draw(st.lists(st.integers(1, STEPS), min_size=1, max_size=3))]
+        counts = [draw(st.integers(1, STEPS - 1)), *draw(st.lists(st.integers(1, STEPS), max_size=2)), STEPS]
         found[split] = {}
         for modality, width in WIDTHS.items():
             found[split][modality] = [generator.normal(size=(count, width)).astype(np.float32) for count in counts]
@@ -114,6 +129,10 @@ def test_the_same_sequences_give_bitwise_the_same_corpus_and_say_what_was_found(
         corpus = read(file(sequences, "labels", dense, at_start, "absent"))
         assert corpus.fingerprint == first.fingerprint
         assert list(corpus.warnings) == expected_lines(sequences, at_start, "absent")
+    for raw in unpadded(sequences):
+        corpus = read(raw)
+        assert corpus.fingerprint == first.fingerprint
+        assert corpus.warnings == ()
 
 
 def rows(*patterns: str) -> np.ndarray:
