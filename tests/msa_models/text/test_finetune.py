@@ -343,7 +343,7 @@ def test_gradient_checkpointing_computes_layers_twice_and_the_same_gradients(
         assert torch.equal(found[True][name], gradient), name
 
 
-@pytest.mark.parametrize("encoder", ["transformer", "conv"])
+@pytest.mark.parametrize("encoder", ["transformer", "conv", "lstm"])
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_padding_changes_nothing(

@@ -4,13 +4,16 @@ from typing import Any
 
 import pytest
 
-from orchestrator.plan.configure import configure, to_dict
+from orchestrator.plan import registry
+from orchestrator.plan.ablation import plan_ablation
+from orchestrator.plan.configure import configure, paths, to_dict
 from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.plan import plan
 from orchestrator.plan.registry import method
 from orchestrator.plan.space import search_space
 from orchestrator.plan.studies import Study
 from orchestrator.views import plan_view
+from search_spaces.dotted import placed
 from search_spaces.faults import ExperimentError
 from search_spaces.loading import validate
 
@@ -75,6 +78,39 @@ def test_a_value_of_a_modality_that_is_not_used_is_not_searched(corpus: CorpusIn
     study = study_of(corpus, {}, space, modalities=["text", "vision"])
     assert list(study.distributions) == ["encoder.text.dropout", "encoder.dropout"]
     assert study.idle == ("encoder.audio.dropout",)
+
+
+@pytest.mark.parametrize("tuning", ["shared", "per_variant"])
+def test_a_cell_without_a_modality_or_with_another_encoder_searches_what_is_left(
+    corpus: CorpusInfo, tuning: str
+) -> None:
+    space = {"encoder.audio.dropout": DROPOUT, "encoder.heads": HEADS, "encoder.dropout": DROPOUT}
+    design = {"leave_one_out": ["audio"], "sensitivity": {"encoder.kind": ["lstm"]}, "tuning": tuning, "seeds": 3}
+    planned = plan_ablation(experiment({"training.plateau.patience": 2}, space, ablation=design), [corpus])
+    assert planned.grid is not None
+    searched = {cell.name: set(cell.study.distributions) for cell in planned.grid.cells}
+    assert searched == {
+        "full": set(space),
+        "without audio": {"encoder.heads", "encoder.dropout"},
+        "encoder.kind=lstm": {"encoder.audio.dropout", "encoder.dropout"},
+    }
+
+
+@pytest.mark.parametrize("name", registry.methods())
+def test_every_setting_of_encoders_and_training_can_be_searched(corpus: CorpusInfo, name: str) -> None:
+    config_type = registry.method(name).Config
+    for path, parameter in paths(config_type).items():
+        if not path.startswith(("encoder.", "training.", "text_encoder.unfreeze.")):
+            continue
+        ends: dict[Any, list[Any]] = {"int": [4, 8], "float": [0.1, 0.9], None: list(parameter.words)}
+        values = ends[parameter.number]
+        entry = {"low": values[0], "high": values[1]} if parameter.number else {"choices": values}
+        fixed = {"training.schedule": "plateau", "text_encoder.mode": "finetune"}
+        asked = experiment({}, {path: entry}, method=name).space
+        found = search_space(config_type, {each: value for each, value in fixed.items() if each != path}, asked)
+        assert list(found.distributions) == [path]
+        for value in values:
+            configure(config_type, placed(found.config, {path: value}))
 
 
 def test_what_is_not_searched_is_told(corpus: CorpusInfo) -> None:
