@@ -155,8 +155,7 @@ def _emotions(
         scores = f"target: {SENTIMENT}, or " if besides else ""
         raise CorpusError(
             f"task: regression needs sentiment scores; this file has {', '.join(choices)}: "
-            f"use {scores}task: classification, and one of them as target if they overlap, "
-            "or task: multilabel"
+            f"use {scores}task: classification (target: {emotions[1]} picks one) or task: multilabel"
         )
     if request.task == "multilabel":
         if request.target is not None:

@@ -52,11 +52,11 @@ def _pad(samples: list[np.ndarray], modality: str, split: str, ids: object) -> t
     width = Counter(shape[1:] for shape in shapes.values()).most_common(1)[0][0]
     for index, shape in shapes.items():
         if len(shape) != 2 or shape[1:] != width:
-            other = next(place for place, each in shapes.items() if each != shape)
+            other = next(place for place in [*shapes, *range(len(samples))] if samples[place].shape != shape)
             this, that = (_named(split, place, ids, len(samples)) for place in (index, other))
             raise CorpusError(
-                f"{modality} of {split}: {this} has shape {shape}, {that} {shapes[other]}; expected sequences (T, d) "
-                "of any number of steps T and one width d"
+                f"{modality} of {split}: {this} has shape {shape}, {that} {samples[other].shape}; expected sequences "
+                "(T, d) of any number of steps T and one width d"
             )
     lengths = np.array([len(sample) if sample.size else 0 for sample in samples])
     out = np.zeros((len(samples), lengths.max(), *width), np.float32)

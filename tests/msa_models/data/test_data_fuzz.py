@@ -282,6 +282,27 @@ def test_an_array_of_more_elements_than_its_bytes_hold_is_refused(shape: tuple[i
     assert isinstance(outcome(program), CorpusError)
 
 
+@pytest.mark.parametrize("base", ["mmsa", "mult", "tuples"])
+@pytest.mark.parametrize("shape", [(300, 300), (600_000, 1)])
+def test_few_bytes_that_stand_for_more_than_there_is_memory_are_refused(base: str, shape: tuple[int, int]) -> None:
+    """A pickle may name one array many times, and one long sequence makes the padding of all others long."""
+    raw, large, small = BASES[base](), np.ones(shape, np.float32), np.ones((1, shape[1]), np.float32)
+    many_of_it = 8_000 if shape[1] > 1 else 2
+    samples = [large] * many_of_it + [small] * 1_000
+    train = raw["train"]
+    if base == "tuples":
+        raw["train"] = [((["so"], sample, sample), [[0.5]], "video[0]") for sample in samples]
+    else:
+        train["audio"] = samples
+        train["regression_labels" if base == "mmsa" else "labels"] = np.zeros(len(samples))
+        train["id"] = ["video"] * len(samples)
+    content = pickle.dumps(raw)
+    assert len(content) < 3_000_000
+    found = outcome(content)
+    assert isinstance(found, CorpusError)
+    assert "memory" in str(found)
+
+
 def test_the_hook_hears_what_a_call_would_do() -> None:
     with pytest.raises(AssertionError, match="find_class"), watched():
         pickle.loads(pickle.dumps(Calls(eval, ("1 + 1",))))

@@ -63,6 +63,15 @@ def test_a_sample_without_steps_is_padding_alone(save: Save) -> None:
     assert not corpus.splits["train"].inputs["audio"][:2].any()
 
 
+def test_vectors_for_some_samples_and_nothing_for_others_are_refused(save: Save) -> None:
+    raw = CASES["ragged"]()
+    raw["test"]["audio"] = [np.ones(5) if index else [] for index in range(60)]
+    with pytest.raises(
+        CorpusError, match=r"sample 1 \(.*\) has shape \(5,\), sample 0 \(.*\) \(0,\); expected sequences"
+    ):
+        load(save(raw))
+
+
 def test_no_steps_at_all_are_refused(save: Save) -> None:
     raw = CASES["ragged"]()
     for index in range(60):
