@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from msa_models.data import Corpus, CorpusError, HoldOut
 from tests.damage import Damage, damages
 from tests.msa_models.data.conftest import build_mmsa, build_mult, build_sims, build_tuples
-from tests.msa_models.data.hostile import arrays, few, many, outcome, scalars, things, watched
+from tests.msa_models.data.hostile import few, many, outcome, scalars, things, watched
 
 
 @cache
@@ -117,47 +117,6 @@ def test_any_content_is_a_corpus_or_one_clear_line(
     if asked["valid"]:
         del raw["valid"]
     outcome(pickle.dumps(raw | dict(besides), protocol), **asked)
-
-
-@pytest.mark.slow
-@many
-@given(
-    places=st.lists(
-        st.tuples(st.sampled_from(["train", "valid", "test"]), st.integers(0, 5), st.integers(0, 5)),
-        min_size=1,
-        max_size=3,
-    ),
-    value=things,
-    task=st.sampled_from(["regression", "classification", "multilabel"]),
-)
-def test_any_content_of_a_tuple_is_a_corpus_or_one_clear_line(
-    places: list[tuple[str, int, int]], value: Any, task: str
-) -> None:
-    raw = build_tuples()
-    for split, sample, member in places:
-        (words, visual, acoustic, *_), label, segment = raw[split][sample]
-        parts = [words, visual, acoustic, label, segment, ()]
-        parts[member] = value
-        raw[split][sample] = ((*parts[:3], *([value] if member == 5 else [])), *parts[3:5])
-    outcome(pickle.dumps(raw), task=task)
-
-
-@pytest.mark.slow
-@many
-@given(
-    key=st.sampled_from(["text", "audio", "vision"]),
-    splits=st.sets(st.sampled_from(["train", "valid", "test"]), min_size=1),
-    rows=st.lists(arrays, min_size=6, max_size=6),
-    kind=st.sampled_from([list, tuple]),
-    mult=st.booleans(),
-)
-def test_any_arrays_in_the_place_of_ragged_ones_are_a_corpus_or_one_clear_line(
-    key: str, splits: set[str], rows: list[np.ndarray], kind: Callable[..., Any], mult: bool
-) -> None:
-    raw = build_mult() if mult else build_mmsa()
-    for split in splits:
-        raw[split][key] = kind(rows[index % 6] for index in range(len(raw[split]["id"])))
-    outcome(pickle.dumps(raw))
 
 
 @few
@@ -280,27 +239,6 @@ def test_an_array_of_more_elements_than_its_bytes_hold_is_refused(shape: tuple[i
     assert hollow.count(honest) == 1
     program = hollow.replace(honest, pickle.dumps(shape, 2)[2:-1].partition(b"q")[0])
     assert isinstance(outcome(program), CorpusError)
-
-
-@pytest.mark.parametrize("base", ["mmsa", "mult", "tuples"])
-@pytest.mark.parametrize("shape", [(300, 300), (600_000, 1)])
-def test_few_bytes_that_stand_for_more_than_there_is_memory_are_refused(base: str, shape: tuple[int, int]) -> None:
-    """A pickle may name one array many times, and one long sequence makes the padding of all others long."""
-    raw, large, small = BASES[base](), np.ones(shape, np.float32), np.ones((1, shape[1]), np.float32)
-    many_of_it = 8_000 if shape[1] > 1 else 2
-    samples = [large] * many_of_it + [small] * 1_000
-    train = raw["train"]
-    if base == "tuples":
-        raw["train"] = [((["so"], sample, sample), [[0.5]], "video[0]") for sample in samples]
-    else:
-        train["audio"] = samples
-        train["regression_labels" if base == "mmsa" else "labels"] = np.zeros(len(samples))
-        train["id"] = ["video"] * len(samples)
-    content = pickle.dumps(raw)
-    assert len(content) < 3_000_000
-    found = outcome(content)
-    assert isinstance(found, CorpusError)
-    assert "memory" in str(found)
 
 
 def test_the_hook_hears_what_a_call_would_do() -> None:

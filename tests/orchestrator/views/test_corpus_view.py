@@ -1,6 +1,8 @@
 """What `msa data describe` shows of a corpus: what one must know first, in 80 columns."""
 
 import json
+import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from msa_models.data import load
 from msa_models.data.describe import describe
 from orchestrator.cli import main
 from orchestrator.views.corpus_view import corpus
+from tests.msa_models.data.conftest import build_mmsa
 
 SMALL = {"num_train": 40, "num_valid": 20, "num_test": 20}
 
@@ -78,3 +81,17 @@ def test_json_has_everything(capsys: pytest.CaptureFixture[str]) -> None:
         main(["data", "describe", "synthetic", "--json"])
     assert ended.value.code == 0
     assert json.loads(capsys.readouterr().out) == describe(load("synthetic"))
+
+
+def test_a_file_without_a_valid_split_is_described_with_a_share_of_train(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = build_mmsa()
+    del raw["valid"]
+    path = tmp_path / "mosi.pkl"
+    path.write_bytes(pickle.dumps(raw))
+    with pytest.raises(SystemExit) as ended:
+        main(["data", "describe", str(path), "--valid-share", "0.3", "--json"])
+    assert ended.value.code == 0
+    counts = [row["samples"] for row in json.loads(capsys.readouterr().out)["labels"]]
+    assert counts == [8, 4, 8]
