@@ -137,18 +137,17 @@ def _masks(
 ) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
     """Of each split the masks of its sequences, which are moved to begin at step 0, and what was found in them."""
     masks: dict[str, dict[str, np.ndarray]] = {split: {} for split in inputs}
-    lines: list[str] = []
+    notes = Notes()
     for modality in in_usual_order(inputs["train"]):
-        notes = Notes()
+        flags: dict[str, dict[str, np.ndarray]] = {}
         for split, arrays in inputs.items():
             if (steps := reading.splits[split].unpadded.get(modality)) is not None:
                 masks[split][modality] = np.arange(arrays[modality].shape[1]) < np.maximum(steps, 1)[:, None]
             elif arrays[modality].ndim == 3:
                 lengths = _lengths(reading.splits[split], modality, split)
-                masks[split][modality], found = place(arrays[modality], lengths)
-                notes.add(split, found)
-        lines += notes.lines(modality)
-    return masks, lines
+                masks[split][modality], flags[split] = place(arrays[modality], lengths)
+        notes.add(modality, flags)
+    return masks, notes.lines
 
 
 def _lengths(raw: RawSplit, modality: str, split: str) -> np.ndarray | None:

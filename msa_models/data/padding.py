@@ -26,7 +26,6 @@ file: trimming would copy arrays of gigabytes to save little.
 N samples, T steps, d features.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -35,29 +34,36 @@ import numpy as np
 from msa_models.data.moments import chunks
 
 _FINDINGS = {
-    "start": "is padded at the start in {}: moved to begin at step 0",
-    "misfit": "has lengths that do not fit in {}: read by the steps that are not zero",
-    "trailing": "has lengths that count zero steps at the padded end in {}: taken for real steps",
-    "other end": "has zeros at the other end than most in {}: taken for real steps",
-    "beyond": "has values beyond its lengths in {} and no padding with zeros: not read",
+    "start": ("samples padded at the start", "moved to begin at step 0"),
+    "misfit": ("lengths that do not fit", "read by the steps that are not zero"),
+    "trailing": ("lengths that count zero steps at the padded end", "taken for real steps"),
+    "other end": ("zeros at the other end than most samples have them", "taken for real steps"),
+    "beyond": ("values beyond the lengths, and no padding with zeros", "not read"),
 }
 
 
 @dataclass(kw_only=True)
 class Notes:
-    """What was found in the sequences of a modality: finding -> split -> (how many samples, of how many)."""
+    """What was found in sequences: finding -> counts by split, as text -> the modalities that have them."""
 
-    counts: dict[str, dict[str, tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
+    found: dict[str, dict[str, list[str]]] = field(default_factory=lambda: {what: {} for what in _FINDINGS})
 
-    def add(self, split: str, found: Mapping[str, np.ndarray]) -> None:
-        """Flags (N,) of each finding in a split."""
-        for what, flags in found.items():
-            if flags.any():
-                self.counts[what][split] = int(flags.sum()), len(flags)
+    def add(self, modality: str, flags: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """The flags (N,) of each finding, by split."""
+        for what, where in self.found.items():
+            flagged = {split: each[what] for split, each in flags.items() if what in each and each[what].any()}
+            if flagged:
+                counts = ", ".join(f"{each.sum()} of {len(each)} in {split}" for split, each in flagged.items())
+                where.setdefault(counts, []).append(modality)
 
-    def lines(self, modality: str) -> list[str]:
-        """One for each finding, such as "audio is padded at the start in 9 of 9 samples of train: …"."""
-        return [f"{modality} {_FINDINGS[what].format(_listed(where))}" for what, where in self.counts.items()]
+    @property
+    def lines(self) -> list[str]:
+        """One for each finding, such as "audio: lengths that do not fit: 1 of 9 in train; …"."""
+        return [
+            f"{', '.join(modalities)}: {_FINDINGS[what][0]}: {counts}; {_FINDINGS[what][1]}"
+            for what, where in self.found.items()
+            for counts, modalities in where.items()
+        ]
 
 
 def place(values: np.ndarray, lengths: np.ndarray | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -106,7 +112,3 @@ def _windows(nonzero: np.ndarray, lengths: np.ndarray | None) -> tuple[np.ndarra
 def _no_zeros_from(lengths: np.ndarray, nonzero: np.ndarray) -> np.ndarray:
     """(N,) whether no step from a length on is zero."""
     return (nonzero | (np.arange(nonzero.shape[1]) < lengths[:, None])).all(axis=1)
-
-
-def _listed(where: Mapping[str, tuple[int, int]]) -> str:
-    return ", ".join(f"{some} of {every} samples of {split}" for split, (some, every) in where.items())

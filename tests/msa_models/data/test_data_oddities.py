@@ -74,6 +74,17 @@ class TestLabels:
             split["regression_labels"] = np.resize(labels, len(split["regression_labels"])).astype(np.float32)
         assert load(save(mmsa)).warnings == ()
 
+    def test_labels_between_minus_one_and_one_are_on_the_scale_of_sims(self, mmsa: Raw, save: Save) -> None:
+        for split in mmsa.values():
+            split["regression_labels"] = split["regression_labels"] / 4
+        hint = "all labels lie in -1 to 1; if this is a CH-SIMS corpus, pass scale: sims"
+        assert load(save(mmsa)).warnings == (hint,)
+        assert load(save(mmsa), scale="sims").warnings == ()
+        mmsa["test"]["regression_labels"][0] = 3.5
+        for scale, limit in (("mosi", 3), ("sims", 1)):
+            line = f"labels reach 3.5, beyond the {scale} scale of {limit}; binned accuracies clip them"
+            assert load(save(mmsa), scale=scale).warnings == (line,)
+
 
 class TestDuplicates:
     def repeated(self, raw: Raw, name: str, to: int, source: str, at: int) -> None:
@@ -116,6 +127,9 @@ class TestFeatures:
         corpus = utterances()
         corpus.splits["valid"].inputs["audio"][:] = 4
         assert warnings(corpus)[0] == "audio is constant in valid: it says nothing there"
+
+    def test_a_single_utterance_is_not_called_constant(self) -> None:
+        assert warnings(generate(Options(layout="utterances", num_train=60, num_valid=1, num_test=1))) == ()
 
     def test_a_nearly_constant_column_is_named_and_standardised_to_zero(self, save: Save) -> None:
         corpus = load(save(cases.nearly_constant()))

@@ -1,6 +1,5 @@
 """The same sequences, however a file pads them and whatever it says of their lengths, are the same corpus."""
 
-import re
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
@@ -23,6 +22,7 @@ Sequences = dict[str, dict[str, list[np.ndarray]]]  # split -> modality -> N seq
 
 STEPS = 6
 WIDTHS = {"text": 3, "audio": 1, "vision": 2}
+MOVED, BY_VALUES = "moved to begin at step 0", "read by the steps that are not zero"
 LENGTHS: tuple[cases.Lengths, ...] = ("absent", "true", "first_zero", "beyond_steps", "off_by_one")
 
 
@@ -89,25 +89,24 @@ def sequences(draw: st.DrawFn) -> Sequences:
 
 
 def expected_lines(sequences: Sequences, at_start: bool, said: cases.Lengths) -> list[str]:
-    lines = []
+    found: dict[str, dict[str, list[str]]] = {"moved": {}, "wrong": {}}
     for modality in WIDTHS:
-        moved, wrong = [], []
+        counts: dict[str, list[str]] = {"moved": [], "wrong": []}
         for split, modalities in sequences.items():
             true = [len(values) for values in modalities[modality]]
-            told = cases.lengths_of(
-                cases.padded(modalities[modality], STEPS, at_start=at_start), modalities[modality], said
-            )
-            short = sum(length < STEPS for length in true)
-            misfit = sum(max(1, says) != length for says, length in zip(told or true, true, strict=True))
-            moved += [f"{short} of {len(true)} samples of {split}"] if at_start and short else []
-            wrong += [f"{misfit} of {len(true)} samples of {split}"] if misfit else []
-        if moved:
-            lines.append(f"{modality} is padded at the start in {', '.join(moved)}: moved to begin at step 0")
-        if wrong:
-            lines.append(
-                f"{modality} has lengths that do not fit in {', '.join(wrong)}: read by the steps that are not zero"
-            )
-    return lines
+            values = cases.padded(modalities[modality], STEPS, at_start=at_start)
+            told = cases.lengths_of(values, modalities[modality], said) or true
+            misfit = sum(max(1, says) != length for says, length in zip(told, true, strict=True))
+            short = sum(length < STEPS for length in true) * at_start
+            counts["moved"] += [f"{short} of {len(true)} in {split}"] if short else []
+            counts["wrong"] += [f"{misfit} of {len(true)} in {split}"] if misfit else []
+        for what, each in counts.items():
+            if each:
+                found[what].setdefault(", ".join(each), []).append(modality)
+    return [
+        *(f"{', '.join(who)}: samples padded at the start: {each}; {MOVED}" for each, who in found["moved"].items()),
+        *(f"{', '.join(who)}: lengths that do not fit: {each}; {BY_VALUES}" for each, who in found["wrong"].items()),
+    ]
 
 
 @settings(max_examples=12, deadline=None)
@@ -220,12 +219,15 @@ class TestWithLengths:
 
 
 def test_what_was_found_is_a_line_for_each_finding_with_counts_by_split() -> None:
-    notes = Notes()
-    notes.add("train", {"start": np.array([True, True, False]), "misfit": np.array([False] * 3)})
-    notes.add("test", {"start": np.array([True]), "misfit": np.array([True])})
-    assert notes.lines("audio") == [
-        "audio is padded at the start in 2 of 3 samples of train, 1 of 1 samples of test: moved to begin at step 0",
-        "audio has lengths that do not fit in 1 of 1 samples of test: read by the steps that are not zero",
+    notes, none, one = Notes(), np.array([False]), np.array([True])
+    found = {"train": {"start": np.array([True, True, False]), "misfit": none}, "test": {"start": one, "misfit": one}}
+    for modality in ("audio", "vision"):
+        notes.add(modality, found)
+    notes.add("text", {"train": {"start": none, "beyond": one}})
+    assert notes.lines == [
+        f"audio, vision: samples padded at the start: 2 of 3 in train, 1 of 1 in test; {MOVED}",
+        f"audio, vision: lengths that do not fit: 1 of 1 in test; {BY_VALUES}",
+        "text: values beyond the lengths, and no padding with zeros: 1 of 1 in train; not read",
     ]
 
 
@@ -242,18 +244,15 @@ def test_every_way_to_pad_and_to_say_lengths_leaves_what_audio_and_vision_know(c
     assert corpus.fingerprint == plain.fingerprint
     scores = {row["modalities"]: row["valid/corr"] for row in probes(corpus)}
     assert min(scores["audio"], scores["vision"]) > 0.9
-    for modality in ("audio", "vision"):
-        lines = [line for line in corpus.warnings if line.startswith(modality)]
-        assert all(
-            re.search("200 of 200 samples of train, 60 of 60 samples of valid, 60 of 60", line) for line in lines
-        )
-        found = {line.removeprefix(f"{modality} ").partition(" in ")[0] for line in lines}
-        assert (
-            found
-            == {
-                "start_padded_no_lengths": {"is padded at the start"},
-                "start_padded_true_lengths": {"is padded at the start"},
-                "start_padded_getlengths": {"is padded at the start", "has lengths that do not fit"},
-                "lengths_beyond_steps": {"has lengths that do not fit"},
-            }[case]
-        )
+    counts = "200 of 200 in train, 60 of 60 in valid, 60 of 60 in test"
+    moved = f"audio, vision: samples padded at the start: {counts}; {MOVED}"
+    wrong = f"audio, vision: lengths that do not fit: {counts}; {BY_VALUES}"
+    assert (
+        corpus.warnings
+        == {
+            "start_padded_no_lengths": (moved,),
+            "start_padded_true_lengths": (moved,),
+            "start_padded_getlengths": (moved, wrong),
+            "lengths_beyond_steps": (wrong,),
+        }[case]
+    )
