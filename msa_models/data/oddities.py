@@ -130,8 +130,6 @@ def _values(modality: str, corpus: Corpus) -> Iterator[str]:
     train = found["train"]
     nearly = train.constant & (train.maximum > train.minimum)
     only_there = train.constant & ~nearly & ~np.logical_and.reduce([each.constant for each in found.values()])
-    if train.constant.all():
-        return
     if nearly.any():
         yield f"{modality} is nearly constant in train in {_columns(nearly)}: set to 0 everywhere"
     if only_there.any():

@@ -127,6 +127,12 @@ class TestFeatures:
         corpus = utterances()
         corpus.splits["valid"].inputs["audio"][:] = 4
         assert warnings(corpus)[0] == "audio is constant in valid: it says nothing there"
+        corpus.splits["train"].inputs["audio"][:] = 0
+        assert warnings(corpus)[:2] == (
+            "audio is constant in train, valid: it says nothing there",
+            "audio varies in valid or test but not in train in 16 of 16 columns (0, 1, 2, 3, 4, …): set to 0 "
+            "everywhere",
+        )
 
     def test_a_single_utterance_is_not_called_constant(self) -> None:
         assert warnings(generate(Options(layout="utterances", num_train=60, num_valid=1, num_test=1))) == ()
