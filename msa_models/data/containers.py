@@ -17,13 +17,13 @@ SAMPLES = "samples"
 RawCorpus = dict[str, dict[str, Any]]
 
 
-def read(path: Path, *, without_valid: bool = False, trust: bool = False) -> RawCorpus:
+def read(path: Path, *, without_valid: bool | None = False, trust: bool = False) -> RawCorpus:
     """The file as {train, valid, test} -> key -> value, unchecked beyond that.
 
     Formats: `.pkl` / `.pickle`, `.npz` with keys such as `train/text`, and a folder of train.pkl, dev.pkl and test.pkl.
-    The validation split may be called valid, dev or val, and is expected to be missing `without_valid`. A split that is
-    a list of samples comes as that list, under the key "samples". With `trust` also files that run code when they are
-    opened, see `trusted`.
+    The validation split may be called valid, dev or val, is expected to be missing `without_valid`, and may or may not
+    be there with None. A split that is a list of samples comes as that list, under the key "samples". With `trust` also
+    files that run code when they are opened, see `trusted`.
     """
     if not path.exists():
         raise CorpusError("there is no such file")
@@ -111,7 +111,7 @@ def _read_npz(path: Path) -> dict[str, dict[str, np.ndarray]]:
 _READERS: dict[str, Callable[[Path], object]] = {".pkl": _read_pickle, ".pickle": _read_pickle, ".npz": _read_npz}
 
 
-def _splits(content: object, without_valid: bool) -> RawCorpus:
+def _splits(content: object, without_valid: bool | None) -> RawCorpus:
     if not isinstance(content, dict):
         raise CorpusError(f"it holds a {type(content).__name__}; expected a dictionary with train, valid and test")
     content = {_name(key): value for key, value in content.items()}
@@ -119,7 +119,7 @@ def _splits(content: object, without_valid: bool) -> RawCorpus:
     for split, accepted in SPLIT_NAMES.items():
         present = [name for name in accepted if name in content]
         keys = ", ".join(content) or "nothing"
-        if split == "valid" and without_valid:
+        if split == "valid" and (without_valid or (without_valid is None and not present)):
             if present:
                 raise CorpusError(f"it has a split {present[0]} of its own; leave data.valid out, or take another file")
             continue

@@ -19,11 +19,12 @@ import numpy as np
 from msa_models.data import containers, layouts
 from msa_models.data.assemble import assemble
 from msa_models.data.containers import RawCorpus
-from msa_models.data.corpus import SPLITS, USUAL_ORDER, Corpus, CorpusError, Task
+from msa_models.data.corpus import USUAL_ORDER, Corpus, CorpusError, Task
+from msa_models.data.holdout import HoldOut, hold_out
 from msa_models.data.labels import IEMOCAP, MOSEI, SENTIMENT
 from msa_models.data.layouts import tuples
 from msa_models.data.ragged import padded
-from msa_models.data.raw import Reading, Request, features
+from msa_models.data.raw import Request, features
 
 _ALIGNMENT = 64  # bytes, to which NumPy pads what comes before the numbers of an array
 _HEADERS = 30 + 4 + 20  # bytes in front of a member: its header, that of the padding, and the field of large sizes
@@ -34,9 +35,10 @@ _WORDS = (str, bytes, type(None))
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """What was written: a corpus as the file gives it, sizes in bytes, and the keys that no array can hold."""
+    """What was written: samples by split, shapes (T, d) or (d,) of modalities, sizes in bytes, keys left out."""
 
-    corpus: Corpus
+    samples: dict[str, int]
+    shapes: dict[str, tuple[int, ...]]
     size_before: int
     size_after: int
     left_out: tuple[str, ...]
@@ -55,7 +57,7 @@ def convert(source: Path, target: Path, *, trust: bool = False, force: bool = Fa
         what = "is there already; --force replaces it" if target.is_file() else "is a folder; give the name of a file"
         raise CorpusError(f"{target} {what}")
     try:
-        raw = containers.read(source, trust=trust)
+        raw = containers.read(source, without_valid=None, trust=trust)
         layouts.find(raw)
         unread = target.with_name(f".{os.getpid()}.{target.name}")
         try:
@@ -69,20 +71,22 @@ def convert(source: Path, target: Path, *, trust: bool = False, force: bool = Fa
 
 def _converted(raw: RawCorpus, source: Path, unread: Path, target: Path) -> Converted:
     left_out: list[str] = []
-    _write(unread, _arrays(_keyed(raw), left_out))
-    readings = _readings(raw)
-    if not (requests := [request for request, found in readings.items() if isinstance(found, Reading)]):
-        raise CorpusError(str(next(iter(readings.values()))))
+    keyed = _keyed(raw)
+    _write(unread, _arrays(keyed, left_out))
+    labels = _labels(keyed)
+    if not (requests := [request for request, found in labels.items() if not isinstance(found, CorpusError)]):
+        raise next(error for error in labels.values() if isinstance(error, CorpusError))
+    keyed.clear()  # as large as all the rest
     before = _corpus(raw, requests[0], target.stem)
     facts, warnings = _facts(before), before.warnings
-    labels = {request: _labels(found) for request, found in readings.items() if isinstance(found, Reading)}
-    del before, readings
-    raw.clear()  # as large as all the rest
-    raw |= containers.read(unread)
-    corpus = _corpus(raw, requests[0], target.stem)
+    del before
+    raw.clear()
+    found = containers.read(unread, without_valid=None)
+    samples = {split: len(each.targets) for split, each in layouts.read(found, requests[0]).splits.items()}
+    again = _labels(found)
+    corpus = _corpus(found, requests[0], target.stem)
     differing = [what for what, value in _facts(corpus).items() if value != facts[what]]
-    again = _readings(raw)
-    differing += ["labels"] if any(_labels(again[request]) != known for request, known in labels.items()) else []
+    differing += ["labels"] if any(again[request] != labels[request] for request in requests) else []
     if differing:
         raise CorpusError(
             f"its {', '.join(differing)} would read otherwise from the converted file; nothing is written"
@@ -90,29 +94,29 @@ def _converted(raw: RawCorpus, source: Path, unread: Path, target: Path) -> Conv
     if lost := [warning for warning in warnings if warning not in corpus.warnings]:
         _add(unread, "train/warnings", np.array(lost))
     os.replace(unread, target)
-    size_before = sum(each.stat().st_size for each in (source.iterdir() if source.is_dir() else [source]))
     return Converted(
-        corpus=corpus,
-        size_before=size_before,
+        samples=samples,
+        shapes={modality: values.shape[1:] for modality, values in corpus.splits["train"].inputs.items()},
+        size_before=sum(each.stat().st_size for each in (source.iterdir() if source.is_dir() else [source])),
         size_after=target.stat().st_size,
         left_out=tuple(dict.fromkeys(left_out)),
     )
 
 
 def _keyed(raw: RawCorpus) -> RawCorpus:
-    """The same by keys, where the file has tuples, and unpadded sequences padded, with their lengths."""
+    """The same by keys, where the file has tuples, and unpadded sequences padded, with their numbers of steps."""
     keyed = tuples.keyed(raw) if layouts.find(raw) is tuples else raw
     found: RawCorpus = {}
     for split, content in keyed.items():
         inputs, steps = padded(features(content), split, content.get("id"))
-        found[split] = content | inputs | {f"{modality}_lengths": each for modality, each in steps.items()}
+        found[split] = content | inputs | {f"{modality}_unpadded": each for modality, each in steps.items()}
     return found
 
 
 def _arrays(raw: RawCorpus, left_out: list[str]) -> Iterator[tuple[str, np.ndarray]]:
     """What there is as `split/key` and an array; the keys of what is neither numbers nor text go to `left_out`."""
-    for split in SPLITS:
-        for key, value in raw[split].items():
+    for split, content in raw.items():
+        for key, value in content.items():
             array = None if value is None else _array(key, value)
             if array is not None and key.isprintable() and key:
                 yield f"{split}/{key}", array
@@ -189,31 +193,28 @@ def _member(name: str, start: int) -> zipfile.ZipInfo:
 
 
 def _corpus(raw: RawCorpus, request: Request, name: str) -> Corpus:
-    return assemble(name, layouts.read(raw, request), "zero")
+    reading = layouts.read(raw, request)
+    return assemble(name, reading if "valid" in raw else hold_out(reading, HoldOut(share=0.5)), "zero")
 
 
 def _facts(corpus: Corpus) -> dict[str, str]:
     return {"features, masks, labels or ids": corpus.fingerprint, "texts": corpus.texts_fingerprint}
 
 
-def _readings(raw: RawCorpus) -> dict[Request, Reading | CorpusError]:
-    """All that can be asked of the labels, and what comes of it."""
-    layout = layouts.find(raw)
+def _labels(raw: RawCorpus) -> dict[Request, Any]:
+    """For all that can be asked of the labels what they are, as something that can be compared, or the error."""
+    raw = {split: {key: value for key, value in keys.items() if key not in USUAL_ORDER} for split, keys in raw.items()}
     requests = [Request(task=task) for task in get_args(Task)]
     requests += [Request(task="classification", target=target) for target in dict.fromkeys((*IEMOCAP, *MOSEI))]
     requests += [Request(task="regression", target=SENTIMENT)]
-    found: dict[Request, Reading | CorpusError] = {}
+    found: dict[Request, Any] = {}
     for request in requests:
         try:
-            found[request] = layout.read(raw, request)
+            reading = layouts.read(raw, request)
         except CorpusError as error:
             found[request] = error
+            continue
+        arrays = [labels for each in reading.splits.values() for labels in (each.targets, *each.unimodal.values())]
+        values = [(labels.dtype.str, labels.shape, labels.tobytes()) for labels in arrays]
+        found[request] = reading.task, reading.scale, reading.classes, values
     return found
-
-
-def _labels(found: Reading | CorpusError) -> object:
-    """What a reading says of labels, as something that can be compared."""
-    if isinstance(found, CorpusError):
-        return str(found)
-    labels = [found.splits[split].targets for split in SPLITS]
-    return found.task, found.scale, found.classes, [(each.dtype.str, each.shape, each.tobytes()) for each in labels]

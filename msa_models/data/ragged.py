@@ -10,12 +10,18 @@ from typing import Any
 import numpy as np
 
 from msa_models.data.corpus import USUAL_ORDER, CorpusError
-from msa_models.data.raw import RawSplit, features, sample_ids
+from msa_models.data.raw import RawSplit, features, numbers, sample_ids
 
 
 def samples(content: Mapping[str, Any], targets: np.ndarray, split: str) -> RawSplit:
-    """The samples of a split by the keys that layouts share: modalities, *_lengths, id, raw_text."""
+    """The samples of a split by the keys that layouts share: modalities, *_lengths, id, raw_text.
+
+    A converted file also has *_unpadded: the (N,) steps of sequences that were padded when it was made.
+    """
     inputs, unpadded = padded(features(content), split, content.get("id"))
+    for name, values in inputs.items():
+        if isinstance(values, np.ndarray) and values.ndim == 3 and content.get(f"{name}_unpadded") is not None:
+            unpadded[name] = _steps(content[f"{name}_unpadded"], name, split, values)
     return RawSplit(
         inputs=inputs,
         lengths={
@@ -26,6 +32,16 @@ def samples(content: Mapping[str, Any], targets: np.ndarray, split: str) -> RawS
         ids=content.get("id"),
         texts=content.get("raw_text"),
     )
+
+
+def _steps(found: object, name: str, split: str, values: np.ndarray) -> np.ndarray:
+    steps = numbers(found, f"{name}_unpadded of {split}").reshape(-1)
+    if len(steps) != len(values) or ((steps < 0) | (steps > values.shape[1]) | (steps != np.floor(steps))).any():
+        raise CorpusError(
+            f"{name}_unpadded of {split}: {len(steps)} for {len(values)} samples; expected for each a whole number, at "
+            f"most {values.shape[1]}"
+        )
+    return steps.astype(np.int64)
 
 
 def padded(inputs: Mapping[str, Any], split: str, ids: object) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -14,9 +14,11 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from msa_models.data import Corpus, CorpusError, Task, load
+from msa_models.data import CorpusError, HoldOut, Task, load
 from msa_models.data import convert as convert_module
 from msa_models.data.convert import Converted, convert
+from tests.msa_models.data import cases
+from tests.msa_models.data.cases import CASES
 from tests.msa_models.data.conftest import build_mmsa, build_mult, build_sims, build_tuples
 from tests.msa_models.data.hostile import watched
 
@@ -62,17 +64,69 @@ def test_a_converted_corpus_is_the_same_for_every_task_and_target(base: str, sav
     assert os.listdir(target.parent) == sorted(["converted.npz", "corpus.pkl"])
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_whatever_is_the_matter_with_a_file_is_the_matter_with_the_converted_one(
+    case: str, save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cases, "SIZES", {"train": 24, "valid": 12, "test": 12})
+    source = save(CASES[case]())
+    assert outcomes(converted(source)[0]) == outcomes(source)
+
+
+def test_zero_steps_at_the_ends_of_unpadded_sequences_stay_real_ones(save: Save) -> None:
+    raw = build_sims()
+    for split in raw.values():
+        split["audio"][2][0] = 0
+        split["audio"][5][-1] = 0
+        split["vision"] = [each[None] if index else np.zeros((2, 2)) for index, each in enumerate(split["vision"])]
+    source = save(raw)
+    target, _ = converted(source)
+    assert outcomes(target) == outcomes(source)
+    masks = [load(path).splits["train"].masks["audio"] for path in (source, target)]
+    assert masks[0][2].sum() == masks[1][2].sum() == 3
+
+
+@pytest.mark.parametrize("steps", [[1] * 5, [-1] * 6, [9] * 6, [0.5] * 6, ["x"] * 6])
+def test_numbers_of_steps_that_cannot_be_are_one_line(steps: list[Any], save: Save) -> None:
+    raw = build_mmsa()
+    raw["valid"]["audio_unpadded"] = steps
+    with pytest.raises(CorpusError, match="audio_unpadded of valid"):
+        load(save(raw))
+
+
+def test_a_folder_of_splits_becomes_one_file(tmp_path: Path) -> None:
+    folder = tmp_path / "mosi"
+    folder.mkdir()
+    for split, content in build_tuples().items():
+        (folder / f"{split}.pkl").write_bytes(pickle.dumps(content))
+    what = convert(folder, tmp_path / "out.npz")
+    assert load(tmp_path / "out.npz").fingerprint == load(folder).fingerprint
+    assert what.size_before == sum(each.stat().st_size for each in folder.iterdir())
+
+
+def test_a_file_without_a_validation_split_stays_without(save: Save) -> None:
+    raw = build_sims()
+    del raw["valid"]
+    source = save(raw)
+    target, what = converted(source)
+    assert what.samples == {"train": 12, "test": 8}
+    assert outcomes(target) == outcomes(source)
+    held = [load(path, valid=HoldOut(share=0.3)) for path in (source, target)]
+    assert held[0].fingerprint == held[1].fingerprint
+
+
 def test_every_key_goes_along_whether_anybody_reads_it_now_or_not(save: Save) -> None:
     raw = build_sims()
     with np.load(converted(save(raw))[0]) as found:
-        assert sorted(found.files) == sorted(f"{split}/{key}" for split, keys in raw.items() for key in keys)
+        keys = sorted(f"{split}/{key}" for split, keys in raw.items() for key in (*keys, "audio_unpadded"))
+        assert sorted(found.files) == keys
         np.testing.assert_array_equal(found["test/text_bert"], raw["test"]["text_bert"])
         assert found["test/text_bert"].dtype == np.int64
         assert found["train/raw_text"].tolist() == raw["train"]["raw_text"].tolist()
 
 
 def test_arrays_are_stored_as_they_are_at_multiples_of_64_bytes_so_that_they_can_be_mapped(save: Save) -> None:
-    target, what = converted(save(build_mmsa()))
+    target, _ = converted(save(build_mmsa()))
     with zipfile.ZipFile(target) as archive, target.open("rb") as file:
         members = archive.infolist()
         assert {member.compress_type for member in members} == {zipfile.ZIP_STORED}
@@ -87,7 +141,7 @@ def test_arrays_are_stored_as_they_are_at_multiples_of_64_bytes_so_that_they_can
             if member.filename == "valid/text.npy":
                 assert not column_major
                 mapped = np.memmap(target, dtype, "r", offset=file.tell(), shape=shape)
-                np.testing.assert_array_equal(mapped, what.corpus.splits["valid"].inputs["text"])
+                np.testing.assert_array_equal(mapped, load(target).splits["valid"].inputs["text"])
 
 
 def test_a_conversion_of_the_same_corpus_gives_the_same_bytes(save: Save) -> None:
@@ -295,10 +349,10 @@ def test_a_file_that_runs_code_is_not_opened_unless_it_is_trusted(name: str, sav
             attempt()
         assert len(str(raised.value).splitlines()) == 1
     assert not marker.exists()
-    what = convert(source, target, trust=True)
+    convert(source, target, trust=True)
     assert marker.exists()
     expected = load(save(build_mmsa()))
-    assert load(target).fingerprint == expected.fingerprint == what.corpus.fingerprint
+    assert load(target).fingerprint == expected.fingerprint
 
 
 @pytest.mark.parametrize("name", ["x.pt", "x.pkl"])
@@ -314,9 +368,10 @@ def test_tensors_and_columns_of_tables_become_arrays(name: str, save: Save, tmp_
         split["vision"] = pandas.DataFrame(split["vision"])
         split["raw_text"] = pandas.Series(split["raw_text"])
     TRUSTED[name](raw, tmp_path / name)
-    what = convert(tmp_path / name, tmp_path / "out.npz", trust=True)
-    assert what.corpus.fingerprint == expected.fingerprint
-    assert what.corpus.texts_fingerprint == expected.texts_fingerprint
+    convert(tmp_path / name, tmp_path / "out.npz", trust=True)
+    found = load(tmp_path / "out.npz")
+    assert found.fingerprint == expected.fingerprint
+    assert found.texts_fingerprint == expected.texts_fingerprint
 
 
 def test_half_precision_of_tensors_is_kept_as_far_as_numpy_knows_it(tmp_path: Path) -> None:
@@ -326,7 +381,8 @@ def test_half_precision_of_tensors_is_kept_as_far_as_numpy_knows_it(tmp_path: Pa
     for split in raw.values():
         split["text"] = torch.from_numpy(split["text"]).bfloat16()
     torch_file(raw, tmp_path / "x.pt")
-    found: Corpus = convert(tmp_path / "x.pt", tmp_path / "out.npz", trust=True).corpus
+    convert(tmp_path / "x.pt", tmp_path / "out.npz", trust=True)
+    found = load(tmp_path / "out.npz")
     np.testing.assert_array_equal(found.splits["train"].inputs["text"], raw["train"]["text"].float().numpy())
 
 
