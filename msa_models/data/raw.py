@@ -11,8 +11,8 @@ from msa_models.data.corpus import USUAL_ORDER, CorpusError, Task
 
 Scale = Literal["auto", "mosi", "sims"]
 
-
 _INDEXED = re.compile(r"(?P<video>.+)\[(?P<clip>\d+)\]")
+_BOUNDED = re.compile(r"(?P<video>.+)_\d+\$_\$\d+\.\d+_\d+\.\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,13 @@ def sample_ids(found: Any, split: str, num_samples: int) -> np.ndarray:
 
 
 def video_of(sample_id: str) -> str | None:
-    """The video of `video$_$clip`; None where an id does not say."""
+    """The video of `video$_$clip`; None where an id does not say.
+
+    MulT's unaligned MOSI names a segment `video_clip` beside its bounds in seconds, as declare-lab/Multimodal-Infomax
+    (`src/create_dataset.py`) takes it apart: of `video_3$_$1.5_4.2` the video is `video`.
+    """
+    if bounded := _BOUNDED.fullmatch(sample_id):
+        return bounded["video"]
     video, separator, _ = sample_id.partition("$_$")
     return video if separator else None
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from msa_models.data import CorpusError, layouts, load
+from msa_models.data.raw import sample_ids, video_of
 
 Raw = dict[str, dict[str, Any]]
 Save = Callable[..., str]
@@ -138,6 +139,21 @@ class TestMulT:
         ids = load(save(mult)).splits["train"].ids
         assert ids[3] == "train1$_$3.0_3.5"
         assert len(set(ids)) == len(ids)
+
+    @pytest.mark.parametrize(
+        ("row", "video"),
+        [
+            (("2iD-tVS8NPw_3", "1.5", "12.75"), "2iD-tVS8NPw"),
+            (("_dI--eQ6qVU_11", "0.0", "2.1"), "_dI--eQ6qVU"),
+            (("0h-zjBukYpk", "1.5", "12.75"), "0h-zjBukYpk"),
+            (("video_1", "3"), "video_1"),
+            (("video_1[3]",), "video_1"),
+            (("video_1",), None),
+        ],
+    )
+    def test_the_video_is_told_of_a_name_with_bounds(self, row: tuple[str, ...], video: str | None) -> None:
+        (name,) = sample_ids([row], "train", 1).tolist()
+        assert video_of(name) == video
 
     def test_indexed_names_become_video_and_clip(self, mult: Raw, save: Save) -> None:
         for split, content in mult.items():
