@@ -231,7 +231,7 @@ class MethodContract(Contract):
             assert_trains(training)
             assert not any(name in measured for measured in training.measurements[0])
 
-    @over(task=TASKS, layout=("sequences", "utterances"))
+    @over(task=TASKS[:2], layout=("sequences", "utterances"))  # of several labels its own contract is enough
     def test_a_method_trains_with_any_one_component_brought_in(self, method: Method, task: str, layout: str) -> None:
         for name in absent_from(method):
             config = configuration(method, brought_in(method, name))

@@ -49,7 +49,7 @@ class TestFinetuning(Contract):
     subject = "method"
     subjects = METHODS
 
-    @over(task=TASKS, pooled=(("tokens", "sequences"), ("mean", "utterances")))
+    @over(task=TASKS[:2], pooled=(("tokens", "sequences"), ("mean", "utterances")))
     def test_a_method_that_fine_tunes_trains_and_continues_from_any_epoch(
         self, method: Method, task: str, pooled: tuple[str, str]
     ) -> None:
