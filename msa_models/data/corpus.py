@@ -100,6 +100,8 @@ class Corpus:
         digest = hashlib.sha256(repr((self.task, self.scale, self.classes, self.modalities)).encode())
         for split in (self.splits[name] for name in SPLITS):
             digest.update("\0".join(split.ids.tolist()).encode())
+            if split.unimodal:
+                digest.update(repr(sorted(split.unimodal)).encode())
             for part in _arrays(split):
                 digest.update(f"{part.dtype.str}{part.shape}".encode())
                 for rows in chunks(part):

@@ -52,6 +52,7 @@ def _features(split: Split, name: str, modality: str) -> dict[str, Any]:
         "sd_min": float(found.sd.min()),
         "sd_max": float(found.sd.max()),
         "constant_share": float(found.constant.mean()),
+        "own_labels": modality in split.unimodal,
     }
 
 

@@ -41,8 +41,9 @@ def _modalities(rows: Sequence[Row]) -> str:
     cells = []
     for row in (row for row in rows if row["split"] == "train"):
         kind, real = ("utterances", None) if row["steps"] is None else ("sequences", _real_steps(row))
-        cells.append([row["modality"], kind, row["width"], round(row["constant_share"] * row["width"]), real])
-    headers = ["", "kind", "width", "constant", "real steps (min / median / max of all)"]
+        constant, own = round(row["constant_share"] * row["width"]), "yes" if row["own_labels"] else None
+        cells.append([row["modality"], kind, row["width"], constant, own, real])
+    headers = ["", "kind", "width", "constant", "own labels", "real steps (min / median / max of all)"]
     used = [place for place, column in enumerate(zip(*cells, strict=True)) if any(column)]
     return _table([headers[place] for place in used], [[row[place] for place in used] for row in cells])
 

@@ -37,6 +37,19 @@ def test_without_an_order_samples_come_as_they_stand(split: Split) -> None:
     assert np.array_equal(targets, split.targets)
 
 
+def test_labels_of_one_modality_and_several_labels_follow_their_samples(make_corpus: MakeCorpus) -> None:
+    split = make_corpus("multilabel", num_train=33).splits["train"]
+    split = dataclasses.replace(split, unimodal={"audio": 1 - split.targets})
+    order = np.random.default_rng(0).permutation(len(split))
+    found = list(batches(split, 8, order))
+    targets = np.concatenate([batch.targets.numpy() for batch in found])
+    assert targets.dtype == np.float32
+    assert np.array_equal(targets, split.targets[order])
+    assert np.array_equal(np.concatenate([batch.unimodal["audio"].numpy() for batch in found]), 1 - targets)
+    assert [list(batch.unimodal) for batch in found] == [["audio"]] * 5
+    assert next(batches(make_corpus().splits["train"], 4)).unimodal == {}
+
+
 def test_class_indices_stay_integers(make_corpus: MakeCorpus) -> None:
     batch = next(batches(make_corpus("classification").splits["train"], 4))
     assert batch.targets.dtype == torch.int64

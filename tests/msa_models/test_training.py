@@ -2,6 +2,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from msa_models.batch import Batch, batches
 from msa_models.components.conflict_penalty import ConflictPenalty
+from msa_models.components.unimodal_heads import UnimodalHeads
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
 from msa_models.metrics import Direction
@@ -66,6 +68,23 @@ class Loud(LossTerm, name="loud"):
 
 
 # what a training yields
+
+
+def test_labels_of_single_modalities_change_what_unimodal_heads_learn_and_nothing_where_they_are_shared(
+    make_corpus: MakeCorpus, make_config: MakeConfig
+) -> None:
+    corpus = make_corpus()
+    splits = {name: dataclasses.replace(each, unimodal={"text": -each.targets}) for name, each in corpus.splits.items()}
+    labelled = dataclasses.replace(corpus, splits=splits)
+
+    def first(on: Corpus, **fields: Any) -> dict[str, float]:
+        return Training(cpsl.build(make_config(unimodal_heads=UnimodalHeads(**fields))), on, seed=0).train_epoch()
+
+    plain, own = first(corpus), first(labelled)
+    assert first(labelled, labels="shared") == plain
+    assert own["train/unimodal_heads"] != plain["train/unimodal_heads"]
+    with pytest.raises(ValueError, match="the corpus has no labels of audio alone; set it to shared"):
+        first(labelled, labels="own")
 
 
 def test_one_measurement_for_each_epoch_with_documented_names(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:

@@ -158,6 +158,7 @@ FIELDS: dict[str, Callable[[Split], Split]] = {
     ),
     "a mask": lambda split: dataclasses.replace(split, masks=split.masks | {"text": ~split.masks["text"]}),
     "a target": lambda split: dataclasses.replace(split, targets=split.targets + 1),
+    "a label of one modality": lambda split: dataclasses.replace(split, unimodal={"text": split.targets}),
     "an id": lambda split: dataclasses.replace(split, ids=np.char.add(split.ids, "x")),
 }
 
@@ -168,6 +169,35 @@ def test_the_fingerprint_changes_with(change: str, split: str) -> None:
     corpus = build()
     changed = dataclasses.replace(corpus, splits=corpus.splits | {split: FIELDS[change](corpus.splits[split])})
     assert changed.fingerprint != corpus.fingerprint
+
+
+def labelled(**labels: float) -> Corpus:
+    """With labels of single modalities: their targets times a factor."""
+    corpus = build()
+    splits = {
+        name: dataclasses.replace(split, unimodal={modality: split.targets * by for modality, by in labels.items()})
+        for name, split in corpus.splits.items()
+    }
+    return dataclasses.replace(corpus, splits=splits)
+
+
+def test_the_fingerprint_knows_whose_labels_are_those_of_one_modality() -> None:
+    corpora = (build(), labelled(text=2), labelled(vision=2), labelled(text=3), labelled(text=2, vision=2))
+    assert len({corpus.fingerprint for corpus in corpora}) == 5
+    assert labelled(vision=2, text=3).fingerprint == labelled(text=3, vision=2).fingerprint
+
+
+def test_selection_and_standardisation_keep_the_labels_of_the_modalities_that_stay() -> None:
+    corpus = labelled(text=2, vision=3)
+    chosen = corpus.select(["pulse", "text"]).standardised()
+    for name, split in chosen.splits.items():
+        assert list(split.unimodal) == ["text"]
+        assert split.unimodal["text"] is corpus.splits[name].unimodal["text"]
+
+
+def test_several_labels_set_the_number_of_outputs_even_where_there_is_one() -> None:
+    for classes in (("happy",), ("happy", "sad")):
+        assert build(task="multilabel", scale="", classes=classes).num_outputs == len(classes)
 
 
 def test_the_fingerprint_changes_with_modalities_scale_and_classes() -> None:

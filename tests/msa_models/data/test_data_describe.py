@@ -34,6 +34,11 @@ def test_rows_of_features_give_shapes_padding_and_ranges(mmsa: Raw, save: Callab
     vision = rows["vision", "train"]
     assert vision["steps"] is vision["steps_min"] is vision["padding_share"] is None
     assert vision["constant_share"] == 0.5
+    assert not any(row["own_labels"] for row in rows.values())
+    for split in mmsa.values():
+        split["regression_labels_V"] = split["regression_labels"]
+    own = {row["modality"] for row in describe(load(save(mmsa)))["features"] if row["own_labels"]}
+    assert own == {"vision"}
 
 
 def test_rows_of_labels_give_moments_or_counts(mmsa: Raw, save: Callable[..., str]) -> None:

@@ -54,6 +54,16 @@ def test_a_modality_says_how_many_of_its_columns_are_constant() -> None:
     assert ["audio", "sequences", "16", "4"] in [line[:4] for line in lines]
 
 
+def test_a_modality_says_whether_it_has_labels_of_its_own() -> None:
+    facts = describe(load("synthetic", options=SMALL))
+    assert "own labels" not in corpus(facts)
+    for row in facts["features"]:
+        row["own_labels"] = row["modality"] == "vision"
+    lines = [line.split() for line in corpus(facts).splitlines()]
+    assert ["vision", "sequences", "20", "yes"] in [line[:4] for line in lines]
+    assert "yes" not in next(line for line in lines if line[:1] == ["audio"])
+
+
 def test_many_classes_are_counted_and_shown_in_full_only_when_asked_for() -> None:
     text = shown(task="classification", classes=30)
     assert "class_19" in text
