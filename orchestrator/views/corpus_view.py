@@ -8,7 +8,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-WIDTH = 80
+from orchestrator.views.table import WIDTH, warning
+
 _MOST_ROWS = 20  # of labels: a row for each class
 
 Row = Mapping[str, Any]
@@ -19,7 +20,7 @@ def corpus(facts: Mapping[str, Any], *, full: bool = False) -> str:
     kind = ", ".join(facts["classes"][:_MOST_ROWS]) if facts["classes"] else f"scale {facts['scale']}"
     parts = [fill(f"{facts['name']}: {facts['task']} ({kind}), fingerprint {facts['fingerprint']}", WIDTH)]
     parts += [_labels(facts["labels"]), _modalities(facts["features"]), fill(facts["said"], WIDTH)]
-    parts += [fill(f"warning: {warning}", WIDTH, subsequent_indent="  ") for warning in facts["warnings"]]
+    parts += map(warning, facts["warnings"])
     if facts["probes"]:
         parts += ["What a ridge regression makes of each modality (train: of other videos):"]
         parts += [_probes(facts["probes"])]

@@ -13,7 +13,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-WARNING_WIDTH = 80
+WIDTH = 80  # of a screen, for lines that people read
 FORMATS = ("plain", "markdown", "latex", "csv", "json")
 _LAYOUTS = {"plain": "simple", "markdown": "github"}
 _TEX = {character: f"\\{character}" for character in "&%$#_{}"}
@@ -102,7 +102,7 @@ def render(table: Table, format: str = "plain") -> str:
 
 def warning(line: str) -> str:
     """A warning as people read it, wrapped to 80 columns."""
-    return fill(f"warning: {line}", WARNING_WIDTH, subsequent_indent="  ", break_long_words=False)
+    return fill(f"warning: {line}", WIDTH, subsequent_indent="  ", break_long_words=False)
 
 
 def transposed(table: Table) -> Table:
