@@ -34,14 +34,14 @@ def stored(storage: str, *, moved: Sequence[str] = (), allow_changed: bool = Fal
     store, read = Store.open(storage), Read()
     record = store.record
     ablation = record.ablation is not None
-    experiment = _with_moved(validate(record.experiment), record, moved, read)
+    experiment, found = _with_moved(validate(record.experiment), record, moved, read)
     asked = asked_corpora(experiment, ablation)
 
     def whole() -> Prepared:
         _require(asked, storage)
-        found = [_record(each, read) for each in asked]
         if not allow_changed:  # before anything is planned on others
-            check_corpora(store.files, record, dict(zip(record.corpora, found, strict=False)))
+            here = [_record(each, read) for each in asked]
+            check_corpora(store.files, record, dict(zip(record.corpora, here, strict=False)))
         prepared = prepare(experiment, ablation=ablation, read=read).named(record.corpus_names)
         read.clear()
         return replace(prepared, store=store)
@@ -49,7 +49,8 @@ def stored(storage: str, *, moved: Sequence[str] = (), allow_changed: bool = Fal
     if not record.corpora or (allow_changed and not _absent(asked)):
         return whole()
     encoders = Encoders()
-    infos = [_info(name, corpus, record, encoders) for name, corpus in record.corpora.items()]
+    corpora = {**record.corpora, **found}  # of what was read anyway all that is known today
+    infos = [_info(name, corpus, record, encoders) for name, corpus in corpora.items()]
     return Prepared(
         experiment=experiment,
         corpora={},
@@ -87,10 +88,14 @@ def _info(name: str, corpus: CorpusRecord, record: Record, encoders: Encoders) -
     return CorpusInfo(name=name, texts=record.texts.get(name, ""), encoder=encoder, **corpus.facts)
 
 
-def _with_moved(experiment: Experiment, record: Record, paths: Sequence[str], read: Read) -> Experiment:
-    """The experiment with its corpora read from these files, each told by its content. Raises CorpusError."""
+def _with_moved(
+    experiment: Experiment, record: Record, paths: Sequence[str], read: Read
+) -> tuple[Experiment, dict[str, CorpusRecord]]:
+    """The experiment with these files in the places of those that they are told to be by their content, and what is
+    in them, by the recorded names. Raises CorpusError.
+    """
     asked = asked_corpora(experiment, record.ablation is not None)
-    left = dict(enumerate(record.corpora.items()))
+    left, known = dict(enumerate(record.corpora.items())), dict[str, CorpusRecord]()
     for path in paths:
         others = []
         for index, (name, corpus) in left.items():
@@ -98,7 +103,7 @@ def _with_moved(experiment: Experiment, record: Record, paths: Sequence[str], re
             moved = there.model_copy(update={"source": path} | ({"options": {}} if there.source == SYNTHETIC else {}))
             found = _record(moved, read)
             if found.fingerprint == corpus.fingerprint:
-                asked[index] = moved
+                asked[index], known[name] = moved, found
                 del left[index]
                 break
             others.append(f"another corpus than {name} ({'; '.join(corpus.differences(found))})")
@@ -107,7 +112,7 @@ def _with_moved(experiment: Experiment, record: Record, paths: Sequence[str], re
             raise CorpusError(f"{path}: got {got}; expected the same corpus, whatever it is called")
     corpora = tuple(asked[1:]) or experiment.ablation.corpora
     ablation = experiment.ablation.model_copy(update={"corpora": corpora})
-    return experiment.model_copy(update={"data": asked[0], "ablation": ablation})
+    return experiment.model_copy(update={"data": asked[0], "ablation": ablation}), known
 
 
 def _record(asked: Data, read: Read) -> CorpusRecord:

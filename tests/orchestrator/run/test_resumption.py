@@ -282,6 +282,8 @@ def test_files_that_moved_are_told_by_their_content_in_any_order(examples: Path,
     experiment = Store.open(storage).record.experiment
     assert experiment["data"]["source"] == str(first)
     assert [corpus["source"] for corpus in experiment["ablation"]["corpora"]] == [str(second)]
+    first_warning = Store.open(storage).record.warnings[0]  # which version 2 did not record
+    assert first_warning.startswith("mosi: 12 samples repeat the features and label of another")
     with pytest.raises(CorpusError, match=r"x\.npz: got another corpus than mosi-323198 \(.*\); expected the same"):
         stored(storage, moved=[str(first), str(first)])
     with pytest.raises(CorpusError, match=r"y\.npz: got a corpus too many"):
