@@ -300,13 +300,13 @@ def test_what_does_not_name_a_failed_trial_is_refused_before_anything_is_written
 
 
 def test_a_finished_storage_needs_no_text_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Encoders, "info", lambda *_: EncoderInfo(fingerprint="e" * 16, most_tokens=512))
+    monkeypatch.setattr(Encoders, "info", lambda *_, **__: EncoderInfo(fingerprint="e" * 16, most_tokens=512))
     data = {"source": "synthetic", "options": {"num_train": 16, "num_valid": 8, "num_test": 8}}
     config = PLAN["config"] | {"text_encoder.name": "some/encoder"}
     found = prepare(validate(PLAN | {"data": data, "config": config}))
     fakes.play(str(tmp_path), found.plan.studies, kept=launch.record_of(found, fakes.PROVENANCE))
 
-    def gone(*_: object) -> EncoderInfo:
+    def gone(*_: object, **__: object) -> EncoderInfo:
         raise EncoderError("some/encoder cannot be found")
 
     monkeypatch.setattr(Encoders, "info", gone)
