@@ -38,18 +38,19 @@ def _with(config: MethodConfig, parts: dict[str, Any]) -> MethodConfig:
     return opened(encoder=config.encoder, training=config.training, **parts)
 
 
-@pytest.mark.parametrize("task", ["regression", "classification"])
-@pytest.mark.parametrize("layout", ["sequences", "utterances"])
-@pytest.mark.parametrize("num_train", [64, 53])
+@pytest.mark.parametrize(
+    ("task", "layout", "num_train"),
+    [("regression", "sequences", 53), ("regression", "utterances", 48), ("classification", "utterances", 53)],
+)
 def test_it_is_the_same_as_a_batch_so_many_times_as_large(
     make_corpus: MakeCorpus, task: str, layout: str, num_train: int
 ) -> None:
     corpus = make_corpus(task, layout=layout, num_train=num_train)
     whole, parts = trained(corpus, 24, 1), trained(corpus, 8, 3)
-    before = trained(corpus, 24, 1, epochs=1).network.state_dict()
+    before = Training(whole.spec, corpus, seed=1, objective=whole.objective).network.state_dict()
     for name, weight in whole.network.state_dict().items():
         torch.testing.assert_close(parts.network.state_dict()[name], weight, atol=2e-5, rtol=1e-4)
-        assert not torch.allclose(before[name], weight, atol=1e-4), "the second epoch changed it"
+        assert not torch.allclose(before[name], weight, atol=1e-4), "training changed it"
 
 
 def test_so_is_the_update_of_each_encoder_that_a_modulator_scales(make_corpus: MakeCorpus) -> None:

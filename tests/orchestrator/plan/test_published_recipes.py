@@ -29,7 +29,7 @@ def studies(name: str) -> dict[str, Study]:
     return {study.variant.name: study for study in plan(load(name).experiment, corpus).studies}
 
 
-MMSA, FINETUNED = tuple(studies("mmsa")), tuple(studies("mmsa_finetune"))
+MMSA, FINETUNED = (tuple(load(name).experiment.studies) for name in ("mmsa", "mmsa_finetune"))
 
 
 def trained(study: Study, corpus: Corpus, **others: Any) -> Training:
