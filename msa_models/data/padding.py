@@ -33,7 +33,7 @@ import numpy as np
 
 from msa_models.data.moments import chunks
 
-_FINDINGS = {
+FINDINGS = {
     "start": ("samples padded at the start", "moved to begin at step 0"),
     "misfit": ("lengths that do not fit", "read by the steps that are not zero"),
     "trailing": ("lengths that count zero steps at the padded end", "taken for real steps"),
@@ -46,7 +46,7 @@ _FINDINGS = {
 class Notes:
     """What was found in sequences: finding -> counts by split, as text -> the modalities that have them."""
 
-    found: dict[str, dict[str, list[str]]] = field(default_factory=lambda: {what: {} for what in _FINDINGS})
+    found: dict[str, dict[str, list[str]]] = field(default_factory=lambda: {what: {} for what in FINDINGS})
 
     def add(self, modality: str, flags: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """The flags (N,) of each finding, by split."""
@@ -60,7 +60,7 @@ class Notes:
     def lines(self) -> list[str]:
         """One for each finding, such as "audio: lengths that do not fit: 1 of 9 in train; …"."""
         return [
-            f"{', '.join(modalities)}: {_FINDINGS[what][0]}: {counts}; {_FINDINGS[what][1]}"
+            f"{', '.join(modalities)}: {FINDINGS[what][0]}: {counts}; {FINDINGS[what][1]}"
             for what, where in self.found.items()
             for counts, modalities in where.items()
         ]

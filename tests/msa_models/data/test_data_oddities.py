@@ -1,15 +1,16 @@
 """What a corpus has to warn of, in one line each with counts and names, and that an ordinary one has nothing."""
 
 import copy
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from msa_models.data import Corpus, load
+from msa_models.data import Corpus, load, padding, probes
 from msa_models.data.oddities import warnings
-from msa_models.data.probes import LEAK
 from msa_models.data.synthetic import Options, generate
 from tests.msa_models.data import cases
 
@@ -207,7 +208,7 @@ class TestFeatures:
 
 def test_a_modality_that_knows_the_labels_of_train_alone_is_named(save: Save) -> None:
     (warning,) = load(save(cases.leak_in_train())).warnings
-    assert warning.startswith(f"audio: {LEAK} (ridge probe: Corr 1.000 on train, ")
+    assert warning.startswith(f"audio: {probes.LEAK} (ridge probe: Corr 1.000 on train, ")
 
 
 def test_every_case_can_be_told_of_in_lines_of_printable_text(save: Save) -> None:
@@ -215,3 +216,9 @@ def test_every_case_can_be_told_of_in_lines_of_printable_text(save: Save) -> Non
     raw["train"]["id"][0] = raw["train"]["id"][1] = "a\nb$_$1"
     for line in load(save(raw)).warnings:
         assert line.isprintable()
+
+
+def test_the_documentation_says_what_each_finding_means() -> None:
+    table = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    told = [re.escape(what) for what, _ in padding.FINDINGS.values()] + [probes.FLAG, probes.LEAK]
+    assert [what for what in told if not re.search(rf"\| \*{what}\*", table)] == []

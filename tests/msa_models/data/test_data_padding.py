@@ -1,7 +1,7 @@
 """The same sequences, however a file pads them and whatever it says of their lengths, are the same corpus."""
 
 from collections.abc import Callable, Iterator
-from itertools import product
+from itertools import cycle, product
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,7 @@ def test_the_same_sequences_give_bitwise_the_same_corpus_and_say_what_was_found(
             np.testing.assert_array_equal(first.splits[split].masks[modality].sum(axis=1), [len(row) for row in each])
             np.testing.assert_array_equal(first.splits[split].inputs[modality], cases.padded(each, STEPS))
     standardised = first.standardised().fingerprint
-    for at_start, said, container in product([False, True], LENGTHS, [dense, nested, objects]):
+    for (at_start, said), container in zip(product([False, True], LENGTHS), cycle([dense, nested, objects])):
         corpus = read(file(sequences, "regression_labels", container, at_start, said))
         assert corpus.fingerprint == first.fingerprint
         assert corpus.standardised().fingerprint == standardised
