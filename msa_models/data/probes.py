@@ -186,7 +186,7 @@ def _folds(ids: np.ndarray) -> np.ndarray:
     """(N,) the fold of each sample: whole videos where there are enough of them, else single samples."""
     videos = [video_of(name) for name in ids.tolist()]
     numbers = {video: index for index, video in enumerate(dict.fromkeys(videos))}
-    if None in numbers or len(numbers) < NUM_FOLDS:
+    if len(numbers) < NUM_FOLDS:
         return np.arange(len(ids)) % NUM_FOLDS
     return np.array([numbers[video] for video in videos]) % NUM_FOLDS
 

@@ -169,6 +169,10 @@ class TestFeatures:
             split.inputs["text"][:, 3:12] = np.float32(1e-20) * np.arange(len(split))[:, None]
         (warning,) = warnings(corpus)
         assert "in 9 of 32 columns (3, 4, 5, 6, 7, …):" in warning
+        for split in corpus.splits.values():
+            split.inputs["text"][:, 8:12] = split.inputs["text"][:, 12:16]
+        (warning,) = warnings(corpus)
+        assert "in 5 of 32 columns (3, 4, 5, 6, 7):" in warning
 
     def test_a_column_that_is_constant_everywhere_is_no_surprise_but_one_of_train_alone_is(self) -> None:
         corpus = utterances()
@@ -204,6 +208,8 @@ class TestFeatures:
         split = corpus.splits["test"]
         split.inputs["audio"][~split.masks["audio"]] = 1e30
         assert warnings(corpus) == ()
+        split.inputs["audio"][3, 0, 2] = 1e30
+        assert warnings(corpus)[0].endswith("in 1 of 16 columns (2): 1 in test, clipped to that")
 
 
 def test_a_modality_that_knows_the_labels_of_train_alone_is_named(save: Save) -> None:

@@ -169,6 +169,7 @@ def test_a_quick_look_at_wide_features_is_one_at_as_many_samples(monkeypatch: py
     corpus = generate(Options(layout="utterances", num_train=90, text_width=40))
     rows = {row["modalities"]: row for row in probes(corpus)}
     monkeypatch.setattr("msa_models.data.probes.QUICK", 30)
+    assert probes(corpus)[0] == rows["text"]
     text, audio, vision = probes(corpus, quick=True)
     assert (audio, vision) == (rows["audio"], rows["vision"])
     train = corpus.splits["train"]
