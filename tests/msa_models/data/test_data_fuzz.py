@@ -84,7 +84,7 @@ BASES: dict[str, Callable[[], Any]] = {
     "mosei": lambda: build_mult("mosei"),
     "tuples": build_tuples,
 }
-KEYS = sorted({*build_sims()["train"], *build_mult()["train"], "samples", "text_lengths", "classification_labels_T"})
+KEYS = sorted({*build_sims()["train"], *build_mult()["train"], "samples", "text_lengths", "audio_unpadded", "warnings"})
 
 changes = st.tuples(
     st.sampled_from(["train", "valid", "test", "all"]), st.sampled_from(KEYS) | st.sampled_from(KEYS) | scalars, things
