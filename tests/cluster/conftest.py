@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.hosts import Host, Network, hosts, missing
+from tests.patient_ray import RAY
 
 OBJECT_STORE_BYTES = 200_000_000
 # A host that falls silent is given up after 9 s. With Ray's defaults (first check after 5 s, one every 3 s with 10 s to
@@ -31,7 +32,7 @@ class Cluster:
         """Power the head on, and Ray on it."""
         self.head = self.host("head")
         options = ("--port=6379", "--num-cpus=0", f"--dashboard-host={self.head.address}")
-        self.head.run("ray", "start", "--head", *options, *_options(self.head), environment=WITH_TOKEN)
+        self.head.run(*RAY, "start", "--head", *options, *_options(self.head), environment=WITH_TOKEN)
 
     def host(self, name: str, *, token: bool = True) -> Host:
         """Power a host on; only with the token it gets into the cluster."""
@@ -45,7 +46,7 @@ class Cluster:
 
     def join(self, host: Host, num_cpus: int, environment: dict[str, str] = WITH_TOKEN) -> subprocess.Popen[str]:
         """Start Ray on a worker; its exit code says whether it has joined."""
-        command = ["ray", "start", f"--address={self.head.address}:6379", f"--num-cpus={num_cpus}", *_options(host)]
+        command = [*RAY, "start", f"--address={self.head.address}:6379", f"--num-cpus={num_cpus}", *_options(host)]
         return host.start(*command, environment=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

@@ -22,6 +22,7 @@ import psutil
 
 from tests.end_to_end.driver_process import ROOT
 from tests.patience import wait_until
+from tests.patient_ray import RAY
 
 CPUS_OF_HEAD, CPUS_OF_NODE = 1, 2
 _HEAD_ID = "f" * 51 + "00000"  # which Ray's provider for tests gives to the head; its nodes count on from there
@@ -62,7 +63,7 @@ class GrowingCluster:
         with self._out.open("wb") as out:
             self._head = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+                    *(*RAY, "start", "--head", "--block"),
                     *(f"--port={port}", f"--num-cpus={CPUS_OF_HEAD}", "--object-store-memory=100000000"),
                     *(f"--autoscaling-config={config}", "--node-ip-address=127.0.0.1", "--include-dashboard=false"),
                     *(f"--ray-client-server-port={_free_port()}", f"--temp-dir={folder / 'ray'}"),

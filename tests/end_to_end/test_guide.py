@@ -29,6 +29,7 @@ from orchestrator.cli import msa
 from tests.end_to_end.test_object_storage import give_access
 from tests.end_to_end.test_readme import write_corpus
 from tests.patience import LIMIT_S
+from tests.patient_ray import on_path
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "cluster.md"
@@ -119,7 +120,7 @@ class Machine:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
             "HOME": str(self.home),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{on_path(self.home)}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.dashboard}",
             "COLUMNS": "100",
         }

@@ -26,6 +26,7 @@ import requests
 import orchestrator
 from tests.end_to_end.conftest import SMALL, finished_trials
 from tests.patience import LIMIT_S, wait_until
+from tests.patient_ray import RAY
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +67,7 @@ def ray_head(mode: str) -> Iterator[Head]:
             ports = {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
         started = subprocess.Popen(
             [
-                *("ray", "start", "--head", "--block", "--num-cpus=2", "--include-dashboard=true"),
+                *(*RAY, "start", "--head", "--block", "--num-cpus=2", "--include-dashboard=true"),
                 *("--disable-usage-stats", "--node-ip-address=127.0.0.1", f"--temp-dir={folder}"),
                 *(f"--{name}={port}" for name, port in ports.items()),
             ],

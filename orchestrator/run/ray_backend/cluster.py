@@ -82,7 +82,7 @@ def cluster(address: str | None) -> Iterator[None]:
             check_cluster(address)
             ray.init(address=address, log_to_driver=False)
         else:
-            with loopback_only(), _patient_start():
+            with loopback_only(), patient_start():
                 ray.init(
                     address="local",
                     log_to_driver=False,
@@ -104,7 +104,7 @@ def cluster(address: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def _patient_start() -> Iterator[None]:
+def patient_start() -> Iterator[None]:
     """Let a Ray that is started in this block have `START_PATIENCE_S` to come up instead of 30, for busy machines."""
     from ray._private import services  # ray 2.60.0: `Node` asks this for its raylet, for 30 s
 

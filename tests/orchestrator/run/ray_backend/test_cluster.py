@@ -105,12 +105,12 @@ def test_a_ray_that_comes_up_late_is_waited_for_and_one_that_does_not_is_given_u
 
     asked = []
     monkeypatch.setattr(services, "get_node", come_up_late)
-    with cluster._patient_start():
+    with cluster.patient_start():
         assert services.get_node("127.0.0.1:1", "one") == {"node_id": "one"}
     assert services.get_node is come_up_late
     asked.clear()
     monkeypatch.setattr(cluster, "START_PATIENCE_S", 0.0)
-    with cluster._patient_start(), pytest.raises(RuntimeError, match="yet"):
+    with cluster.patient_start(), pytest.raises(RuntimeError, match="yet"):
         services.get_node("127.0.0.1:1", "one")
 
 
