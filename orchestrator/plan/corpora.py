@@ -97,7 +97,7 @@ class CorpusInfo:
         """What to say where text could be a modality, and is none without an encoder; "" elsewhere."""
         if TEXT in self.modalities or not self.texts:
             return ""
-        return f"{self.name} has raw texts and no text features, so text is a modality with a text encoder only"
+        return f"{self.name} has no text features, only texts that a text encoder can read"
 
 
 def named(
@@ -155,9 +155,11 @@ def encoders_read(
     inside += [f"space.{path}" for path in space.distributions if within(path, SECTION)]
     where = inside[0] if inside else "config"
     if not corpus.texts:
-        message = f"{corpus.name} has no raw texts (raw_text of the MMSA layout), so no text encoder can read it"
+        message = (
+            f"{corpus.name} has neither raw texts (raw_text) nor token ids (text_bert), so no text encoder can read it"
+        )
         own = "use its own text features" if TEXT in corpus.modalities else "remove it"
-        raise fault(where, f"{message}; {own} (text_encoder: null), or a corpus with raw texts")
+        raise fault(where, f"{message}; {own} (text_encoder: null), or take a corpus with raw texts")
     if TEXT not in modalities:
         message = f"got a text encoder, but text is not among the modalities ({listed(modalities)})"
         raise fault(where, f"{message}; remove it (text_encoder: null), or use text")

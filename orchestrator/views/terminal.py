@@ -140,7 +140,7 @@ def failures(storage: str, groups: Sequence[Group]) -> str:
 def converted(source: Path, target: Path, what: Converted) -> str:
     """One line on a conversion: names, sizes, samples of the splits, steps and widths, and what was left out."""
     samples = ", ".join(f"{name} {count}" for name, count in what.samples.items())
-    shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in what.shapes.items())
+    shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in what.shapes.items()) or "no features"
     left_out = f"; left out {_some(what.left_out)}, which no array can hold" if what.left_out else ""
     before, after = (f"{size / 1e6:,.1f} MB" for size in (what.size_before, what.size_after))
     return f"{source} ({before}) -> {target} ({after}): {samples}; {shapes}{left_out}"

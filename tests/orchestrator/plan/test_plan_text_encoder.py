@@ -154,7 +154,7 @@ def test_a_corpus_without_texts_is_a_fault_that_says_what_it_lacks(corpus: Corpu
     silent = replace(corpus, texts="")
     (found,) = faults(silent, config={"text_encoder.name": "x"}).items()
     assert found[0] == "config.text_encoder.name"
-    assert found[1].startswith("synthetic has no raw texts (raw_text of the MMSA layout)")
+    assert found[1].startswith("synthetic has neither raw texts (raw_text) nor token ids (text_bert)")
     assert list(faults(silent, space={"text_encoder.mode": {"choices": ["frozen"]}})) == ["space.text_encoder.mode"]
 
 
@@ -219,7 +219,7 @@ def test_sensitivity_compares_encoders_and_how_they_are_used(corpus: CorpusInfo)
 def test_one_corpus_of_several_without_texts_is_named(corpus: CorpusInfo) -> None:
     silent = replace(corpus, name="mosei", fingerprint="eeee", texts="")
     experiment = {"config": {"text_encoder": {}}, "ablation": {"leave_one_out": "all"}}
-    with pytest.raises(ExperimentError, match=r"mosei has no raw texts .* \(of mosei\)"):
+    with pytest.raises(ExperimentError, match=r"mosei has neither raw texts .* \(of mosei\)"):
         plan_ablation(validate(MINIMAL | experiment), [corpus, silent])
 
 
