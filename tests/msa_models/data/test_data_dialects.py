@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,16 @@ def test_the_same_samples_are_the_same_corpus_in_every_dialect(seed: int, most: 
     for name, write in DIALECTS.items():
         corpus = assembled(write(found, tmp_path))
         assert (corpus.fingerprint, corpus.warnings) == (expected.fingerprint, expected.warnings), name
+
+
+def test_dictionaries_with_defaults_are_dictionaries_without(tmp_path: Path) -> None:
+    found = in_mmsa(samples(1, 3))
+    expected = assembled(pickled(found, tmp_path)).fingerprint
+    kept = defaultdict(dict, {split: defaultdict(list, each) for split, each in found.items()})
+    for protocol in (0, 2, 5):
+        path = pickled(kept, tmp_path, protocol)
+        assert assembled(path).fingerprint == expected
+        assert type(containers.read(path)["train"]) is dict
 
 
 # folders

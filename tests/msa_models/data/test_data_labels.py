@@ -116,6 +116,13 @@ class TestLabelsOfOneModality:
         found = reading(mmsa, task="classification").splits["train"]
         np.testing.assert_array_equal(found.unimodal["vision"], np.roll(found.targets, 1))
 
+    def test_a_class_of_one_modality_that_is_none_of_all_is_left_out_with_a_warning(self, mmsa: Raw) -> None:
+        for split in mmsa.values():
+            split["classification_labels_A"] = split["classification_labels"] + 5
+        found = reading(mmsa, task="classification")
+        assert found.warnings == ("classification_labels_A is not read: class 5 is none of 0, 1, 2",)
+        assert found.splits["train"].unimodal == {}
+
     @pytest.mark.parametrize("labels", [[np.nan] * 6, [1.0] * 5, ["?"] * 6, None])
     def test_labels_of_one_modality_that_cannot_be_read_are_left_out_with_a_warning(
         self, labels: Any, mmsa: Raw, save: Save
@@ -214,6 +221,12 @@ class TestEmotionsOfMOSEI:
         assert (corpus.name, corpus.task, corpus.classes, corpus.scale) == ("mosei", "multilabel", EMOTIONS, "")
         for split, values in corpus.splits.items():
             np.testing.assert_array_equal(values.targets, raw[split]["labels"][:, -6:] > 0)
+
+    def test_the_emotions_of_iemocap_too_are_several_labels(self, iemocap: Raw, save: Save) -> None:
+        iemocap["train"]["labels"][0] = [[0, 1]] * 4
+        corpus = load(save(iemocap), task="multilabel")
+        assert corpus.classes == ("neutral", "happy", "sad", "angry")
+        np.testing.assert_array_equal(corpus.splits["train"].targets[:3], [[1, 1, 1, 1], [0, 1, 0, 0], [0, 0, 1, 0]])
 
     def test_a_target_picks_one_of_several_labels_and_not_all(self, save: Save) -> None:
         with pytest.raises(CorpusError, match="target: happy picks one label, for task: classification; leave target"):

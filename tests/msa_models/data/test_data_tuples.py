@@ -61,6 +61,19 @@ def test_numbers_of_words_alone_are_no_text_which_a_warning_says(save: Save) -> 
     assert corpus.warnings[0] == "words are numbers of a vocabulary that is not in the file, so there is no text"
 
 
+def test_words_may_be_bytes_and_segments_missing(save: Save) -> None:
+    raw = build_tuples()
+    changed = {
+        split: [(([word.encode() for word in words], *features), label) for (words, *features), label, _ in each]
+        for split, each in raw.items()
+    }
+    corpus, expected = load(save(changed)), load(save(raw))
+    assert corpus.texts_fingerprint == expected.texts_fingerprint
+    assert corpus.splits["test"].ids.tolist()[:2] == ["test_000000", "test_000001"]
+    for name, split in corpus.splits.items():
+        np.testing.assert_array_equal(split.inputs["audio"], expected.splits[name].inputs["audio"])
+
+
 def test_emotions_and_sentiment_are_picked_by_target(save: Save) -> None:
     raw = build_tuples()
     wide = {
