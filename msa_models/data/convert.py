@@ -132,7 +132,7 @@ def _array(key: str, value: Any) -> np.ndarray | None:
         return None
     if array.dtype.kind in "OSU" or (key == "id" and array is not value):
         return _words(key, np.asarray(value, dtype=object))
-    if array.dtype.kind not in "biufc":
+    if array.dtype.kind not in "biuf":
         return None
     if key not in USUAL_ORDER:
         return array

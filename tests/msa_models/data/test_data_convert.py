@@ -6,6 +6,7 @@ import errno
 import os
 import pickle
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from msa_models.data import CorpusError, HoldOut, Task, load
 from msa_models.data import convert as convert_module
@@ -21,6 +24,7 @@ from tests.msa_models.data import cases
 from tests.msa_models.data.cases import CASES
 from tests.msa_models.data.conftest import build_mmsa, build_mult, build_sims, build_tuples
 from tests.msa_models.data.hostile import watched
+from tests.msa_models.data.test_data_fuzz import changes
 
 Raw = dict[str, dict[str, Any]]
 Save = Callable[..., str]
@@ -71,6 +75,32 @@ def test_whatever_is_the_matter_with_a_file_is_the_matter_with_the_converted_one
     monkeypatch.setattr(cases, "SIZES", {"train": 24, "valid": 12, "test": 12})
     source = save(CASES[case]())
     assert outcomes(converted(source)[0]) == outcomes(source)
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(base=st.sampled_from(sorted(BASES)), changed=st.lists(changes, min_size=1, max_size=2))
+def test_whatever_is_converted_is_read_as_before(base: str, changed: list[tuple[str, Any, Any]]) -> None:
+    raw = BASES[base]()
+    for split, key, value in changed:
+        for each in raw if split == "all" else [split]:
+            raw[each][key if isinstance(raw[each], dict) else 0] = value
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "corpus.pkl"
+        source.write_bytes(pickle.dumps(raw))
+        said, target = "", Path(folder) / "converted.npz"
+        try:
+            convert(source, target)
+        except CorpusError as error:
+            said = str(error)
+        assert "\n" not in said
+        assert "read otherwise" not in said
+        if not said:
+            both = [
+                {task: each[:3] for task, each in outcomes(path).items() if isinstance(each, tuple)}
+                for path in (source, target)
+            ]
+            assert both[0] == both[1]
 
 
 def test_zero_steps_at_the_ends_of_unpadded_sequences_stay_real_ones(save: Save) -> None:

@@ -13,7 +13,10 @@ import pytest
 from msa_models import data
 from msa_models.data import SPLITS
 from msa_models.data.describe import describe
+from orchestrator.run.launch import record_of
 from orchestrator.run.preparation import Prepared, prepare
+from orchestrator.run.resumption import stored
+from orchestrator.store import Store
 from orchestrator.views.corpus_view import corpus as shown
 from search_spaces.faults import ExperimentError
 from search_spaces.loading import validate
@@ -127,6 +130,19 @@ def test_a_corpus_of_raw_texts_alone_is_trained_with_an_encoder(
     found = prepared(save(), {"text_encoder": {"name": encoders["deberta"], "mode": "finetune"}})
     assert found.plan.studies[0].variant.modalities == ("text",)
     assert {row["state"] for row in trained(found, tmp_path / "s")} == {"COMPLETE"}
+
+
+@pytest.mark.parametrize("features", [(), ("audio", "vision")])
+def test_a_storage_is_planned_again_without_its_corpus(
+    features: tuple[str, ...], encoders: Mapping[str, str], save: Save, tmp_path: Path
+) -> None:
+    source = save(*features)
+    found = prepared(source, {"text_encoder": {"name": encoders["bert"]}})
+    Store.create(tmp_path / "s", record_of(found))
+    Path(source).unlink()
+    again = stored(str(tmp_path / "s"))
+    assert again.plan.studies[0].variant.modalities == ("text", *features)
+    assert again.plan.studies[0].study_id == found.plan.studies[0].study_id
 
 
 def test_an_encoder_that_is_wanted_where_nothing_is_said_is_a_fault(encoders: Mapping[str, str], save: Save) -> None:
