@@ -12,19 +12,19 @@ environment variable MSA_EVERY_COMBINATION=1 every combination is run. Needs pyt
 
 import pytest
 
-pytest.register_assert_rewrite("msa_models.testing.component_contract", "msa_models.testing.method_contract")
+_SUITES = ("component_contract", "seam_contracts", "modulator_contract", "method_cases", "method_contract")
+pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in _SUITES))
 
 
 from msa_models.testing.cases import LAYOUTS, TASKS, combinations, over, small_corpus  # noqa: E402
-from msa_models.testing.component_contract import (  # noqa: E402
+from msa_models.testing.method_contract import MethodContract  # noqa: E402
+from msa_models.testing.modulator_contract import GradientModulatorContract, ScheduleContract  # noqa: E402
+from msa_models.testing.seam_contracts import (  # noqa: E402
     FusionContract,
-    GradientModulatorContract,
     LossTermContract,
     RefinementContract,
-    ScheduleContract,
     SharedStateContract,
 )
-from msa_models.testing.method_contract import MethodContract  # noqa: E402
 
 __all__ = [
     "LAYOUTS",

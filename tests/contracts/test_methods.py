@@ -12,7 +12,7 @@ from msa_models.discovery import Method
 from msa_models.seams import GradientModulator
 from msa_models.testing import TASKS, over, small_corpus
 from msa_models.testing.cases import Contract
-from msa_models.testing.method_contract import (
+from msa_models.testing.method_cases import (
     RULES,
     absent_from,
     assert_continues_from_any_epoch,
