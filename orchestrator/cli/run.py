@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.cli.asked import changed, changes_of
 from orchestrator.cli.base import (
     ADDRESS,
     ALLOW_CHANGED,
@@ -31,9 +32,8 @@ if TYPE_CHECKING:
 
     from orchestrator.run.preparation import Prepared
     from orchestrator.store import Store
-    from search_spaces.faults import Fault, Places
+    from search_spaces.faults import Fault
     from search_spaces.overrides import Option
-    from search_spaces.schema import Experiment
 
 
 @msa.command(
@@ -172,7 +172,7 @@ def _prepare(experiment: str, *, ablation: bool = False, **options: Any) -> Prep
 
     def faults_with(changes: Sequence[Option]) -> Sequence[Fault] | None:
         try:
-            fewer, places = _changed(experiment, changes, **chosen)
+            fewer, places = changed(experiment, changes, **chosen)
         except ExperimentError:
             return None
         try:
@@ -181,69 +181,12 @@ def _prepare(experiment: str, *, ablation: bool = False, **options: Any) -> Prep
             return error.faults
         return ()
 
-    changes, chosen = _changes(**options)
-    asked, places = _changed(experiment, changes, **chosen)
+    changes, chosen = changes_of(**options)
+    asked, places = changed(experiment, changes, **chosen)
     try:
         return prepare(asked, places, ablation=ablation, read=read)
     except ExperimentError as error:
         raise ExperimentError(blamed(error.faults, changes, faults_with)) from None
-
-
-def asked_for(experiment: str, **options: Any) -> Experiment:
-    """The experiment as the options of a command change it, which is all that can be known without its data."""
-    changes, chosen = _changes(**options)
-    return _changed(experiment, changes, **chosen)[0]
-
-
-def _changes(
-    data: str | None,
-    overrides: tuple[str, ...],
-    studies: tuple[str, ...] = (),
-    designs: str | None = None,
-    components: str | None = None,
-    **short: Any,
-) -> tuple[list[Option], dict[str, Any]]:
-    """What the options change, and which studies and designs they choose."""
-    import json
-
-    from search_spaces.overrides import Option
-
-    changes = [
-        Option(f"{_SHORT_FOR[name]}={value}", f"--{name.replace('_', '-')}")
-        for name, value in short.items()
-        if value is not None
-    ]
-    if data is not None:
-        changes += [Option(f"data.source={json.dumps(data)}", "--data"), Option("data.options={}", "--data")]
-    if components is not None:
-        changes.append(Option(f"ablation.leave_one_out={json.dumps(words(components))}", "--components"))
-        if designs is not None and "leave_one_out" not in words(designs):
-            raise click.UsageError("--components says what leave_one_out leaves out; add it to --designs")
-    return [*changes, *map(Option, overrides)], {"studies": studies, "designs": designs}
-
-
-def _changed(
-    experiment: str, changes: Sequence[Option], studies: tuple[str, ...], designs: str | None
-) -> tuple[Experiment, Places]:
-    from search_spaces.ablation import only
-    from search_spaces.changes import selected
-    from search_spaces.loading import load
-
-    loaded = load(experiment, changes)
-    asked = selected(loaded.experiment, words(*studies)) if studies else loaded.experiment
-    if designs is not None:
-        asked = asked.model_copy(update={"ablation": only(asked.ablation, words(designs))})
-    return asked, loaded.places
-
-
-_SHORT_FOR = {
-    "trials": "search.trials",
-    "epochs": "config.training.epochs",
-    "seed": "search.seed",
-    "max_concurrent": "resources.max_concurrent",
-    "tuning": "ablation.tuning",
-    "seeds": "ablation.seeds",
-}
 
 
 def _describe(prepared: Prepared) -> int:

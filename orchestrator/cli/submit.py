@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.cli.asked import asked_for
 from orchestrator.cli.base import INTERRUPTED, Examples, goes_on, msa, say
-from orchestrator.cli.run import asked_for
 
 if TYPE_CHECKING:
     from orchestrator.run.ray_backend.jobs import WorkingTree
