@@ -164,6 +164,7 @@ def _start(
 
 
 def _prepare(experiment: str, *, ablation: bool = False, **options: Any) -> Prepared:
+    from msa_models.data import CorpusError
     from orchestrator.run.preparation import prepare
     from search_spaces.faults import ExperimentError
     from search_spaces.overrides import blamed
@@ -179,6 +180,8 @@ def _prepare(experiment: str, *, ablation: bool = False, **options: Any) -> Prep
             prepare(fewer, places, ablation=ablation, read=read)
         except ExperimentError as error:
             return error.faults
+        except CorpusError:  # without these changes, such as data.task, its corpus cannot be read
+            return None
         return ()
 
     changes, chosen = changes_of(**options)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import shlex
 from pathlib import Path
 
 import pytest
 
 from orchestrator.cli import main
+from tests.msa_models.data.cases import CASES
 
 MINE = """\
 method: cpsl
@@ -85,3 +87,15 @@ def test_a_corpus_is_read_once_however_often_the_plan_is_tried(
     monkeypatch.setattr(data, "load", lambda source, **how: [read.append(source), load(source, **how)][1])
     said("describe mine.yaml --set ogm_ge={} --set training.epochs=3 --trials 3", capsys)
     assert len(read) == 1
+
+
+def test_what_a_corpus_is_without_an_option_is_not_what_is_wrong_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Classes can be read as such only, and the objective is one of regression."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("method: concat\ndata: synthetic\nobjective: {metric: valid/mae}\n")
+    Path("humor.pkl").write_bytes(pickle.dumps(CASES["humor"]()))
+    (line,) = said("describe mine.yaml --data humor.pkl --set data.task=classification", capsys)
+    assert "valid/mae" in line
+    assert "all labels are" not in line
