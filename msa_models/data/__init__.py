@@ -1,6 +1,7 @@
 """Corpora as NumPy arrays: `load("synthetic")` or `load(path)`."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from os import PathLike, fspath
 from pathlib import Path
@@ -53,6 +54,8 @@ def load(
         return _file(Path(name).expanduser(), request, cast(NonFinite, nonfinite), valid)
     except CorpusError as error:
         raise CorpusError(f"{name}: {error}") from error
+    except OSError as error:
+        raise CorpusError(f"{name}: it cannot be opened: {error.strerror or error}") from error
     except MemoryError as error:
         raise CorpusError(f"{name}: it needs more memory than there is ({error or 'MemoryError'})") from error
 
@@ -71,8 +74,8 @@ def _synthetic(request: Request, options: Mapping[str, Any]) -> Corpus:
 
 
 def _file(path: Path, request: Request, nonfinite: NonFinite, valid: HoldOut | None) -> Corpus:
-    if not path.exists():
-        nearby = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    if not os.path.lexists(path):
+        nearby = os.listdir(path.parent) if path.parent.is_dir() else []
         hint = did_you_mean(path.name, [SYNTHETIC, *nearby])
         raise CorpusError(f"there is no such file, and the only named source is '{SYNTHETIC}'{hint}")
     corpus = assemble(path.stem, _reading(path, request, valid), nonfinite)

@@ -1,5 +1,6 @@
 """Corpus files opened without trusting them, `.pkl`, `.npz` or a folder of pickles: splits of named values."""
 
+import os
 import shlex
 from collections.abc import Callable
 from os import strerror
@@ -25,9 +26,10 @@ def read(path: Path, *, without_valid: bool | None = False, trust: bool = False)
     be there with None. A split that is a list of samples comes as that list, under the key "samples". With `trust` also
     files that run code when they are opened, see `trusted`.
     """
-    if not path.exists():
-        raise CorpusError("there is no such file")
-    content = _folder(path, trust) if path.is_dir() else _content(path, trust)
+    try:
+        content = _opened(path, trust)
+    except OSError as error:
+        raise CorpusError(f"it cannot be opened: {_why(error)}") from error
     return _splits(content, without_valid)
 
 
@@ -37,6 +39,18 @@ def told(raw: RawCorpus) -> tuple[str, ...]:
     if not isinstance(said, np.ndarray) or said.dtype.kind != "U":
         return ()
     return tuple(line for line in said.reshape(-1).tolist() if line.isprintable())
+
+
+def _opened(path: Path, trust: bool) -> object:
+    if path.is_symlink() and not path.exists():
+        raise CorpusError(f"it is a link to {os.readlink(path)}, and no file is there")
+    if not path.exists():
+        raise CorpusError("there is no such file")
+    if path.is_dir():
+        return _folder(path, trust)
+    if not path.is_file():  # reading a pipe waits for who may never write
+        raise CorpusError("it is neither a file nor a folder; write what it gives to a file first")
+    return _content(path, trust)
 
 
 def _folder(path: Path, trust: bool) -> dict[str, object]:
@@ -77,7 +91,7 @@ def _content(path: Path, trust: bool) -> object:
     except CorpusError:
         raise
     except OSError as error:
-        raise CorpusError(f"it cannot be opened: {strerror(error.errno) if error.errno else error}") from error
+        raise CorpusError(f"it cannot be opened: {_why(error)}") from error
     except Exception as error:  # a damaged file can raise anything
         fault = f"{type(error).__name__}: {error}".splitlines()[0]
         raise CorpusError(
@@ -137,6 +151,10 @@ def _splits(content: object, without_valid: bool | None) -> RawCorpus:
             {SAMPLES: value} if isinstance(value, list) else {_name(key): each for key, each in value.items()}
         )
     return found
+
+
+def _why(error: OSError) -> str:
+    return strerror(error.errno) if error.errno else str(error)
 
 
 def _name(key: object) -> str:

@@ -1,5 +1,6 @@
 """`load`: one door, whose errors name the source and suggest what was meant."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from msa_models.data import CorpusError, load
+from msa_models.data.convert import convert
 
 Raw = dict[str, dict[str, Any]]
 
@@ -52,6 +54,25 @@ def test_a_misspelt_source_is_answered_with_what_was_probably_meant(mmsa: Raw, s
         load(path.with_name("moesi.pkl"))
     with pytest.raises(CorpusError, match="there is no such file"):
         load(path.parent / "no folder" / "x.pkl")
+
+
+def test_a_link_to_nowhere_says_where_it_points(tmp_path: Path) -> None:
+    (tmp_path / "corpus.pkl").symlink_to("moved.pkl")
+    with pytest.raises(CorpusError, match=r"it is a link to moved\.pkl, and no file is there"):
+        load(tmp_path / "corpus.pkl")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "corpus.pkl")
+    with pytest.raises(CorpusError, match="it is neither a file nor a folder"):
+        load(tmp_path / "corpus.pkl")
+
+
+def test_a_name_that_the_system_does_not_take_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="there is no such file"):
+        load(tmp_path / f"{300 * 'a'}.pkl")
+    with pytest.raises(CorpusError, match="it cannot be opened: File name too long"):
+        convert(tmp_path / f"{300 * 'a'}.pkl", tmp_path / "corpus.npz")
 
 
 def test_options_are_refused_for_a_file(mmsa: Raw, save: Callable[..., str]) -> None:
