@@ -66,6 +66,8 @@ def _samples(found: Any, split: str) -> list[tuple[Any, ...]]:
     """Tuples of the same make, checked to have what is read of them."""
     if not isinstance(found, list):
         raise CorpusError(f"its {split} split is no list, as train is; {_EXPECTED} for each sample")
+    if not found:
+        raise CorpusError(f"no samples in {split}; each split needs some")
     for index, sample in enumerate(found):
         if not isinstance(sample, list | tuple) or len(sample) not in (2, 3):
             raise CorpusError(f"sample {index} of {split} is {_described(sample)}; {_EXPECTED}")
@@ -79,11 +81,17 @@ def _samples(found: Any, split: str) -> list[tuple[Any, ...]]:
 
 def _stacked(split: str, samples: list[tuple[Any, ...]]) -> np.ndarray:
     """Labels (N, ...), each without its leading axis of one."""
-    try:
-        labels = [np.asarray(sample[1], dtype=np.float64) for sample in samples]
-        return np.stack([each[0] if each.ndim == 2 and len(each) == 1 else each for each in labels])
-    except (TypeError, ValueError) as error:
-        raise CorpusError(f"labels of {split} are no numbers of one shape per sample ({error})") from error
+    labels: list[np.ndarray] = []
+    for index, (_, found, *_) in enumerate(samples):
+        try:
+            each = np.asarray(found, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise CorpusError(f"the label of sample {index} of {split} is no number ({error})") from error
+        labels.append(each[0] if each.ndim == 2 and len(each) == 1 else each)
+        if labels[-1].shape != labels[0].shape:
+            shapes = f"shape {labels[-1].shape}, that of sample 0 {labels[0].shape}"
+            raise CorpusError(f"the label of sample {index} of {split} has {shapes}; expected one shape of all")
+    return np.stack(labels)
 
 
 def _text(members: tuple[Any, ...]) -> str | None:
@@ -101,10 +109,12 @@ def _text(members: tuple[Any, ...]) -> str | None:
 
 
 def _vectors(words: Any) -> np.ndarray | None:
-    """(T, d) or (d,) features of floating-point numbers, if the words are that."""
-    if isinstance(words, np.ndarray) and words.dtype.kind == "f" and words.ndim:
-        return words
-    return None
+    """(T, d) or (d,) features of floating-point numbers, if the words are that, also as lists."""
+    try:
+        array = np.asarray(words)
+    except ValueError:  # of several shapes
+        return None
+    return array if array.dtype.kind == "f" and array.ndim and array.size else None
 
 
 def _word(word: str | bytes) -> str:

@@ -103,7 +103,11 @@ def test_emotions_and_sentiment_are_picked_by_target(save: Save) -> None:
             ((["a"], np.ones((3, 9)), np.ones((3, 3))), [[0]], "x"),
             r"vision of valid: sample 2 \('x'\) has shape \(3, 9\), sample 0 .* \(1, 4\)",
         ),
-        (((["a"], np.ones((3, 4)), np.ones((3, 3))), [[0, 1]], "x"), "labels of valid are no numbers of one shape"),
+        (
+            ((["a"], np.ones((3, 4)), np.ones((3, 3))), [[0, 1]], "x"),
+            r"label of sample 2 of valid has shape \(2,\), that",
+        ),
+        (((["a"], np.ones((3, 4)), np.ones((3, 3))), "?", "x"), "the label of sample 2 of valid is no number"),
     ],
 )
 def test_what_is_no_such_tuple_is_named(broken: Any, message: str, save: Save) -> None:
@@ -111,6 +115,26 @@ def test_what_is_no_such_tuple_is_named(broken: Any, message: str, save: Save) -
     raw["valid"][2] = broken
     with pytest.raises(CorpusError, match=message):
         load(save(raw))
+
+
+def test_a_split_without_samples_is_named(save: Save) -> None:
+    with pytest.raises(CorpusError, match="no samples in valid"):
+        load(save(build_tuples() | {"valid": []}))
+
+
+def test_vectors_of_words_may_be_lists(save: Save) -> None:
+    raw, found = build_tuples(), []
+    for make in (np.asarray, np.ndarray.tolist):
+        vectors = {
+            split: [
+                ((make(np.full((len(features[0]), 2), 0.5, np.float32)), *features), label, segment)
+                for (_, *features), label, segment in each
+            ]
+            for split, each in raw.items()
+        }
+        found.append(load(save(vectors)))
+    assert found[0].dims["text"] == 2
+    assert found[0].fingerprint == found[1].fingerprint
 
 
 def test_lists_and_dictionaries_do_not_mix(save: Save) -> None:
