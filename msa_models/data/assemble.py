@@ -154,9 +154,11 @@ def _lengths(raw: RawSplit, modality: str, split: str) -> np.ndarray | None:
     if modality not in raw.lengths:
         return None
     lengths = numbers(raw.lengths[modality], f"{modality}_lengths of {split}").reshape(-1)
-    if len(lengths) != len(raw.targets) or (lengths < 0).any():
-        count = f"{len(lengths)} for {len(raw.targets)} samples"
-        raise CorpusError(f"{modality}_lengths of {split}: {count}; expected one for each, 0 or more")
+    if len(lengths) != len(raw.targets):
+        raise CorpusError(f"{modality}_lengths of {split}: {len(lengths)} for {len(raw.targets)} samples")
+    if (negative := np.flatnonzero(lengths < 0)).size:
+        first = f"{lengths[negative[0]]:g} of sample {negative[0]}"
+        raise CorpusError(f"{modality}_lengths of {split} are below 0 in {negative.size} samples, such as {first}")
     return lengths
 
 

@@ -195,7 +195,8 @@ def _one_each(values: np.ndarray, what: str) -> np.ndarray:
 
 
 def _distinct(labels: Labels) -> np.ndarray:
-    return np.unique(np.concatenate([values.reshape(-1).astype(np.float64) for values in labels.values()]))
+    values = np.concatenate([values.reshape(-1).astype(np.float64) for values in labels.values()])
+    return np.unique(values + 0.0)  # which makes -0 a plain 0
 
 
 def _shapes(labels: Labels) -> str:

@@ -56,7 +56,7 @@ def padded(inputs: Mapping[str, Any], split: str, ids: object) -> tuple[dict[str
         ):
             arrays = [_array(sample, modality, split, index, ids, len(found)) for index, sample in enumerate(found)]
             values[modality] = arrays
-            if len({array.shape for array in arrays}) > 1:
+            if len({array.shape for array in arrays}) > 1 or not any(array.size for array in arrays):
                 values[modality], lengths[modality] = _pad(arrays, modality, split, ids)
     return values, lengths
 

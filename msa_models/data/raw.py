@@ -70,6 +70,8 @@ def numbers(values: object, what: str) -> np.ndarray:
     """As a numeric array, refusing what is none, and what is not finite."""
     try:
         array = np.asarray(values)
+        if array.dtype.kind == "c":
+            raise TypeError(f"their type is {array.dtype}")
         array = array if array.dtype.kind in "biuf" else array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise CorpusError(f"{what} are not numbers ({error})") from error
@@ -123,4 +125,5 @@ def _joined(row: list[str]) -> str:
 
 
 def _text(value: object) -> str:
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+    raw = value if isinstance(value, bytes) else str(value).encode("utf-8", errors="replace")
+    return raw.decode("utf-8", errors="replace")

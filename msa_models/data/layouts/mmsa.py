@@ -73,13 +73,14 @@ def _reading(raw: RawCorpus, key: str, targets: Callable[[dict[str, object]], La
             warnings.append(f"{key}_{letter} is not read: {error}")
             for each in splits.values():
                 each.unimodal.pop(modality, None)
-    for split, content in raw.items():
-        if content.get("text_bert") is None:
-            continue
-        try:
-            splits[split].tokens = _tokens(content["text_bert"], split, len(found[split]))
-        except CorpusError as error:
-            warnings.append(f"text_bert is not read: {error}")
+    try:
+        for split, content in raw.items():
+            if content.get("text_bert") is not None:
+                splits[split].tokens = _tokens(content["text_bert"], split, len(found[split]))
+    except CorpusError as error:
+        warnings.append(f"text_bert is not read: {error}")
+        for each in splits.values():
+            each.tokens = None
     return replace(empty, splits=splits, warnings=tuple(warnings))
 
 

@@ -29,10 +29,18 @@ class TestMasks:
         assert corpus.sequence("vision")
         assert corpus.splits["train"].inputs["vision"].shape == (12, 1, 2)
 
-    @pytest.mark.parametrize("lengths", [[1, 2], [-1] * 12, ["long"] * 12, [float("nan")] * 12])
-    def test_lengths_that_make_no_sense_are_refused(self, lengths: list, mmsa: Raw, save: Save) -> None:
+    @pytest.mark.parametrize(
+        ("lengths", "message"),
+        [
+            ([1, 2], ": 2 for 12 samples"),
+            ([1] * 11 + [-3], " are below 0 in 1 samples, such as -3 of sample 11"),
+            (["long"] * 12, " are not numbers"),
+            ([float("nan")] * 12, " are not finite"),
+        ],
+    )
+    def test_lengths_that_make_no_sense_are_refused(self, lengths: list, message: str, mmsa: Raw, save: Save) -> None:
         mmsa["train"]["audio_lengths"] = lengths
-        with pytest.raises(CorpusError, match="audio_lengths of train"):
+        with pytest.raises(CorpusError, match=f"audio_lengths of train{message}"):
             load(save(mmsa))
 
 
@@ -148,6 +156,14 @@ def test_ids_must_be_one_per_sample(ids: Any, mmsa: Raw, save: Save) -> None:
     mmsa["valid"]["id"] = ids
     with pytest.raises(CorpusError, match=r"[02] ids for 6 samples in valid|ids of valid are a (str|ndarray|int)"):
         load(save(mmsa))
+
+
+def test_ids_that_are_no_unicode_are_ids_all_the_same(mmsa: Raw, save: Save) -> None:
+    """As Python names a file whose name is no UTF-8."""
+    mmsa["valid"]["id"] = [f"v\udcff$_${index}" for index in range(6)]
+    corpus = load(save(mmsa))
+    assert corpus.splits["valid"].ids[3] == "v?$_$3"
+    assert len(corpus.fingerprint) == 16
 
 
 def test_float32_arrays_are_taken_over_without_a_copy() -> None:

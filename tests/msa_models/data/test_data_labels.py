@@ -29,6 +29,7 @@ class TestClassesOfMMSA:
             ([5, 1, 3], ("class_1", "class_3", "class_5"), [2, 0, 1]),
             ([0.5, -0.5], ("class_-0.5", "class_0.5"), [1, 0]),
             ([True, False], ("class_0", "class_1"), [1, 0]),
+            ([1.0, -0.0], ("class_0", "class_1"), [1, 0]),  # what rounding leaves of -0.3
         ],
     )
     def test_any_few_values_are_classes_in_order(
@@ -77,6 +78,7 @@ class TestClassesOfMMSA:
             (np.full(12, 1e40), "take the value 1e.40"),
             (np.full(12, np.nan), "12 of 12 classification labels of train are not finite"),
             (["a"] * 12, "classification labels of train are not numbers"),
+            (np.full(12, 1j), "classification labels of train are not numbers .their type is complex128"),
         ],
     )
     def test_labels_that_are_no_classes_are_refused(self, labels: Any, message: str, mmsa: Raw, save: Save) -> None:
@@ -153,6 +155,12 @@ class TestTokens:
     def test_what_is_no_token_ids_is_passed_over_with_a_warning(self, tokens: Any, mmsa: Raw, save: Save) -> None:
         mmsa["train"]["text_bert"] = tokens
         assert reading(mmsa).splits["train"].tokens is None
+        (warning,) = load(save(mmsa)).warnings
+        assert warning.startswith("text_bert is not read: ")
+
+    def test_what_is_no_token_ids_in_every_split_is_one_warning(self, mmsa: Raw, save: Save) -> None:
+        for split in mmsa.values():
+            split["text_bert"] = np.full((len(split["id"]), 3, 5), 0.5)
         (warning,) = load(save(mmsa)).warnings
         assert warning.startswith("text_bert is not read: ")
 

@@ -72,9 +72,10 @@ def test_vectors_for_some_samples_and_nothing_for_others_are_refused(save: Save)
         load(save(raw))
 
 
-def test_no_steps_at_all_are_refused(save: Save) -> None:
+@pytest.mark.parametrize("width", [None, 5], ids=["of several widths", "of one width"])
+def test_no_steps_at_all_are_refused(width: int | None, save: Save) -> None:
     raw = CASES["ragged"]()
     for index in range(60):
-        raw["test"]["audio"][index] = np.zeros((0, index))
+        raw["test"]["audio"][index] = np.zeros((0, width or index))
     with pytest.raises(CorpusError, match="audio of test has no steps in any sample"):
         load(save(raw))
