@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -92,7 +92,7 @@ def _converted(raw: RawCorpus, source: Path, unread: Path, target: Path) -> Conv
             f"its {', '.join(differing)} would read otherwise from the converted file; nothing is written"
         )
     if lost := [warning for warning in warnings if warning not in corpus.warnings]:
-        _add(unread, "train/warnings", np.array(lost))
+        _write(unread, iter([("train/warnings", np.array(lost))]), "a")
     os.replace(unread, target)
     return Converted(
         samples=samples,
@@ -161,20 +161,11 @@ def _text(item: object) -> str:
     return item.decode("utf-8", errors="replace") if isinstance(item, bytes) else str(item)
 
 
-def _write(path: Path, arrays: Iterator[tuple[str, np.ndarray]]) -> None:
-    with path.open("wb") as file:
-        with zipfile.ZipFile(file, "w") as archive:
-            for name, array in arrays:
-                _store(archive, _member(name, file.tell()), array)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _add(path: Path, name: str, array: np.ndarray) -> None:
-    with path.open("r+b") as file:
-        with zipfile.ZipFile(file, "a") as archive:
+def _write(path: Path, arrays: Iterator[tuple[str, np.ndarray]], mode: Literal["w", "a"] = "w") -> None:
+    with zipfile.ZipFile(path, mode) as archive:  # which it opens itself, so that none is closed twice on Ctrl-C
+        for name, array in arrays:
             _store(archive, _member(name, archive.start_dir), array)
-        file.flush()
+    with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 

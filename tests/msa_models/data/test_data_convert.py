@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import pickle
 import sys
@@ -314,6 +315,21 @@ def test_a_disk_that_is_full_leaves_nothing_behind_and_the_old_file_as_it_was(
         converted(source, force=True)
     assert os.listdir(target.parent) == sorted(["converted.npz", "corpus.pkl"])
     assert target.read_bytes() == b"old"
+
+
+def test_an_interrupt_is_silent_and_leaves_nothing_behind(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may come when the archive is open and nothing would close it yet; a complaint would be an error here."""
+    source = save(build_mmsa())
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(zipfile.ZipFile, "__enter__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            converted(source)
+    gc.collect()
+    assert os.listdir(Path(source).parent) == ["corpus.pkl"]
 
 
 def test_a_file_that_is_there_is_replaced_by_force_only(save: Save) -> None:
