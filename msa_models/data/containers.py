@@ -14,6 +14,7 @@ from msa_models.data.corpus import CorpusError
 
 SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test",)}
 SAMPLES = "samples"
+_HELD_OUT = "data.valid: {share: 0.1} (for msa data describe: --valid-share 0.1)"
 
 RawCorpus = dict[str, dict[str, Any]]
 
@@ -139,7 +140,7 @@ def _splits(content: object, without_valid: bool | None) -> RawCorpus:
             continue
         if len(present) != 1:
             count = f"both {' and '.join(present)}, one too many" if present else "no such split"
-            hint = "" if split != "valid" or present else "; data.valid: {share: 0.1} takes it from train"
+            hint = "" if split != "valid" or present else f"; {_HELD_OUT} takes it from train"
             raise CorpusError(f"{split} split: there is {count}; expected {' or '.join(accepted)}, found {keys}{hint}")
         value = content[present[0]]
         if not isinstance(value, dict | list):

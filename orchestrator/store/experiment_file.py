@@ -66,11 +66,12 @@ def check_record(files: Files, record: Record, found: Found, *, allow_changed: b
             )
         return record
     old, new = before.plain(), record.plain()
-    changed = list(_other_corpora(before.corpora, record.corpora))
+    others = list(_other_corpora(before.corpora, record.corpora))
+    changed = others.copy()
     changed += [line for name in _ORIGINS for line in _changes(old.get(name) or {}, new.get(name) or {}, name)]
     if changed:
         if not allow_changed:
-            raise _made_otherwise(files, changed)
+            raise _made_otherwise(files, changed, others=bool(others))
         new["identity"] = sorted({*before.identity, *record.identity})
     if not set(before.identity) <= set(new["identity"]):
         raise StorageError(
@@ -84,7 +85,7 @@ def check_record(files: Files, record: Record, found: Found, *, allow_changed: b
 def check_corpora(files: Files, record: Record, corpora: Mapping[str, CorpusRecord]) -> None:
     """`StorageError` where corpora of a storage, by name, are others than these."""
     if changed := list(_other_corpora(record.corpora, corpora)):
-        raise _made_otherwise(files, changed)
+        raise _made_otherwise(files, changed, others=True)
 
 
 def load_record(files: Files) -> Record:
@@ -137,10 +138,12 @@ def _read(files: Files) -> Any:
     return record
 
 
-def _made_otherwise(files: Files, changed: list[str]) -> StorageError:
+def _made_otherwise(files: Files, changed: list[str], *, others: bool) -> StorageError:
+    """`others`: corpora are among what changed."""
+    same = ", with --data where the same corpus lies now" if others else ""
     return StorageError(
         f"{files.uri} was made otherwise: {_some(changed)}; go on with --allow-changed (what is trained from here on "
-        "carries the new ones), or use a new storage"
+        f"carries the new ones){same}, or use a new storage"
     )
 
 

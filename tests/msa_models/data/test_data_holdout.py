@@ -21,7 +21,7 @@ def without_valid() -> Raw:
 
 
 def test_a_missing_valid_split_points_to_it(save: Save) -> None:
-    with pytest.raises(CorpusError, match=r"valid split: there is no such split; .* data\.valid: \{share: 0\.1\}"):
+    with pytest.raises(CorpusError, match=r"there is no such split; .* data\.valid: \{share: 0\.1\} .*--valid-share"):
         load(save(without_valid()))
 
 

@@ -98,6 +98,7 @@ def test_changed_code_versions_or_data_are_refused_unless_allowed(
         Store.create(tmp_path, record | origin | changed)
     assert line in str(caught.value)
     assert "--allow-changed" in str(caught.value)
+    assert ("--data" in str(caught.value)) == ("corpora" in changed)
     assert Store.open(tmp_path).record.provenance == origin["provenance"]
     of_changed_data = {"identity": ["another"]} if "corpora" in changed else {}
     Store.create(tmp_path, record | origin | changed | of_changed_data, allow_changed=True)
