@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     examples="""
     msa sweep cpsl
     msa sweep cpsl --data mosi.pkl --storage runs/mosi --trials 60
-    msa sweep my_experiment.yaml --set modalities=[text] --set training.batch_size=64
+    msa sweep mine.yaml --set modalities=[text] --set training.batch_size=64
     msa sweep balance --studies concat,ogm_ge
     msa sweep cpsl --dry-run
     """,

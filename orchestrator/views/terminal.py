@@ -23,7 +23,7 @@ from orchestrator.store.selection import COLUMNS, confirm_trials
 from orchestrator.views import trial_tables
 from orchestrator.views.ablation_tables import shown_metrics
 from orchestrator.views.ablation_tables import tables as ablation_tables
-from orchestrator.views.table import Table, blocks, render, transposed, warning, with_dataset, with_last
+from orchestrator.views.table import WIDTH, Table, blocks, render, transposed, warning, with_dataset, with_last
 from orchestrator.views.trial_tables import confirmed, leaderboard
 
 _NUM_SHOWN = 5  # of many names
@@ -110,7 +110,10 @@ def status(summary: dict[str, Any]) -> str:
         )
     if summary["failures"]:
         lines.append("failed      " + _some([f"{count} x {kind}" for kind, count in summary["failures"].items()]))
-    lines += [f"warning     {line}" for line in summary["warnings"]]
+    lines += [
+        fill(f"warning     {line}", WIDTH, subsequent_indent=" " * 12, break_long_words=False)
+        for line in summary["warnings"]
+    ]
     return "\n".join(lines) + (f"\n\n{_status_table(studies)}" if len(studies) > 1 else "")
 
 

@@ -109,7 +109,12 @@ def test_the_screen_shows_what_was_interrupted_what_failed_and_what_is_damaged(b
     assert f"best        0.8900 in {make_row(1)['trial_id']}" in text
     assert "failed      1 x NonFiniteLoss" in text
     assert "warning     " in text
-    assert "bad.parquet is damaged" in text
+    assert "bad.parquet is damaged" in " ".join(text.split())
+
+
+def test_warnings_are_wrapped_on_the_screen(busy: Store) -> None:
+    found = summary(busy) | {"warnings": ["audio, vision: samples padded at the start: 200 of 200 in train; " * 3]}
+    assert max(map(len, render(found).partition("warning")[2].splitlines())) <= 80
 
 
 def test_a_long_list_is_cut_short_on_the_screen(store: Store) -> None:
