@@ -1,4 +1,5 @@
 import dataclasses
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -139,11 +140,11 @@ def test_a_used_training_goes_back_to_a_snapshot(make_corpus: MakeCorpus, make_c
 
 
 CONTINUE = """
+import pickle
 import sys
 from pathlib import Path
 import torch
 from msa_models import data
-from msa_models.spec import EncoderConfig, TrainingConfig
 from msa_models.methods import cpsl
 from msa_models.metrics import Direction
 from msa_models.training import Objective, Training
@@ -151,7 +152,7 @@ from msa_models.training import Objective, Training
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 corpus = data.load("synthetic", options={options}).standardised()
-config = cpsl.Config({config})
+config = cpsl.Config(**pickle.loads((folder / "config").read_bytes()))
 objective = Objective(metric={metric!r}, direction=Direction({direction!r}))
 for path in sorted(folder.glob("*.snapshot")):
     torch.rand(3)
@@ -169,6 +170,7 @@ def test_a_training_continued_in_a_fresh_process_equals_one_never_interrupted(
     options = {"num_train": 40, "num_valid": 24, "num_test": 16, "steps": 5, "text_width": 6, "audio_width": 4}
     corpus = make_corpus(**options, vision_width=5)
     config = make_config(training=SETTINGS)
+    (tmp_path / "config").write_bytes(pickle.dumps({"encoder": config.encoder, "training": config.training}))
     training = begun(corpus, config)
     (tmp_path / "0.snapshot").write_bytes(training.snapshot())
     for measurement in training:
@@ -176,7 +178,6 @@ def test_a_training_continued_in_a_fresh_process_equals_one_never_interrupted(
     expected = training.snapshot() + training.result().predictions.tobytes()
     code = CONTINUE.format(
         options={**options, "vision_width": 5},
-        config=f"encoder={config.encoder!r}, training={config.training!r}",
         metric=OBJECTIVES["regression"].metric,
         direction=str(OBJECTIVES["regression"].direction),
     )
