@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module  # for what of Ray is compiled or generated, where no type checker looks
@@ -18,6 +19,7 @@ from typing import cast
 from orchestrator.store.faults import CouldNotRun
 
 _TIMEOUT_S = 20.0
+_RETRY_S = 3.0  # a busy head may be unavailable for a moment
 _TO_COPY = (
     "copy that of the cluster to ~/.ray/auth_token (`ray exec cluster.yaml 'ray get-auth-token'` prints it), or name "
     "its file in RAY_AUTH_TOKEN_PATH"
@@ -144,12 +146,17 @@ def _nodes(address: str, token: str = "") -> list[str] | None:
     metadata = [("authorization", f"Bearer {token}")] if token else []
     with grpc.insecure_channel(address) as channel:
         ask = services.NodeInfoGcsServiceStub(channel).GetAllNodeInfo
-        try:
-            answer = ask(messages.GetAllNodeInfoRequest(), metadata=metadata, timeout=_TIMEOUT_S)
-        except grpc.RpcError as error:
-            code = cast(grpc.Call, error).code()
-            if code == grpc.StatusCode.UNAUTHENTICATED:
-                return None
-            raise ConnectionError(f"no head answers there ({code.name.lower().replace('_', ' ')})") from error
+        until = time.monotonic() + _RETRY_S
+        while True:
+            try:
+                answer = ask(messages.GetAllNodeInfoRequest(), metadata=metadata, timeout=_TIMEOUT_S)
+                break
+            except grpc.RpcError as error:
+                code = cast(grpc.Call, error).code()
+                if code == grpc.StatusCode.UNAUTHENTICATED:
+                    return None
+                if code != grpc.StatusCode.UNAVAILABLE or time.monotonic() > until:
+                    raise ConnectionError(f"no head answers there ({code.name.lower().replace('_', ' ')})") from error
+                time.sleep(0.2)
     alive = import_module("ray.core.generated.gcs_pb2").GcsNodeInfo.ALIVE  # ray 2.60.0
     return [node.node_manager_address for node in answer.node_info_list if node.state == alive]

@@ -51,7 +51,7 @@ class Head:
     """Control store and dashboard of a head with one node: which token they ask for, and where it listens."""
 
     def __init__(self) -> None:
-        self.token, self.node = TOKEN, "10.0.0.5"
+        self.token, self.node, self.num_refused = TOKEN, "10.0.0.5", 0
         self._messages, services = (import_module(f"ray.core.generated.gcs_service_pb2{end}") for end in ("", "_grpc"))
         self._states = import_module("ray.core.generated.gcs_pb2").GcsNodeInfo
         self._store = grpc.server(futures.ThreadPoolExecutor(1))
@@ -63,6 +63,9 @@ class Head:
         threading.Thread(target=self._dashboard.serve_forever, args=(0.01,), daemon=True).start()
 
     def GetAllNodeInfo(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if self.num_refused:
+            self.num_refused -= 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "too busy")
         if self.token and ("authorization", f"Bearer {self.token}") not in context.invocation_metadata():
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
         gone = self._states(node_manager_address="10.9.9.9", state=self._states.DEAD)
@@ -189,6 +192,12 @@ def test_nobody_at_the_address_is_one_line(here: Path) -> None:
         cluster("127.0.0.1:1"),
     ):
         pytest.fail("connected")
+
+
+def test_a_head_that_is_too_busy_for_a_moment_is_asked_again(here: Path, head: Head) -> None:
+    head.token, head.node, head.num_refused = "", "127.0.0.1", 2
+    auth.check_cluster(head.address)
+    assert head.num_refused == 0
 
 
 LISTENING = """
