@@ -67,6 +67,8 @@ def convert(source: Path, target: Path, *, trust: bool = False, force: bool = Fa
                 unread.unlink()
     except CorpusError as error:
         raise CorpusError(f"{source}: {error}") from error
+    except MemoryError as error:
+        raise CorpusError(f"{source}: it needs more memory than there is ({error or 'MemoryError'})") from error
 
 
 def _converted(raw: RawCorpus, source: Path, unread: Path, target: Path) -> Converted:

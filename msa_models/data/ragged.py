@@ -75,7 +75,14 @@ def _pad(samples: list[np.ndarray], modality: str, split: str, ids: object) -> t
                 "(T, d) of any number of steps T and one width d"
             )
     lengths = np.array([len(sample) if sample.size else 0 for sample in samples])
-    out = np.zeros((len(samples), lengths.max(), *width), np.float32)
+    try:
+        out = np.zeros((len(samples), lengths.max(), *width), np.float32)
+    except (MemoryError, ValueError) as error:
+        longest = _named(split, int(lengths.argmax()), ids, len(samples))
+        raise CorpusError(
+            f"{modality} of {split}: {longest} has {lengths.max()} steps, half of all at most {np.median(lengths):g}; "
+            f"padded to that all need more memory than there is ({error}): cut or leave out the longest"
+        ) from error
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is counted as such later
         for index, sample in enumerate(samples):
             if sample.size:

@@ -317,6 +317,18 @@ def test_a_disk_that_is_full_leaves_nothing_behind_and_the_old_file_as_it_was(
     assert target.read_bytes() == b"old"
 
 
+def test_too_little_memory_is_one_line(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = save(build_mmsa())
+
+    def exhausted(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(convert_module, "_write", exhausted)
+    with pytest.raises(CorpusError, match="it needs more memory than there is"):
+        converted(source)
+    assert os.listdir(Path(source).parent) == ["corpus.pkl"]
+
+
 def test_an_interrupt_is_silent_and_leaves_nothing_behind(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may come when the archive is open and nothing would close it yet; a complaint would be an error here."""
     source = save(build_mmsa())

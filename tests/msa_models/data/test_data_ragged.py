@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from msa_models.data import CorpusError, load
+from msa_models.data.ragged import padded
 from tests.msa_models.data.cases import CASES
 
 Raw = dict[str, dict[str, Any]]
@@ -70,6 +71,15 @@ def test_vectors_for_some_samples_and_nothing_for_others_are_refused(save: Save)
         CorpusError, match=r"sample 1 \(.*\) has shape \(5,\), sample 0 \(.*\) \(0,\); expected sequences"
     ):
         load(save(raw))
+
+
+def test_a_sample_too_long_to_pad_the_others_to_is_named() -> None:
+    """2**45 steps that are one in memory; a file would have to hold them all."""
+    raw = CASES["ragged"]()["train"]
+    sequences = list(raw["audio"])
+    sequences[7] = np.broadcast_to(np.float32(1), (2**45, 5))
+    with pytest.raises(CorpusError, match=r"sample 7 \('train001\$_\$3'\) has 35184372088832 steps, half .* at most 7"):
+        padded({"audio": sequences}, "train", raw["id"])
 
 
 @pytest.mark.parametrize("width", [None, 5], ids=["of several widths", "of one width"])
