@@ -102,7 +102,7 @@ def render(table: Table, format: str = "plain") -> str:
 
 def warning(line: str) -> str:
     """A warning as people read it, wrapped to 80 columns."""
-    return fill(f"warning: {line}", WIDTH, subsequent_indent="  ", break_long_words=False)
+    return fill(f"warning: {line}", WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def transposed(table: Table) -> Table:

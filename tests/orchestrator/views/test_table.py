@@ -10,7 +10,18 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.views.table import FORMATS, Interval, Marked, MeanSd, Signed, Table, blocks, render, transposed
+from orchestrator.views.table import (
+    FORMATS,
+    Interval,
+    Marked,
+    MeanSd,
+    Signed,
+    Table,
+    blocks,
+    render,
+    transposed,
+    warning,
+)
 
 TABLE = Table(
     headers=("study", "learning_rate", "seeds", "valid/mae"),
@@ -82,6 +93,11 @@ def test_warnings_stand_below_a_table(format: str, end: str) -> None:
     table = Table(headers=("a",), rows=((1,),))
     assert render(replace(table, warnings=(LONG,)), format).startswith(render(table, format)[:-4])
     assert render(replace(table, warnings=(LONG,)), format).endswith(end)
+
+
+def test_what_is_to_be_typed_is_not_broken_at_a_hyphen() -> None:
+    what = "text_encoder.name=bert-base-uncased"
+    assert what in warning(f"{60 * 'x'} --set {what}, or any other encoder")
 
 
 def test_on_the_screen_a_warning_fits_80_columns() -> None:
