@@ -110,10 +110,8 @@ def status(summary: dict[str, Any]) -> str:
         )
     if summary["failures"]:
         lines.append("failed      " + _some([f"{count} x {kind}" for kind, count in summary["failures"].items()]))
-    lines += [
-        fill(f"warning     {line}", WIDTH, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False)
-        for line in summary["warnings"]
-    ]
+    how = {"initial_indent": "warning     ", "subsequent_indent": " " * 12, "break_on_hyphens": False}
+    lines += [fill(line, WIDTH, break_long_words=False, **how) for line in summary["warnings"]]
     return "\n".join(lines) + (f"\n\n{_status_table(studies)}" if len(studies) > 1 else "")
 
 
