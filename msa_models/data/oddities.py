@@ -88,6 +88,9 @@ def _scores(corpus: Corpus) -> Iterator[str]:
     largest, limit, values = float(np.abs(targets).max()), _SCALE_LIMITS[corpus.scale], np.unique(targets)
     if largest > limit:
         yield f"labels reach {largest:g}, beyond the {corpus.scale} scale of {limit:g}; binned accuracies clip them"
+    if len(values) == 1:
+        yield f"every label is {values[0]:g}: there is nothing to learn"
+        return
     few = len(values) <= (3 if values[0] < 0 else _MOST_CLASSES)
     if few and (values == np.rint(values)).all():
         listed = ", ".join(f"{value:g}" for value in values)

@@ -61,6 +61,11 @@ class TestIds:
 
 
 class TestLabels:
+    def test_one_label_for_all_is_nothing_to_learn(self, mmsa: Raw, save: Save) -> None:
+        for split in mmsa.values():
+            split["regression_labels"] = np.full(len(split["regression_labels"]), -1, np.float32)
+        assert "every label is -1: there is nothing to learn" in load(save(mmsa)).warnings
+
     @pytest.mark.parametrize("labels", [(0, 1), (-1, 0, 1), (0, 1, 2, 3), (1, 2, 3, 4, 5)])
     def test_few_whole_numbers_look_like_classes(self, labels: tuple[int, ...], mmsa: Raw, save: Save) -> None:
         for split in mmsa.values():
