@@ -23,22 +23,12 @@ from msa_models.data import convert as convert_module
 from msa_models.data.convert import Converted, convert
 from tests.msa_models.data import cases
 from tests.msa_models.data.cases import CASES
-from tests.msa_models.data.conftest import build_mmsa, build_mult, build_sims, build_tuples
+from tests.msa_models.data.conftest import build_mmsa, build_sims, build_tuples
 from tests.msa_models.data.hostile import watched
-from tests.msa_models.data.test_data_fuzz import changes
+from tests.msa_models.data.test_data_fuzz import BASES, changes
 
 Raw = dict[str, dict[str, Any]]
 Save = Callable[..., str]
-
-
-BASES: dict[str, Callable[[], Any]] = {
-    "mmsa": build_mmsa,
-    "sims": build_sims,
-    "mult": build_mult,
-    "iemocap": lambda: build_mult("iemocap"),
-    "mosei": lambda: build_mult("mosei"),
-    "tuples": build_tuples,
-}
 
 
 def converted(source: str, **options: Any) -> tuple[Path, Converted]:
