@@ -35,7 +35,10 @@ class Objective:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The outcome at the best validation epoch; `predictions` are of the test split, (N,), or (N, K) scores."""
+    """The outcome at the best validation epoch; `predictions` are of the test split, (N,), or (N, K) scores.
+
+    On a corpus without a test split there are no test metrics and no predictions, (0,).
+    """
 
     best_epoch: int
     value: float
@@ -141,9 +144,9 @@ class Training:
         return measurement
 
     def result(self) -> Result:
-        """Metrics at the best epoch: valid as measured then, test read here and nowhere else. Raises NonFiniteLoss.
+        """Metrics at the best epoch: valid as measured then, test read here and nowhere else, if the corpus has it.
 
-        ValueError if the objective was NaN at every epoch, so that there is no best one.
+        Raises NonFiniteLoss, and ValueError if the objective was NaN at every epoch, so that there is no best one.
         """
         assert self.measurements, "nothing trained yet"
         if self.best_value is None:
@@ -151,11 +154,7 @@ class Training:
                 f"objective '{self.objective.metric}' was not a number at any of {self.epoch} epochs: no sample of the "
                 "valid split counts for it; choose another metric"
             )
-        self._exchange()
-        try:
-            test, predictions = evaluate(self.network, self.corpus, "test", self.best_epoch)
-        finally:
-            self._exchange()
+        test, predictions = self._tested() if "test" in self.corpus.splits else ({}, np.empty(0, np.float32))
         best = self.measurements[self.best_epoch - 1]
         valid = {name: value for name, value in best.items() if name.startswith("valid/")}
         return Result(best_epoch=self.best_epoch, value=self.best_value, metrics=valid | test, predictions=predictions)
@@ -226,6 +225,14 @@ class Training:
             self._best = self._best or {name: torch.empty_like(tensor) for name, tensor in learned.items()}
             for name, tensor in learned.items():
                 self._best[name].copy_(tensor)
+
+    def _tested(self) -> tuple[dict[str, float], np.ndarray]:
+        """Metrics and predictions of the test split by the weights of the best epoch."""
+        self._exchange()
+        try:
+            return evaluate(self.network, self.corpus, "test", self.best_epoch)
+        finally:
+            self._exchange()
 
     def _exchange(self) -> None:
         """Swap the best weights and the last ones, one by one: a third copy of a large model may not fit."""

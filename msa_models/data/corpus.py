@@ -59,7 +59,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Corpus:
-    """Three splits of one corpus, and what their labels mean.
+    """Three splits of one corpus, and what their labels mean; only a trial that may not see test has no test split.
 
     `scale` is the label scale of a regression corpus, "mosi" ([-3, 3]) or "sims" ([-1, 1]), else "". `classes` names
     the class indices, or the labels of the task multilabel, such as emotions, of which a sample may have several or
@@ -76,7 +76,7 @@ class Corpus:
     pretrained: Pretrained | None = None
 
     def __post_init__(self) -> None:
-        assert set(self.splits) == set(SPLITS), f"splits {tuple(self.splits)}, expected {SPLITS}"
+        assert set(self.splits) | {"test"} == set(SPLITS), f"splits {tuple(self.splits)}, expected {SPLITS}"
         assert bool(self.classes) == (self.task != "regression"), "regression alone has no classes"
 
     @property
@@ -150,13 +150,17 @@ class Corpus:
         }
         return replace(self, splits=splits)
 
+    def without_test(self) -> "Corpus":
+        """The same corpus for who may not see its test split, sharing the arrays of train and valid."""
+        return replace(self, splits={name: split for name, split in self.splits.items() if name != "test"})
+
     def standardised(self) -> "Corpus":
         """Zero mean and unit variance per feature, by the real steps of the training split; padded steps are exactly 0.
 
         A feature that is constant there (to float32 precision) becomes 0 everywhere. New arrays are filled a few rows
         at a time.
         """
-        inputs: dict[str, dict[str, np.ndarray]] = {name: {} for name in SPLITS}
+        inputs: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.splits}
         for modality in self.modalities:
             train = self.splits["train"]
             found = moments(train.inputs[modality], train.masks.get(modality))

@@ -51,7 +51,7 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A trained trial: metrics of valid and test at the best epoch."""
+    """A trained trial: metrics of valid, and of a confirm trial of test, at the best epoch."""
 
     best_epoch: int
     value: float

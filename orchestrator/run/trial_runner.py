@@ -63,10 +63,14 @@ def out_of_reach(fault: str) -> Report:
 
 
 class TrialRunner:
-    """Trains up to the next rung, the end, or for a few seconds, whichever is first."""
+    """Trains up to the next rung, the end, or for a few seconds, whichever is first.
+
+    Only a confirm trial has a test split in its corpus: what nobody holds decides nothing.
+    """
 
     def __init__(self, assignment: Assignment, corpus: Corpus, store: Store, workload: Workload) -> None:
-        self._assignment, self._corpus, self._store, self._workload = assignment, corpus, store, workload
+        self._assignment, self._store, self._workload = assignment, store, workload
+        self._corpus = corpus if assignment.phase == "confirm" else corpus.without_test()
         self._run: Run | None = None
         self._num_reported = self._num_on_file = 0  # measurements
         self._checkpoint_s = 0.0  # to make and write the last one

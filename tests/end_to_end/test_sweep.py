@@ -49,7 +49,7 @@ def test_the_rows_have_config_seed_fingerprints_and_versions(finished):
         assert len(row["data_fingerprint"]) == len(row["code_fingerprint"]) == 16
         assert {"python", "torch", "ray", "optuna"} <= set(json.loads(row["versions"]))
         assert row["attempts"] == 1
-        assert (row["test/mae"] is not None) == (row["state"] == "COMPLETE")
+        assert (row["test/mae"] is not None) == (row["phase"] == "confirm")
 
 
 def test_utilisation_is_recorded(finished):

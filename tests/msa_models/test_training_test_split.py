@@ -46,6 +46,19 @@ def test_training_never_touches_the_test_split(make_corpus: MakeCorpus, make_con
         training.result()
 
 
+def test_without_a_test_split_a_training_comes_to_the_same_but_for_test_columns(
+    make_corpus: MakeCorpus, make_config: MakeConfig
+) -> None:
+    corpus = make_corpus()
+    whole, without = (Training(cpsl.build(make_config()), each, seed=0) for each in (corpus, corpus.without_test()))
+    assert list(whole) == list(without)
+    assert whole.snapshot() == without.snapshot()
+    results = whole.result(), without.result()
+    valid = {name: value for name, value in results[0].metrics.items() if not name.startswith("test/")}
+    assert results[1].metrics == valid
+    assert len(results[1].predictions) == 0
+
+
 def test_the_test_split_changes_nothing_but_test_columns(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
     corpus = make_corpus()
     test = corpus.splits["test"]

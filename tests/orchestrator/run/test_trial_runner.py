@@ -63,3 +63,15 @@ def test_a_stretch_lasts_five_seconds_and_ten_times_what_the_last_checkpoint_too
     # One epoch more than is due, as the limit must be over; what a checkpoint takes does not count as training.
     assert [len(stretch.measurements) for stretch in stretches] == [6, 6, 31, 6]
     assert [stretch.busy_s for stretch in stretches] == [6.0, 6.0, 31.0, 6.0]
+
+
+def test_only_confirm_trials_are_given_the_test_split(tmp_path: Any) -> None:
+    given: list[tuple[str, set[str]]] = []
+
+    def workload(assignment: Any, corpus: Any) -> fakes.ToyRun:
+        given.append((assignment.phase, set(corpus.splits)))
+        return fakes.ToyRun(assignment)
+
+    fakes.play(str(tmp_path), fakes.studies(search={"trials": 2}, confirm={"seeds": 1}), workload=workload)
+    without = ("search", {"train", "valid"})
+    assert given == [without, without, ("confirm", {"train", "valid", "test"})]
