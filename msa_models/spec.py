@@ -36,6 +36,8 @@ class TrainingConfig:
     With `accumulate: N` the optimiser acts on the gradient of N batches, each sample of which counts the same. That is
     one batch N times as large, but for what depends on the batch: dropout draws for each; losses over statistics of a
     batch, shared states and modulators see one at a time. `warmup` is the share of all steps in which rates rise.
+    `modality_dropout` is the probability with which a modality of a sample is missing in training, see
+    `msa_models.missing`.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -51,6 +53,7 @@ class TrainingConfig:
     accumulate: Annotated[int, Ge(1)] = field(default=1, metadata=LATER)
     warmup: Annotated[float, Ge(0), Lt(1)] = field(default=0.0, metadata=LATER)
     plateau: Plateau = field(default_factory=Plateau, metadata=LATER | where(schedule="plateau"))
+    modality_dropout: Annotated[float, Ge(0), Lt(1)] = field(default=0.0, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)

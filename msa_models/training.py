@@ -5,18 +5,20 @@ The draws of an epoch depend on (seed, epoch) alone, so a snapshot needs no gene
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from msa_models import metrics, seeding, snapshot
-from msa_models.batch import batches
+from msa_models import metrics, missing, robustness, seeding, snapshot
+from msa_models.batch import Batch, batches
 from msa_models.data.corpus import Corpus, unknown
 from msa_models.evaluation import evaluate
 from msa_models.metrics import Direction
 from msa_models.network import Network, shapes
+from msa_models.robustness import Robustness
 from msa_models.seams import Progress
 from msa_models.spec import Spec
 from msa_models.step import Step
@@ -125,6 +127,8 @@ class Training:
                     part=part,
                     reductions=reductions,
                 )
+                if settings.modality_dropout > 0:
+                    batch = self._with_dropout(batch, progress)
                 log = self.step.take(batch, progress, modulated=epoch >= start, of=len(rows))
                 for name, value in log.items():
                     sums[name] = sums[name] + value if name in sums else value
@@ -186,18 +190,49 @@ class Training:
         Raises ValueError for anything else, and then leaves everything as it was.
         """
         progress, groups = snapshot.unpack(data)
-        theirs, ours = progress.get("trial", {}), self._identity()
-        if differing := [what for what, value in ours.items() if theirs.get(what) != value]:
-            raise ValueError(f"a snapshot of another trial: {' and '.join(differing)} differ")
-        expected = _shapes(self.network.learned())
-        if _shapes(groups["network"]) != expected or (groups["best"] and _shapes(groups["best"]) != expected):
-            raise ValueError("a snapshot of another architecture: names or shapes of its tensors differ")
+        self._check(progress, groups["network"], *([groups["best"]] if groups["best"] else []))
         self.network.load_state_dict(groups["network"], strict=False)  # the names are the right ones, as just seen
         snapshot.load_optimizer_state(self.step.optimizer, groups["optimizer"])
         best = groups["best"] or (groups["network"] if progress["best_epoch"] else {})
         self._best = {name: tensor.to(self.device) for name, tensor in best.items()}
         self.measurements = progress["measurements"]
         self.best_epoch, self.best_value = progress["best_epoch"], progress["best_value"]
+
+    def robustness(self, asked: Robustness, told: Callable[[int], None] = lambda number: None) -> list[dict[str, Any]]:
+        """What the best model comes to on the disturbed test split, rows as of `msa_models.robustness.evaluate`."""
+        assert self._best, "no epoch has been the best yet"
+        self._exchange()
+        try:
+            return robustness.evaluate(self.network, self.corpus, asked, told)
+        finally:
+            self._exchange()
+
+    def load(self, data: bytes) -> None:
+        """Take the best epoch from what `model` gave of the same trial; ValueError for anything else.
+
+        The spec is the trial's own, however an earlier version of this program may have written it down in the file.
+        """
+        known, groups = snapshot.unpack(data)
+        self._check(known, groups["network"], but=("spec",))
+        self._best = {name: tensor.to(self.device) for name, tensor in groups["network"].items()}
+        self.best_epoch = known["best_epoch"]
+
+    def _check(
+        self, progress: Mapping[str, Any], *networks: Mapping[str, torch.Tensor], but: Collection[str] = ()
+    ) -> None:
+        """Raises ValueError for a snapshot or a model of something else."""
+        theirs, ours = progress.get("trial", {}), self._identity()
+        if differing := [what for what, value in ours.items() if what not in but and theirs.get(what) != value]:
+            raise ValueError(f"a snapshot of another trial: {' and '.join(differing)} differ")
+        expected = _shapes(self.network.learned())
+        if any(_shapes(network) != expected for network in networks):
+            raise ValueError("a snapshot of another architecture: names or shapes of its tensors differ")
+
+    def _with_dropout(self, batch: Batch, progress: Progress) -> Batch:
+        """A batch of training in which modalities of some samples are missing."""
+        probability, text = self.spec.training.modality_dropout, self.network.text
+        gone = missing.modality_dropout(batch, probability, self.seed, progress.place)
+        return missing.without(batch, gone, () if text is None else text.pretrained.empty_text)
 
     def _identity(self) -> dict[str, str]:
         """What a snapshot belongs to; of the corpus only what is cheap to tell, its fingerprint reads every feature."""

@@ -84,6 +84,7 @@ class Pretrained:
     config       of its architecture, as `transformers` writes config.json
     weights      name in the state dict of its `AutoModel` -> float32 array, possibly read-only shared memory
     fingerprint  hash (16 hexadecimal digits) of the weights and the tokenizer
+    empty_text   the token ids of a text of no words: what stands for a text that is missing
     """
 
     name: str
@@ -91,6 +92,7 @@ class Pretrained:
     config: Mapping[str, Any]
     weights: Mapping[str, np.ndarray]
     width: int  # of its hidden states
+    empty_text: tuple[int, ...] = ()
 
 
 Pooling = Literal["cls", "mean", "tokens"]

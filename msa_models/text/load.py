@@ -105,6 +105,7 @@ def load(found: Found) -> Pretrained:
         config=found.config,
         weights=weights,
         width=model.config.hidden_size,
+        empty_text=tuple(tokenise(found, [""], max_length=4).ids[0]),
     )
 
 
