@@ -13,6 +13,7 @@ from search_spaces.faults import listed, show
 
 MAX_SEED = 2**32 - 1
 MAX_SEEDS = 1_000
+MAX_MEMBERS = 100  # trainings of one search trial, of its seeds and of its folds
 NUM_SEEDS = 5  # unless an experiment says otherwise
 SPREAD = "a test needs the spread between seeds"
 STUDY_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,31}$"

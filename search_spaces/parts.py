@@ -129,6 +129,12 @@ class Pruner(Part):
         default=3, description="Epochs that every trial is given: the first rung."
     )
     reduction: Annotated[int, Ge(2)] = Field(default=3, description="One in how many goes on at each rung.")
+    rungs: Literal["epochs", "seeds", "both"] = Field(
+        default="epochs",
+        description="Where a trial of several trainings (see seeds and folds of the search) may be stopped. epochs: at "
+        "epochs, all of them trained side by side; seeds: after each of them, trained one after the other; both: at "
+        "epochs of the first, and after each.",
+    )
 
 
 class Search(Part):
@@ -146,6 +152,14 @@ class Search(Part):
         default=10, description="Random configurations before TPE learns from results."
     )
     seed: Seed = Field(default=0, description="Seed of the sampler and of every search trial.")
+    seeds: Annotated[int, Ge(1), Le(checks.MAX_MEMBERS)] = Field(
+        default=1, description="Training seeds of a search trial, whose value is the mean over the best of each."
+    )
+    folds: Annotated[int, Ge(2), Le(checks.MAX_MEMBERS)] | None = Field(
+        default=None,
+        description="Folds of train and valid together, in whole videos: a search trial trains on all but each of them "
+        "and is measured there, and its value is the mean; null: the corpus' own train and valid.",
+    )
     pruner: Pruner = Field(default=Pruner(), description="When a trial that falls behind is stopped.")
 
 

@@ -157,12 +157,16 @@ class Corpus:
     def standardised(self) -> "Corpus":
         """Zero mean and unit variance per feature, by the real steps of the training split; padded steps are exactly 0.
 
-        A feature that is constant there (to float32 precision) becomes 0 everywhere. New arrays are filled a few rows
-        at a time.
+        A feature that is constant there (to float32 precision) becomes 0 everywhere; token ids stay what they are. New
+        arrays are filled a few rows at a time.
         """
         inputs: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.splits}
         for modality in self.modalities:
             train = self.splits["train"]
+            if train.inputs[modality].dtype.kind == "i":
+                for name, split in self.splits.items():
+                    inputs[name][modality] = split.inputs[modality]
+                continue
             found = moments(train.inputs[modality], train.masks.get(modality))
             for name, split in self.splits.items():
                 values = split.inputs[modality]

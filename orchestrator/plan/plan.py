@@ -115,7 +115,9 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
         direction=direction,
         distributions=space.distributions,
         fixed=space.config,
-        search=asked.search if space.distributions else asked.search.model_copy(update={"trials": 1}),
+        search=asked.search
+        if space.distributions
+        else asked.search.model_copy(update={"trials": 1, "seeds": 1, "folds": None}),
         confirm_seeds=asked.confirm.seeds,
         keep=asked.confirm.keep == "best",
         encoders=encoders,

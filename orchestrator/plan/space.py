@@ -90,6 +90,12 @@ def most(distribution: BaseDistribution) -> Any:
     return max(_candidates(distribution).values())
 
 
+def most_epochs(fixed: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> int:
+    """Epochs that no configuration of a study exceeds, by its whole fixed configuration and what it searches."""
+    searched = distributions.get("training.epochs")
+    return fixed["training"]["epochs"] if searched is None else most(searched)
+
+
 def _distribution(config_type: type, path: str, entry: Range | Choices) -> BaseDistribution:
     """One entry of the space, every value of it that can be checked alone checked alone."""
     if path in sections(config_type):

@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from msa_models.metrics import Direction
 from orchestrator.plan.race import Race
 from search_spaces.dotted import flatten, placed
-from search_spaces.parts import Search
+from search_spaces.parts import Pruner, Search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Study:
         """
         searched = {path: _distribution(self.distributions[path]) for path in sorted(self.distributions)}
         fixed = {path: value for path, value in _present(self.fixed).items() if path not in searched}
-        search = self.search.model_dump(exclude={"trials"})
+        search = _searched_as(self.search)
         objective = (self.metric, self.direction)
         what = (self.method, self.data_fingerprint, self.variant.modalities)
         payload = (*what, searched, fixed, objective, search, self.leader)
@@ -125,6 +125,17 @@ def _present(config: Mapping[str, Any]) -> dict[str, Any]:
     unless asked for, changes no identity.
     """
     return {path: value for path, value in flatten(config)[0].items() if value is not None}
+
+
+def _searched_as(search: Search) -> dict[str, Any]:
+    """What decides on suggestions and values of a search; what came later leaves no trace at its default."""
+    searched = search.model_dump(exclude={"trials"})
+    for later in ("seeds", "folds"):
+        if searched[later] == Search.model_fields[later].default:
+            del searched[later]
+    if search.pruner.rungs == Pruner.model_fields["rungs"].default:
+        del searched["pruner"]["rungs"]
+    return searched
 
 
 def _digest(payload: Any, length: int) -> str:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import accumulate
 from typing import Any
 
 from orchestrator.plan.studies import Study
+from orchestrator.run.curve import at_best, curve, key
 from orchestrator.run.messages import Assignment, Failure, Outcome, Report
 from orchestrator.run.provenance import Provenance
 from orchestrator.run.seed_race import races
@@ -207,8 +206,8 @@ class Campaign:
 
     def _row(self, started: _Started, state: str, outcome: Outcome | None, failure: Failure | None) -> dict[str, Any]:
         assignment, study, provenance = started.assignment, started.study.study, self._provenance
-        curve = started.curve
-        best_epoch = outcome.best_epoch if outcome else curve.index(curve[-1]) + 1 if curve else None
+        values, rows = started.curve, started.measurements
+        best_epoch, best = at_best(rows, assignment.metric, assignment.direction) if rows else (None, {})
         row: dict[str, Any] = {
             "trial_id": assignment.trial_id,
             "study_id": assignment.study_id,
@@ -221,12 +220,12 @@ class Campaign:
             "number": assignment.number,
             "state": state,
             "objective": assignment.metric,
-            "value": None if state == FAIL or not curve else curve[-1],
-            "intermediate_values": json.dumps(intermediate_values(assignment, curve)),
+            "value": None if state == FAIL or not values else values[-1],
+            "intermediate_values": json.dumps(intermediate_values(assignment, values)),
             "params": json.dumps(assignment.params, sort_keys=True),
             "config": json.dumps(assignment.config, sort_keys=True),
-            "epochs": len(curve),
-            "best_epoch": None if state == FAIL else best_epoch,
+            "epochs": len(rows),
+            "best_epoch": None if state == FAIL else outcome.best_epoch if outcome else best_epoch,
             "duration_s": started.busy_s,
             "started_at": started.since,
             "finished_at": datetime.now(UTC),
@@ -240,9 +239,8 @@ class Campaign:
             "traceback": failure.traceback if failure else None,
             "attempts": started.attempts,
         }
-        if state != FAIL and best_epoch:
-            best = started.measurements[best_epoch - 1]
-            row |= self._measured({name: value for name, value in best.items() if name.startswith("valid/")})
+        if state != FAIL:
+            row |= self._measured(best)
         return row | (self._measured(outcome.metrics) if outcome else {})
 
     def _measured(self, values: Mapping[str, float]) -> dict[str, float]:
@@ -272,16 +270,15 @@ class _Started:
 
     @property
     def curve(self) -> list[float]:
-        """The best value so far after each epoch; infinitely bad while it has not been a number."""
-        direction = self.assignment.direction
-        values = [row[self.assignment.metric] for row in self.measurements]
-        known = (direction.worst if math.isnan(value) else value for value in values)
-        return list(accumulate(known, lambda *two: direction.best(two)))
+        """The value so far after each epoch."""
+        return curve(self.measurements, self.assignment.metric, self.assignment.direction)
 
     def take(self, report: Report) -> None:
         """Append the new measurements; a worker that starts over sends them again from its first epoch on."""
         if report.measurements:
-            first = int(report.measurements[0]["epoch"])
-            self.measurements = self.measurements[: first - 1] + report.measurements
+            known = [key(row) for row in self.measurements]
+            first = key(report.measurements[0])
+            self.measurements = self.measurements[: known.index(first) if first in known else None]
+            self.measurements += report.measurements
         self.busy_s += report.busy_s
         self.host, self.torch = report.host, report.torch

@@ -15,6 +15,25 @@ from msa_models.text.encoder import TextEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
+class Members:
+    """The trainings whose mean is the value of a search trial, each with a seed of its own.
+
+    With `folds` the member of index i is measured on fold i modulo `folds` of train and valid, drawn by `fold_seed`.
+    They are trained side by side, or `in_turn`; then the epochs of the trial go on by `epochs` with each of them, which
+    no configuration of its study exceeds.
+    """
+
+    seeds: tuple[int, ...]
+    folds: int = 0
+    fold_seed: int = 0
+    in_turn: bool = False
+    epochs: int
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Assignment:
     """Everything a worker needs to train one trial of one study.
 
@@ -34,6 +53,7 @@ class Assignment:
     metric: str  # valid/...
     direction: Direction
     rungs: tuple[int, ...]  # epochs at which the driver may prune; none for confirm trials
+    members: Members | None = None  # of a search trial of several trainings
     keep: bool = False  # the model of the best epoch
     scale: int = 1  # of what it occupies; doubled when it ran out of memory
 
@@ -46,7 +66,10 @@ class Assignment:
         """The inverse of `to_json`."""
         data = json.loads(text)
         lists = {name: tuple(data[name]) for name in ("modalities", "rungs")}
-        return cls(**data | lists | {"direction": Direction(data["direction"])})
+        members = data.get("members")
+        if members is not None:
+            members = Members(**members | {"seeds": tuple(members["seeds"])})
+        return cls(**data | lists | {"direction": Direction(data["direction"]), "members": members})
 
 
 @dataclass(frozen=True, kw_only=True)

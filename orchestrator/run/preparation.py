@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any
 
 from msa_models import data
-from msa_models.data import Corpus
+from msa_models.data import Corpus, folds
 from msa_models.text.find import absolute
+from orchestrator.plan import members
 from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import HOW, TEXT, CorpusInfo, named
 from orchestrator.plan.plan import Plan, plan
-from orchestrator.plan.space import most
+from orchestrator.plan.space import most_epochs
 from orchestrator.plan.studies import Study
 from orchestrator.run.inputs import Encoders
 from orchestrator.store import Store
@@ -25,7 +26,6 @@ from search_spaces.parts import Data
 from search_spaces.schema import Experiment
 
 NAME = "text_encoder.name"  # the path of a text encoder's name, in a configuration, a space or an ablation
-EPOCHS = "training.epochs"
 Read = dict[str, Corpus]  # by what was asked for
 
 
@@ -80,6 +80,9 @@ def prepare(
     """
     experiment, encoders = from_anywhere(experiment), Encoders()
     found = [read_corpus(each, {} if read is None else read) for each in asked_corpora(experiment, ablation)]
+    if experiment.search.folds is not None:
+        for corpus in found:
+            folds.check(corpus, experiment.search.folds)
     infos = named([CorpusInfo.of(corpus, partial(encoders.info, said=corpus.said)) for corpus in found], places=places)
     return Prepared(
         experiment=experiment,
@@ -147,9 +150,19 @@ def _unread(info: CorpusInfo, plan: Plan) -> str:
 
 def _pruned_by_none(study: Study) -> str:
     """What to say of a search in which no trial comes to a rung before its last epoch; "" of others."""
-    pruner, searched = study.search.pruner, study.distributions.get(EPOCHS)
-    epochs = study.fixed["training"]["epochs"] if searched is None else most(searched)
-    if not study.distributions or study.leader or pruner.kind == "none" or epochs > pruner.min_epochs:
+    pruner, epochs = study.search.pruner, most_epochs(study.fixed, study.distributions)
+    if not study.distributions or study.leader or pruner.kind == "none":
+        return ""
+    if pruner.rungs != "epochs":
+        one = members.number(study.search) == 1
+        if pruner.rungs == "seeds" and one:
+            return (
+                "no trial will be pruned: search.pruner.rungs is seeds, and a trial has one training; set search.seeds "
+                "or search.folds"
+            )
+        if not one:
+            return ""
+    if epochs > pruner.min_epochs:
         return ""
     return (
         f"no trial will be pruned: the first rung is at epoch {pruner.min_epochs} (search.pruner.min_epochs), where "

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from msa_models.metrics import Direction
+from orchestrator.run.messages import Members
+from search_spaces.parts import Pruner
 
 
 def rung_epochs(min_epochs: int, reduction: int, max_epochs: int) -> tuple[int, ...]:
@@ -22,6 +24,19 @@ def rung_epochs(min_epochs: int, reduction: int, max_epochs: int) -> tuple[int, 
         epochs.append(epoch)
         epoch *= reduction
     return tuple(epochs)
+
+
+def rungs_of(pruner: Pruner, max_epochs: int, members: Members | None = None) -> tuple[int, ...]:
+    """Epochs of a trial at which it may be pruned, of `max_epochs` for each of its members.
+
+    Of members that are trained in turn the epochs go on from one to the next: after the first come as many more.
+    """
+    if pruner.kind == "none":
+        return ()
+    inside = rung_epochs(pruner.min_epochs, pruner.reduction, max_epochs) if pruner.rungs != "seeds" else ()
+    if members is None or not members.in_turn:
+        return inside
+    return *inside, *(members.epochs * over for over in range(1, len(members)))
 
 
 @dataclass

@@ -15,9 +15,11 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from msa_models.seeding import derive
+from orchestrator.plan import members
+from orchestrator.plan.space import most_epochs
 from orchestrator.plan.studies import Study, confirm_trial_id, search_trial_id
-from orchestrator.run.messages import Assignment
-from orchestrator.run.pruning import Rungs, rung_epochs
+from orchestrator.run.messages import Assignment, Members
+from orchestrator.run.pruning import Rungs, rungs_of
 from orchestrator.run.sampling import NUM_BEST, past_trial, suggest
 
 SEARCH, CONFIRM = "search", "confirm"
@@ -27,6 +29,20 @@ COMPLETE, PRUNED, FAIL = "COMPLETE", "PRUNED", "FAIL"
 def intermediate_values(assignment: Assignment, curve: Sequence[float]) -> dict[int, float]:
     """The values at the rungs a trial has reached, in Optuna's sense."""
     return {epoch: curve[epoch - 1] for epoch in assignment.rungs if epoch <= len(curve)}
+
+
+def members_of(study: Study, seed: int) -> Members | None:
+    """The members of a search trial with this seed; None where it is one training."""
+    search = study.search
+    if members.number(search) == 1:
+        return None
+    return Members(
+        seeds=members.seeds(search, seed),
+        folds=search.folds or 0,
+        fold_seed=search.seed,
+        in_turn=search.pruner.kind == "asha" and search.pruner.rungs != "epochs",
+        epochs=most_epochs(study.fixed, study.distributions),
+    )
 
 
 class StudyState:
@@ -191,8 +207,7 @@ class StudyState:
 
     def _assignment(self, phase: str, number: int, seed: int, params: Mapping[str, Any], trial_id: str) -> Assignment:
         config = self.study.config(params)
-        pruner = self.study.search.pruner
-        prunes = phase == SEARCH and pruner.kind == "asha"
+        several = members_of(self.study, seed) if phase == SEARCH else None
         epochs = config["training"]["epochs"]
         return Assignment(
             trial_id=trial_id,
@@ -207,7 +222,8 @@ class StudyState:
             config=config,
             metric=self.study.metric,
             direction=self.study.direction,
-            rungs=rung_epochs(pruner.min_epochs, pruner.reduction, epochs) if prunes else (),
+            rungs=rungs_of(self.study.search.pruner, epochs, several) if phase == SEARCH else (),
+            members=several,
             keep=self.study.keep and phase == CONFIRM,
         )
 

@@ -11,12 +11,15 @@ import platform
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Protocol
 
 import numpy as np
 
 from msa_models.data import Corpus
+from orchestrator.run.curve import progress
+from orchestrator.run.member_runs import MemberRuns
 from orchestrator.run.messages import Assignment, Failure, Outcome, Report
 from orchestrator.store import StorageError, Store
 
@@ -109,13 +112,15 @@ class TrialRunner:
     def _train(self, clock: float) -> Run:
         rungs = self._assignment.rungs
         if self._run is None:
-            self._run = self._workload(self._assignment, self._corpus)
-            if self._restore(self._run) and len(self._run.measurements) in rungs:
+            several = self._assignment.members is not None
+            make = partial(MemberRuns, workload=self._workload) if several else self._workload
+            self._run = make(self._assignment, self._corpus)
+            if self._restore(self._run) and progress(self._run.measurements) in rungs:
                 return self._run  # the driver may have died before it decided at this rung: it decides first
         run, stretch_s = self._run, max(STRETCH_S, TIMES_CHECKPOINT * self._checkpoint_s)
         while not run.done:
             run.train_epoch()
-            if len(run.measurements) in rungs or time.perf_counter() - clock > stretch_s:
+            if progress(run.measurements) in rungs or time.perf_counter() - clock > stretch_s:
                 break
         return run
 

@@ -17,7 +17,7 @@ from msa_models.training import Objective, Training
 from orchestrator.plan import registry
 from orchestrator.plan.configure import configure
 from orchestrator.run.messages import Assignment
-from orchestrator.run.pruning import rung_epochs
+from orchestrator.run.pruning import rungs_of
 
 if TYPE_CHECKING:  # a worker needs no Optuna
     from orchestrator.plan.studies import Study
@@ -83,12 +83,13 @@ def _seconds_per_epoch(study: Study, corpus: Corpus) -> float:
 
 
 def _expected_epochs(study: Study) -> float:
-    """Of a search trial, when one in `reduction` goes on at each rung."""
-    epochs, pruner = study.fixed["training"]["epochs"], study.search.pruner
-    if pruner.kind != "asha":
-        return epochs
-    ends = [*rung_epochs(pruner.min_epochs, pruner.reduction, epochs), epochs]
-    return sum(
+    """Of all trainings of a search trial together, when one in `reduction` goes on at each rung."""
+    from orchestrator.run.study_state import members_of
+
+    pruner, epochs, members = study.search.pruner, study.fixed["training"]["epochs"], members_of(study, 0)
+    trained, turns = (1, 1) if members is None else (1, len(members)) if members.in_turn else (len(members), 1)
+    ends = [*rungs_of(pruner, epochs, members), epochs * turns]
+    return trained * sum(
         (end - before) / pruner.reduction**rung
         for rung, (before, end) in enumerate(zip([0, *ends], ends, strict=False))
     )

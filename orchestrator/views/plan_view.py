@@ -12,18 +12,19 @@ from typing import Any
 
 from tabulate import tabulate
 
-from orchestrator.plan import registry
+from orchestrator.plan import members, registry
 from orchestrator.plan.configure import sections
 from orchestrator.plan.plan import Cell, Grid
 from orchestrator.plan.space import described
 from orchestrator.plan.studies import Study
 from search_spaces.dotted import flatten
+from search_spaces.parts import Search
 from search_spaces.schema import Experiment
 
 _TUNING = {
     "none": "none: fixed values and defaults for all",
     "shared": "shared: the best configuration of the full method for all",
-    "per_variant": "per_variant: a search of its own for each, of {trials} trials",
+    "per_variant": "per_variant: a search of its own for each, of {trials}",
 }
 
 _KINDS = {
@@ -77,7 +78,7 @@ def ablation(experiment: Experiment, grid: Grid) -> str:
         **_encoders(list(studies.values())),
         **_own_labels(list(studies.values())),
         "objective": f"{full.metric}, {full.direction}d",
-        "tuning": _TUNING[grid.tuning].format(trials=full.search.trials),
+        "tuning": _TUNING[grid.tuning].format(trials=f"{full.search.trials} trials{_averaged(full.search)}"),
         "seeds": _grid_seeds(grid),
         "cells": f"{len(grid.cells)}, {len(studies)} of them different",
         "comparisons": ", ".join(f"{number} {_KINDS[kind]}" for kind, number in kinds.items()) or "none",
@@ -98,10 +99,9 @@ def estimated(slot_hours: float, most_slot_hours: float, epoch_s: dict[str, floa
 def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
     study, several = studies[0], len(studies) > 1
     search, seeds, pruner = experiment.search, study.confirm_seeds, study.search.pruner
-    pruning = (
-        f"ASHA from epoch {pruner.min_epochs}, one in {pruner.reduction}" if pruner.kind == "asha" else "no pruning"
-    )
-    trials = f"{max(each.search.trials for each in studies)} trials" + (" for each study" if several else "")
+    pruning = f"ASHA {_rungs(study.search)}, one in {pruner.reduction}" if pruner.kind == "asha" else "no pruning"
+    trials = f"{max(each.search.trials for each in studies)} trials{_averaged(search)}"
+    trials += " for each study" if several else ""
     best = "the best configuration" + (" of each study" if several else "")
     facts = {
         "studies": f"{len(studies)}, compared under equal budgets",
@@ -124,6 +124,23 @@ def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
     del facts["studies"]
     changes = {"swapped": _swapped(study), "removed": ", ".join(_removed(study)), "not searched": ", ".join(study.idle)}
     return facts | {name: text for name, text in changes.items() if text}
+
+
+def _averaged(search: Search) -> str:
+    """What a search trial costs, where it is more than one training."""
+    if members.number(search) == 1:
+        return ""
+    parts = [f"{search.seeds} seeds"] if search.seeds > 1 else []
+    parts += [f"{search.folds} folds of train and valid"] if search.folds else []
+    return f" of {members.number(search)} trainings each ({' on '.join(parts)})"
+
+
+def _rungs(search: Search) -> str:
+    epochs = f"from epoch {search.pruner.min_epochs}"
+    if members.number(search) == 1 or search.pruner.rungs == "epochs":
+        return epochs
+    after = "after each training"
+    return after if search.pruner.rungs == "seeds" else f"{epochs} of the first training and {after}"
 
 
 def _particular(experiment: Experiment, studies: Sequence[Study], common: Collection[str]) -> list[tuple[str, ...]]:

@@ -145,7 +145,10 @@ def test_overrides_do_without_sections_that_the_file_left_out(overridden) -> Non
         ),
         ("space.a=3", "--set space.a: got 3, expected a range {low: 1, high: 4} or {choices: [1, 2, 4]}"),
         ("space.a.low=3", "--set space.a.low: space.a.high: missing, expected a number"),
-        ("search.trails=3", "--set search.trails: no such field; known are trials, sampler, startup, seed, pruner"),
+        (
+            "search.trails=3",
+            "--set search.trails: no such field; known are trials, sampler, startup, seed, seeds, folds, pruner",
+        ),
         ("search=null", "--set search: got null, expected a mapping such as "),
     ],
 )

@@ -98,3 +98,12 @@ def test_a_study_says_what_it_does_differently(own: dict, line: str) -> None:
     assert " ".join(found.split()).startswith(" ".join(line.split()))
     if "config" in own and "training.epochs" in own["config"]:
         assert any(each.split()[-3:] == ["training.epochs", "=", "9"] for each in text.splitlines())
+
+
+def test_what_a_search_trial_of_several_trainings_costs_is_said() -> None:
+    text = outline("cpsl", "search.seeds=2", "search.folds=4", "search.pruner.rungs=both", "search.trials=20")
+    said = " ".join(text.split())
+    assert (
+        "20 trials of 8 trainings each (2 seeds on 4 folds of train and valid), tpe, seed 0, ASHA from epoch 9" in said
+    )
+    assert "of the first training and after each training, one in 3" in said
