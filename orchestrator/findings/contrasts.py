@@ -1,6 +1,7 @@
-"""Contrasts tested over seeds: intervals, p-values in their families, verdicts, and whether valid speaks for test.
+"""Contrasts tested over units: intervals, p-values in their families, verdicts, and whether valid speaks for test.
 
-Legend: E entries, M metrics of both splits (valid, then test), S seeds; NaN is missing.
+Legend: E entries, M metrics of both splits (valid, then test), U units (searches, configurations or seeds); NaN is
+missing.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ from typing import Any
 import numpy as np
 
 from msa_models.metrics import direction
+from orchestrator.findings.guards import flags, smallest_bootstrap_p
 from orchestrator.plan.race import Race
 
+NO_EFFECT, UNDECIDED = "no effect", "undecided"
+CONTROL = "control"  # a kind of its own: a control is no comparison that the others have to pay for
+_CELLS = ("full", CONTROL)  # kinds that are a cell minus the full method
 _KEPT = 0.5  # of a difference on valid; what keeps less on test, beyond chance, has lost it
 
 
@@ -25,43 +30,77 @@ def columns(
     objective: str,
     alpha: float,
     race: Race | None,
+    smallest_effect: float | None = None,
+    decidable: bool = True,
 ) -> dict[str, Any]:
-    """The columns of a grid that follow from `deltas` (E, M, S), each flat (E * M,) and named as there.
+    """The columns of a grid that follow from `deltas` (E, M, U), each flat (E * M,) and named as there.
 
     `kinds` (E) are the comparisons of the entries, None for one that is no contrast; one kind is one Holm family on
     each metric, in which an entry and its `twins` (E, the first entry that compares the same) count once. `metrics` (M)
-    carry their split; the rows of `objective` and of its twin on test say how many more seeds would decide.
+    carry their split; the rows of `objective` and of its twin on test say how many more units would decide, and whether
+    there is no effect beyond the `smallest_effect`. Two families of statements are each held to alpha: that there is a
+    difference, and that there is none so large. Nothing is `decidable` over seeds of configurations that a single
+    search has found for each cell: then there are intervals, and neither p-values nor verdicts.
     """
-    from orchestrator.findings.statistics import holm, more_seeds, paired
+    from orchestrator.findings.statistics import more_seeds, paired
 
     shape = deltas.shape[:2]
     shares = _shares(deltas, race)
-    tests = paired(deltas.reshape(-1, deltas.shape[2]), alpha=alpha, share=shares.ravel())
-    p, delta, effect = (each.reshape(shape) for each in (tests.p, tests.delta, tests.effect_size))
-    p_holm, family = np.full(shape, np.nan), np.zeros(shape, dtype=int)
-    for kind in {kind for kind in kinds if kind}:
-        mine = [row for row, each in enumerate(kinds) if each == kind]
-        rows = [row for row in mine if twins[row] == row]
-        family[mine] = (~np.isnan(p[rows])).sum(axis=0)
-        for column in range(len(metrics)):
-            p_holm[rows, column] = holm(p[rows, column])
-        p_holm[mine] = p_holm[[twins[row] for row in mine]]
-    verdicts = _verdicts(delta, p_holm < alpha, kinds, metrics)
-    n, more = tests.n.reshape(shape), np.full(shape, None, dtype=object)
-    for column in [column for column, name in enumerate(metrics) if _bare(name) == _bare(objective)]:
-        for row in np.flatnonzero(verdicts[:, column] == "undecided"):
+    mine = np.array([_bare(name) == _bare(objective) for name in metrics])
+    bounds = np.where(mine, np.nan if smallest_effect is None else smallest_effect, np.nan)
+    tests = paired(
+        deltas.reshape(-1, deltas.shape[2]),
+        alpha=alpha,
+        share=shares.ravel(),
+        smallest_effect=np.broadcast_to(bounds, shape).ravel(),
+        guards=decidable,
+    )
+    nothing = 1.0 if decidable else np.nan
+    p, p_tost, p_bootstrap = (each.reshape(shape) * nothing for each in (tests.p, tests.p_tost, tests.p_bootstrap))
+    delta, effect, n = (each.reshape(shape) for each in (tests.delta, tests.effect_size, tests.n))
+    families = [[row for row, each in enumerate(kinds) if each == kind] for kind in {kind for kind in kinds if kind}]
+    p_holm, bootstrap_holm, tost_holm = (_adjusted(each, families, twins) for each in (p, p_bootstrap, p_tost))
+    family = np.zeros(shape, dtype=int)
+    for rows in families:
+        family[rows] = (~np.isnan(p[[row for row in rows if twins[row] == row]])).sum(axis=0)
+    verdicts = _verdicts(delta, p_holm < alpha, tost_holm < alpha, kinds, metrics)
+    more = np.full(shape, None, dtype=object)
+    if decidable:
+        for row, column in zip(*np.nonzero((verdicts == UNDECIDED) & mine), strict=True):
             each = alpha * shares[row, column] / max(1, family[row, column])
-            more[row, column] = more_seeds(effect[row, column], int(n[row, column]), alpha=each)
+            more[row, column] = more_seeds(float(effect[row, column]), int(n[row, column]), alpha=float(each))
+    else:
+        verdicts[:] = None
     num_pairs = n.astype(object)
     num_pairs[[row for row, kind in enumerate(kinds) if kind is None]] = None
     return {
         "num_pairs": num_pairs.ravel(),
-        **{name: getattr(tests, name) for name in ("delta", "ci_low", "ci_high", "p", "p_signflip", "effect_size")},
+        **{name: getattr(tests, name) for name in ("delta", "ci_low", "ci_high", "p_signflip", "effect_size")},
+        "p": p.ravel(),
         "p_holm": p_holm.ravel(),
+        "p_bootstrap": p_bootstrap.ravel(),
+        "p_tost": p_tost.ravel(),
+        "p_tost_holm": tost_holm.ravel(),
         "verdict": verdicts.ravel(),
+        "variant_is": _variant_is(verdicts, kinds).ravel(),
+        "guard": _guard(p_holm, bootstrap_holm, n, family / shares, alpha).ravel(),
+        "flag": _flag(deltas, p).ravel(),
         "carries_over": _carries_over(deltas, delta, p_holm < alpha, alpha, race).ravel(),
         "more_seeds": more.ravel(),
     }
+
+
+def _adjusted(p: np.ndarray, families: Sequence[Sequence[int]], twins: Sequence[int]) -> np.ndarray:
+    """p-values (E, M) corrected within each family of entries and on each metric, twins as the entry that is theirs."""
+    from orchestrator.findings.statistics import holm
+
+    adjusted = np.full(p.shape, np.nan)
+    for mine in families:
+        rows = [row for row in mine if twins[row] == row]
+        for column in range(p.shape[1]):
+            adjusted[rows, column] = holm(p[rows, column])
+        adjusted[mine] = adjusted[[twins[row] for row in mine]]
+    return adjusted
 
 
 def _shares(deltas: np.ndarray, race: Race | None) -> np.ndarray:
@@ -73,15 +112,55 @@ def _shares(deltas: np.ndarray, race: Race | None) -> np.ndarray:
 
 
 def _verdicts(
-    delta: np.ndarray, significant: np.ndarray, kinds: Sequence[str | None], metrics: Sequence[str]
+    delta: np.ndarray,
+    significant: np.ndarray,
+    negligible: np.ndarray,
+    kinds: Sequence[str | None],
+    metrics: Sequence[str],
 ) -> np.ndarray:
-    """What is said of that which the full method has and the cell has not, or of what a step or an effect adds."""
+    """What is said of that which the full method has and the cell has not, or of what a step or an effect adds.
+
+    A difference that is significant and still within the bounds of the smallest effect is none.
+    """
     upwards = np.array([-direction(name).sign for name in metrics])
-    added = np.array([-1.0 if kind == "full" else 1.0 for kind in kinds])
+    added = np.array([-1.0 if kind in _CELLS else 1.0 for kind in kinds])
     helps = delta * upwards * added[:, None] > 0
-    verdicts = np.where(significant, np.where(helps, "helps", "hurts"), "undecided").astype(object)
+    decided = np.where(helps, "helps", "hurts")
+    verdicts = np.where(negligible, NO_EFFECT, np.where(significant, decided, UNDECIDED)).astype(object)
     verdicts[[row for row, kind in enumerate(kinds) if kind is None]] = None
     return verdicts
+
+
+def _variant_is(verdicts: np.ndarray, kinds: Sequence[str | None]) -> np.ndarray:
+    """What is said of a cell itself: it is worse where what it lacks helps. None for a step and an effect."""
+    words = {"helps": "worse", "hurts": "better"}
+    found = np.array([[words.get(verdict, verdict) for verdict in row] for row in verdicts], dtype=object)
+    found = found.reshape(verdicts.shape)
+    found[[row for row, kind in enumerate(kinds) if kind not in _CELLS]] = None
+    return found
+
+
+def _guard(
+    p_holm: np.ndarray, bootstrap_holm: np.ndarray, n: np.ndarray, factor: np.ndarray, alpha: float
+) -> np.ndarray:
+    """Whether the bootstrap, corrected in the same way, is significant where the t test is, and only there.
+
+    It "cannot tell" where so few units never are, `factor` being what the correction and a race cost at most.
+    """
+    known = ~np.isnan(p_holm)
+    says = np.where((p_holm < alpha) == (bootstrap_holm < alpha), "agrees", "disagrees").astype(object)
+    least = np.vectorize(smallest_bootstrap_p, otypes=[float])(n)
+    says[(p_holm < alpha) & (least * factor >= alpha)] = "cannot tell"
+    says[~known] = None
+    return says
+
+
+def _flag(deltas: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """What is not as in a normal distribution: an outlying unit, skewed deltas; None where there is no test."""
+    outlying, skewed = (each.reshape(p.shape) for each in flags(deltas.reshape(-1, deltas.shape[2])))
+    words = np.array(["", "outlying", "skewed", "outlying, skewed"], dtype=object)[outlying + 2 * skewed]
+    words[np.isnan(p)] = None
+    return words
 
 
 def _carries_over(
@@ -96,7 +175,7 @@ def _carries_over(
 
     half = deltas.shape[1] // 2
     lost = deltas[:, :half] - deltas[:, half:]
-    tests = paired(lost.reshape(-1, lost.shape[2]), alpha=alpha, share=_shares(lost, race).ravel(), signflip=False)
+    tests = paired(lost.reshape(-1, lost.shape[2]), alpha=alpha, share=_shares(lost, race).ravel(), guards=False)
     valid, test = delta[:, :half], delta[:, half:]
     apart = tests.p.reshape(valid.shape) < alpha
     keeps = ~((np.sign(valid) * test < _KEPT * np.abs(valid)) & apart)

@@ -1,8 +1,10 @@
-"""Paired tests over seeds, the correction for testing many times, and how many seeds would decide.
+"""Paired tests over units, the correction for testing many times, and how many units would decide.
 
-The primary test is the two-sided paired t test. Beside it stands the sign-flip permutation test, which believes in
-nothing but that under the null a delta is as likely as its negative; with few seeds it cannot reach small p-values.
-Legend: R contrasts, S seeds; NaN is a seed that a contrast does not have, and a number that does not exist.
+The primary test is the two-sided paired t test; whether a mean is within bounds is asked by two one-sided ones. Beside
+them stand a studentised bootstrap (`guards`) and the sign-flip permutation test, which believes in nothing but that
+under the null a delta is as likely as its negative; with few units it cannot reach small p-values.
+Legend: R contrasts, U units (seeds, configurations or searches); NaN is a unit that a contrast does not have, and a
+number that does not exist.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.findings.guards import bootstrap_t
+
 ROUNDING = 1e-12  # metrics are of order one: deltas below it, and relative spreads below it, are rounding errors
-NUM_FLIPS = 9_999  # the sign-flip test is exact up to as many, which is up to 13 seeds
+NUM_FLIPS = 9_999  # the sign-flip test is exact up to as many, which is up to 13 units
 _ROWS_AT_ONCE = 500  # the sign-flip test holds rows x flips numbers
 
 
@@ -22,7 +26,7 @@ _ROWS_AT_ONCE = 500  # the sign-flip test holds rows x flips numbers
 class Tests:
     """One entry per row of deltas, arrays (R,): `n` int64, the others float64 with NaN for what does not exist.
 
-    `delta` and `sd` (ddof=1) are over the n seeds; `effect_size` is delta / sd, Cohen's d_z. `p`, `p_signflip` and the
+    `delta` and `sd` (ddof=1) are over the n units; `effect_size` is delta / sd, Cohen's d_z. The p-values and the
     interval have paid for their share of alpha, and nothing yet for the number of rows.
     """
 
@@ -33,15 +37,25 @@ class Tests:
     ci_high: np.ndarray
     p: np.ndarray
     p_signflip: np.ndarray
+    p_bootstrap: np.ndarray
+    p_tost: np.ndarray
     effect_size: np.ndarray
 
 
-def paired(deltas: np.ndarray, *, alpha: float = 0.05, share: np.ndarray | None = None, signflip: bool = True) -> Tests:
-    """Whether the mean of each row of `deltas` (R, S) differs from 0, by each seed's own delta.
+def paired(
+    deltas: np.ndarray,
+    *,
+    alpha: float = 0.05,
+    share: np.ndarray | None = None,
+    smallest_effect: np.ndarray | None = None,
+    guards: bool = True,
+) -> Tests:
+    """Whether the mean of each row of `deltas` (R, U) differs from 0, by each unit's own delta.
 
     `share` (R,) of alpha is what the look of a race spends, 1 without a race: p-values are divided by it and intervals
     have level 1 - alpha * share. Deltas that are all 0 have p = 1; other deltas that are all equal have no spread to
-    test against, just as a single one, and hence neither p-values nor interval nor effect size.
+    test against, just as a single one, and hence neither p-values nor interval nor effect size. `smallest_effect` (R,)
+    are the bounds of `p_tost`, NaN for none. Without `guards` there is neither `p_signflip` nor `p_bootstrap`.
     """
     deltas = np.asarray(deltas, dtype=float)
     assert not np.isinf(deltas).any()
@@ -51,27 +65,53 @@ def paired(deltas: np.ndarray, *, alpha: float = 0.05, share: np.ndarray | None 
     largest, apart = _largest(deltas), _largest(deltas - delta[:, None])
     equal = (n >= 2) & (apart <= ROUNDING * largest)
     sd[equal] = 0.0
-    ci_low, ci_high, p, p_signflip, effect_size = np.full((5, len(deltas)), math.nan)
+    ci_low, ci_high, p, p_signflip, p_bootstrap, effect_size = np.full((6, len(deltas)), math.nan)
     none = equal & (largest == 0)
     ci_low[none] = ci_high[none] = effect_size[none] = 0.0
     p[none] = 1.0
     testable = (n >= 2) & ~equal
     effect_size[testable] = delta[testable] / sd[testable]
     packed = np.take_along_axis(deltas, np.argsort(np.isnan(deltas), axis=1, kind="stable"), axis=1)
-    for num_seeds, spent in np.unique(np.column_stack([n, shares])[testable], axis=0):
-        rows = np.flatnonzero(testable & (n == num_seeds) & (shares == spent))
-        ci_low[rows], ci_high[rows], found = _t_test(packed[rows, : int(num_seeds)], 1 - alpha * spent)
+    for num_units, spent in np.unique(np.column_stack([n, shares])[testable], axis=0):
+        rows = np.flatnonzero(testable & (n == num_units) & (shares == spent))
+        ci_low[rows], ci_high[rows], found = _t_test(packed[rows, : int(num_units)], 1 - alpha * spent)
         p[rows] = np.minimum(1.0, found / spent)
-    if signflip:
-        p_signflip[none] = 1.0
-        for num_seeds in np.unique(n[testable]):
-            group = np.flatnonzero(testable & (n == num_seeds))
+    if guards:
+        p_signflip[none] = p_bootstrap[none] = 1.0
+        for num_units in np.unique(n[testable]):
+            group = np.flatnonzero(testable & (n == num_units))
+            p_bootstrap[group] = np.minimum(1.0, bootstrap_t(packed[group, :num_units]) / shares[group])
             for rows in np.array_split(group, math.ceil(len(group) / _ROWS_AT_ONCE)):
-                found = _signflip_test(packed[rows, :num_seeds] / largest[rows, None])
+                found = _signflip_test(packed[rows, :num_units] / largest[rows, None])
                 p_signflip[rows] = np.minimum(1.0, found / shares[rows])
+    bounds = np.full(len(deltas), math.nan) if smallest_effect is None else np.asarray(smallest_effect, dtype=float)
+    p_tost = np.minimum(1.0, two_one_sided(n, delta, np.where(testable | none, sd, math.nan), bounds) / shares)
     return Tests(
-        n=n, delta=delta, sd=sd, ci_low=ci_low, ci_high=ci_high, p=p, p_signflip=p_signflip, effect_size=effect_size
+        n=n,
+        delta=delta,
+        sd=sd,
+        ci_low=ci_low,
+        ci_high=ci_high,
+        p=p,
+        p_signflip=p_signflip,
+        p_bootstrap=p_bootstrap,
+        p_tost=p_tost,
+        effect_size=effect_size,
     )
+
+
+def two_one_sided(n: np.ndarray, delta: np.ndarray, sd: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """p-values (R,) of the null that a mean is at or beyond +-`bounds` (R,): two one-sided t tests, the larger of both.
+
+    After Schuirmann (1987). Below alpha just where the interval at level 1 - 2 alpha lies within the bounds. Deltas
+    that are all 0 are within any; NaN where n, `sd` or the bounds allow no test.
+    """
+    from scipy.special import stdtr
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        nearest = (bounds - np.abs(delta)) * np.sqrt(n) / sd  # the other side has the smaller p-value
+    possible = (n >= 2) & ~np.isnan(nearest)
+    return np.where(possible, stdtr(np.maximum(n - 1, 1), -nearest), math.nan)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -91,7 +131,7 @@ def smallest_signflip_p(n: int) -> float:
 
 
 def more_seeds(effect_size: float, n: int, *, alpha: float, power: float = 0.8, most: int = 1000) -> int | None:
-    """How many more than n seeds a two-sided paired t test needs to decide with probability `power`.
+    """How many more than n units a two-sided paired t test needs to decide with probability `power`.
 
     `effect_size` is d_z, taken as true. None where it takes more than `most`, or there is no effect to be found.
     """
@@ -106,7 +146,7 @@ def more_seeds(effect_size: float, n: int, *, alpha: float, power: float = 0.8, 
 
     if not enough(most):
         return None
-    low, high = max(0, 2 - n), most  # bisection, as power grows with the number of seeds
+    low, high = max(0, 2 - n), most  # bisection, as power grows with the number of units
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle + 1, high)
@@ -114,7 +154,7 @@ def more_seeds(effect_size: float, n: int, *, alpha: float, power: float = 0.8, 
 
 
 def summary(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each row of `values` (R, S) how many are there, their mean and their standard deviation (ddof=1): n, mean, sd.
+    """Of each row of `values` (R, U) how many are there, their mean and their standard deviation (ddof=1): n, mean, sd.
 
     The mean of none and the deviation of fewer than two are NaN.
     """

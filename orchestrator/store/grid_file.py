@@ -17,7 +17,7 @@ from orchestrator.store.files import Files
 from orchestrator.store.schema import parquet
 
 GRID_PATH = "grid.parquet"
-GRID_VERSION = 1
+GRID_VERSION = 2
 
 _TEXT, _COUNT, _REAL = pa.string(), pa.int64(), pa.float64()
 GRID_COLUMNS: dict[str, pa.DataType] = {
@@ -43,7 +43,13 @@ GRID_COLUMNS: dict[str, pa.DataType] = {
     "boot_low": _REAL,  # over utterances; only in the test rows of one metric
     "boot_high": _REAL,
     "importance": _REAL,  # PED-ANOVA: share of the removed component in the full method's search
-    "verdict": _TEXT,  # helps, hurts or undecided; null where there is no contrast
+    "p_bootstrap": _REAL,  # of the guard beside the t test, uncorrected as p is
+    "p_tost": _REAL,  # that the difference is at or beyond the smallest effect; only of the objective's metric
+    "p_tost_holm": _REAL,
+    "verdict": _TEXT,  # helps, hurts, no effect or undecided: what full has and the cell has not, or what is added
+    "variant_is": _TEXT,  # the same of the cell itself: worse, better, no effect or undecided
+    "guard": _TEXT,  # the corrected bootstrap agrees, disagrees, or cannot tell as units are few
+    "flag": _TEXT,  # of differences that are not as normal ones: outlying, skewed
     "carries_over": pa.bool_(),  # null unless valid is significant
     "more_seeds": _COUNT,
     "trial_ids": pa.list_(pa.field("element", _TEXT)),  # every trial behind the numbers, sorted

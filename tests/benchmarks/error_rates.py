@@ -122,7 +122,7 @@ def main() -> None:
 def _p(deltas: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
     """p-values (studies, cells)."""
     rows = deltas.reshape(-1, deltas.shape[-1])
-    return paired(rows, share=None if shares is None else shares.ravel(), signflip=False).p.reshape(deltas.shape[:2])
+    return paired(rows, share=None if shares is None else shares.ravel(), guards=False).p.reshape(deltas.shape[:2])
 
 
 def _first(race: Race, enough: Callable[[int], np.ndarray]) -> np.ndarray:

@@ -84,7 +84,25 @@ def test_the_sign_flip_test_pays_for_its_share_and_can_be_left_out() -> None:
     rows = deltas(4, 6, mean=2.0)
     whole, share = paired(rows).p_signflip, np.full(4, 0.5)
     assert paired(rows, share=share).p_signflip == pytest.approx(np.minimum(1.0, 2 * whole))
-    assert np.isnan(paired(rows, signflip=False).p_signflip).all()
+    assert np.isnan(paired(rows, guards=False).p_signflip).all()
+    assert paired(rows, share=share).p_bootstrap == pytest.approx(np.minimum(1.0, 2 * paired(rows).p_bootstrap))
+    assert np.isnan(paired(rows, guards=False).p_bootstrap).all()
+
+
+@pytest.mark.parametrize("bound", [0.2, 0.7, 2.0])
+def test_no_effect_beyond_a_bound_is_tested_as_in_statsmodels(bound: float) -> None:
+    rows, share = deltas(30, 7, missing=0.1), np.tile([1.0, 0.5], 15)
+    found = paired(rows, share=share, smallest_effect=np.full(30, bound)).p_tost
+    peers = [DescrStatsW(row[~np.isnan(row)]).ttost_mean(-bound, bound)[0] for row in rows]
+    assert found == pytest.approx(np.minimum(1.0, peers / share))
+
+
+def test_no_effect_is_said_of_equal_zeros_and_never_without_a_bound_or_a_spread() -> None:
+    rows = np.array([[0.0] * 4, [0.3] * 4, [0.3, NAN, NAN, NAN]])
+    found = paired(rows, smallest_effect=np.full(3, 0.5)).p_tost
+    assert found[0] == 0.0
+    assert np.isnan(found[1:]).all()
+    assert np.isnan(paired(rows).p_tost).all()
 
 
 def test_a_single_seed_has_a_delta_and_nothing_else() -> None:
@@ -93,14 +111,14 @@ def test_a_single_seed_has_a_delta_and_nothing_else() -> None:
     assert found.n.dtype == np.int64
     assert found.delta[0] == 0.3
     assert np.isnan(found.delta[1])
-    for name in ("sd", "ci_low", "ci_high", "p", "p_signflip", "effect_size"):
+    for name in ("sd", "ci_low", "ci_high", "p", "p_signflip", "p_bootstrap", "effect_size"):
         assert np.isnan(getattr(found, name)).all(), name
 
 
 @pytest.mark.parametrize("row", [[0.0] * 4, [0.0, NAN, 0.0], [1e-17, -2e-16, 0.0, 1.1e-16]], ids=str)
 def test_deltas_that_are_all_zero_but_for_rounding_show_no_difference(row: list[float]) -> None:
     found = paired(np.array([row]), share=np.array([0.1]))
-    assert (found.p[0], found.p_signflip[0]) == (1.0, 1.0)
+    assert (found.p[0], found.p_signflip[0], found.p_bootstrap[0]) == (1.0, 1.0, 1.0)
     assert (found.delta[0], found.sd[0], found.ci_low[0], found.ci_high[0], found.effect_size[0]) == (0,) * 5
 
 
@@ -109,7 +127,7 @@ def test_deltas_without_a_spread_decide_nothing(row: list[float]) -> None:
     found = paired(np.array([row]))
     assert found.delta[0] == pytest.approx(np.nanmean(row))
     assert found.sd[0] == 0.0
-    for name in ("ci_low", "ci_high", "p", "p_signflip", "effect_size"):
+    for name in ("ci_low", "ci_high", "p", "p_signflip", "p_bootstrap", "effect_size"):
         assert np.isnan(getattr(found, name)).all(), name
 
 
