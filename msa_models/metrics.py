@@ -171,6 +171,17 @@ def names(task: str, scale: str = "mosi", classes: Sequence[str] = ()) -> tuple[
     return (*overall, *each)
 
 
+ROBUST = (
+    "auilc_",
+    "missing_",
+)  # before the name of a metric: one number for many conditions, see `findings.robustness`
+
+
+def robust_names(names: Iterable[str]) -> tuple[str, ...]:
+    """What sums up the robustness of a model in each of these metrics but those of single classes."""
+    return tuple(f"{prefix}{name}" for prefix in ROBUST for name in names if not of_one_class(name))
+
+
 def of_one_class(name: str) -> bool:
     """Whether a metric, with or without a split in front, is of a single class or label, such as `valid/f1_happy`."""
     return name.rpartition("/")[2] not in _OVERALL and name.rpartition("/")[2].startswith(_PREFIXES)
@@ -179,6 +190,8 @@ def of_one_class(name: str) -> bool:
 def direction(name: str) -> Direction:
     """Which way a metric gets better; a split in front (`valid/mae`) and a score of any class (`f1_happy`) are fine."""
     metric = name.rpartition("/")[2]
+    for prefix in ROBUST:
+        metric = metric.removeprefix(prefix)
     if metric not in _OVERALL and not of_one_class(name):
         of_each = ", ".join(f"{prefix}<class name>" for prefix in _PREFIXES)
         raise ValueError(f"no metric '{name}'; known are {', '.join(_OVERALL)} and {of_each}")

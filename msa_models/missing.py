@@ -39,6 +39,11 @@ def without(batch: Batch, missing: Mapping[str, torch.Tensor], empty_text: Seque
     return replace(batch, inputs=inputs, masks=masks, _moments={})
 
 
+def dropped(batch: Batch, probability: float, seed: int, place: Sequence[int], empty_text: Sequence[int] = ()) -> Batch:
+    """A batch of training without the modalities of its samples that `modality_dropout` draws."""
+    return without(batch, modality_dropout(batch, probability, seed, place), empty_text)
+
+
 def modality_dropout(batch: Batch, probability: float, seed: int, place: Sequence[int]) -> dict[str, torch.Tensor]:
     """Which modalities, (B,) bool each, are missing of each sample in training: each with this probability by itself.
 

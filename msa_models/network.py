@@ -46,6 +46,11 @@ class Network(nn.Module):
         """What training changes, by name: weights that are trained in any epoch, and what components remember."""
         return {name: tensor for name, tensor in self.state_dict().items() if name not in self._frozen}
 
+    @property
+    def empty_text(self) -> tuple[int, ...]:
+        """The token ids that stand for a text that is missing, where texts are fine-tuned."""
+        return () if self.text is None else self.text.pretrained.empty_text
+
     def read(self, batch: Batch) -> Batch:
         """The batch with text features, and their graph, in the place of the token ids of texts that are fine-tuned."""
         if self.text is None:

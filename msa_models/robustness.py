@@ -114,7 +114,7 @@ class _Disturbance:
 
     def __init__(self, network: Network, seed: int, ids: Sequence[str], batch: Batch) -> None:
         self._batch, self._seed, self._ids = batch, seed, ids
-        self._empty_text = () if network.text is None else network.text.pretrained.empty_text
+        self._empty_text = network.empty_text
         self._uniform: dict[str, torch.Tensor] = {}
         self._normal: dict[str, torch.Tensor] = {}
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from msa_models import metrics, missing, robustness, seeding, snapshot
-from msa_models.batch import Batch, batches
+from msa_models import metrics, robustness, seeding, snapshot
+from msa_models.batch import batches
 from msa_models.data.corpus import Corpus, unknown
 from msa_models.evaluation import evaluate
 from msa_models.metrics import Direction
+from msa_models.missing import dropped
 from msa_models.network import Network, shapes
 from msa_models.robustness import Robustness
 from msa_models.seams import Progress
@@ -128,7 +129,9 @@ class Training:
                     reductions=reductions,
                 )
                 if settings.modality_dropout > 0:
-                    batch = self._with_dropout(batch, progress)
+                    batch = dropped(
+                        batch, settings.modality_dropout, self.seed, progress.place, self.network.empty_text
+                    )
                 log = self.step.take(batch, progress, modulated=epoch >= start, of=len(rows))
                 for name, value in log.items():
                     sums[name] = sums[name] + value if name in sums else value
@@ -198,8 +201,11 @@ class Training:
         self.measurements = progress["measurements"]
         self.best_epoch, self.best_value = progress["best_epoch"], progress["best_value"]
 
-    def robustness(self, asked: Robustness, told: Callable[[int], None] = lambda number: None) -> list[dict[str, Any]]:
+    def robustness(
+        self, asked: Robustness | Mapping[str, Any], told: Callable[[int], None] = lambda number: None
+    ) -> list[dict[str, Any]]:
         """What the best model comes to on the disturbed test split, rows as of `msa_models.robustness.evaluate`."""
+        asked = asked if isinstance(asked, Robustness) else Robustness(**asked)
         assert self._best, "no epoch has been the best yet"
         self._exchange()
         try:
@@ -227,12 +233,6 @@ class Training:
         expected = _shapes(self.network.learned())
         if any(_shapes(network) != expected for network in networks):
             raise ValueError("a snapshot of another architecture: names or shapes of its tensors differ")
-
-    def _with_dropout(self, batch: Batch, progress: Progress) -> Batch:
-        """A batch of training in which modalities of some samples are missing."""
-        probability, text = self.spec.training.modality_dropout, self.network.text
-        gone = missing.modality_dropout(batch, probability, self.seed, progress.place)
-        return missing.without(batch, gone, () if text is None else text.pretrained.empty_text)
 
     def _identity(self) -> dict[str, str]:
         """What a snapshot belongs to; of the corpus only what is cheap to tell, its fingerprint reads every feature."""

@@ -163,6 +163,45 @@ class Search(Part):
     pruner: Pruner = Field(default=Pruner(), description="When a trial that falls behind is stopped.")
 
 
+Levels = BeforeValidator(checks.as_tuple, json_schema_input_type=list[float])
+
+
+class Robustness(Part):
+    """How confirmed models are evaluated on a test split of which something is missing, or noisy."""
+
+    expects = "a mapping such as {missing_rates: [0.5, 1.0], noise: []}; {} for the defaults"
+
+    missing_modalities: Literal["none", "each", "all_sets"] = Field(
+        default="all_sets", description="Modalities missing from every sample: each alone, or every set; one stays."
+    )
+    missing_rates: Annotated[
+        tuple[Annotated[Finite, Gt(0), Le(1)], ...],
+        Levels,
+        AfterValidator(checks.distinct),
+        Expects("a list of different shares greater than 0 and of at most 1, such as [0.5, 1.0]"),
+    ] = Field(
+        default=tuple(each / 10 for each in range(1, 11)),
+        description="Shares of the steps of sequences, or of the samples of utterance vectors, that are missing.",
+    )
+    noise: Annotated[
+        tuple[Annotated[Finite, Gt(0)], ...],
+        Levels,
+        AfterValidator(checks.distinct),
+        Expects("a list of different numbers greater than 0, such as [0.5, 1.0]"),
+    ] = Field(
+        default=(0.5, 1.0, 2.0),
+        description="Standard deviations of Gaussian noise, in units of the standardised features.",
+    )
+    modalities: Annotated[
+        tuple[str, ...] | None,
+        BeforeValidator(checks.as_tuple, json_schema_input_type=list[str] | None),
+        Field(json_schema_extra={"minItems": 1, "uniqueItems": True}),
+        AfterValidator(checks.some_distinct),
+        Expects("a non-empty list of different modalities such as [audio, vision]"),
+    ] = Field(default=None, description="Modalities that are disturbed; left out: all.")
+    seed: Seed = Field(default=0, description="Of what is drawn for each sample, the same for every trial.")
+
+
 class Confirm(Part):
     """The best configuration, trained again without pruning."""
 
@@ -184,6 +223,10 @@ class Confirm(Part):
     )
     keep: Literal["none", "best"] = Field(
         default="none", description="best: the model of the best epoch stays in models/, of each confirm trial."
+    )
+    robustness: Robustness | None = Field(
+        default=None,
+        description="Each model on test with modalities missing or noisy, see docs/robustness.md; null: not.",
     )
 
 

@@ -93,6 +93,7 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
     msa table runs/ablation --ablation --format latex --metrics mae,corr,acc7
     msa table runs/iemocap --metrics f1_weighted,f1_happy,recall_happy
     msa table runs/mosi --importance
+    msa table runs/mosi --robustness --metrics mae,corr
     """,
 )
 @click.argument("storage")
@@ -106,8 +107,16 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
 @click.option("--ablation", is_flag=True, help="What each part contributes, as a paper's table.")
 @click.option("--metrics", metavar="NAME,…", help="Metrics to show [default: all but those of single classes].")
 @click.option("--importance", is_flag=True, help="How much each hyperparameter of a search matters (PED-ANOVA).")
+@click.option("--robustness", is_flag=True, help="Confirmed models with modalities missing or noisy.")
 def table(
-    storage: str, layout: str, top: int | None, phase: str | None, ablation: bool, metrics: str | None, importance: bool
+    storage: str,
+    layout: str,
+    top: int | None,
+    phase: str | None,
+    metrics: str | None,
+    ablation: bool,
+    importance: bool,
+    robustness: bool,
 ) -> int:
     """The best trials of STORAGE's search, and its best configuration over several seeds; or its ablation."""
     from orchestrator.store import Store
@@ -115,13 +124,17 @@ def table(
 
     if importance:
         refuse("only without --importance", metrics=metrics)
-    if ablation or importance:
-        refuse("neither with --ablation nor with --importance", top=top, phase=phase)
-    if ablation and importance:
-        raise click.UsageError("--ablation and --importance exclude each other: got both, expected one of them")
+    if ablation or importance or robustness:
+        refuse("neither with --ablation nor with --importance nor with --robustness", top=top, phase=phase)
+    asked = [name for name, is_asked in (("--ablation", ablation), ("--importance", importance)) if is_asked]
+    asked += ["--robustness"] * robustness
+    if len(asked) > 1:
+        raise click.UsageError(f"{' and '.join(asked)} exclude each other: got {len(asked)}, expected one of them")
     store, named = Store.open(storage), None if metrics is None else words(metrics)
     if ablation:
         click.echo(terminal.ablation(store, layout, metrics=named))
+    elif robustness:
+        click.echo(terminal.robustness(store, layout, metrics=named))
     elif importance:
         click.echo(terminal.importance(store, layout))
     else:

@@ -50,6 +50,11 @@ class Results:
         return self._store().predictions().to_pandas()
 
     @property
+    def robustness(self) -> pd.DataFrame:
+        """One row per condition of each trial that was evaluated so, by trial_id: kind, modalities, level, metrics."""
+        return self._store().robustness().to_pandas()
+
+    @property
     def grid(self) -> pd.DataFrame:
         """The grid of an ablation, one row per cell, split and metric; ValueError if the storage holds a sweep."""
         return grid.current(self._store()).to_pandas()

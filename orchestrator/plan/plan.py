@@ -14,6 +14,7 @@ from orchestrator.plan.configure import sections
 from orchestrator.plan.corpora import HOW, SECTION, TEXT, CorpusInfo, data_fingerprint, encoders_read, own_labels
 from orchestrator.plan.designs import Alteration, Contrast
 from orchestrator.plan.race import Race
+from orchestrator.plan.robustness import robustness
 from orchestrator.plan.space import search_space
 from orchestrator.plan.studies import Study, Variant
 from search_spaces import changes
@@ -101,6 +102,7 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
     found = checked(encoders_read, space, corpus, modalities, asked.config) if space and modalities else None
     encoders = found or {}
     labelled = checked(own_labels, space, corpus, modalities) if space and modalities else None
+    disturbed = checked(robustness, asked.confirm.robustness, space, corpus, modalities) if space else None
     if wrong:  # then it is no wonder that the whole does not fit together
         faults = [*wrong, *(fault for fault in faults if fault.path != "config")]
     if faults:
@@ -120,6 +122,7 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
         else asked.search.model_copy(update={"trials": 1, "seeds": 1, "folds": None}),
         confirm_seeds=asked.confirm.seeds,
         keep=asked.confirm.keep == "best",
+        robustness=disturbed,
         encoders=encoders,
         idle=space.idle,
         own_labels=labelled or (),

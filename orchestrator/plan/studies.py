@@ -54,6 +54,7 @@ class Study:
     reference: str | None = None  # the study of the full method, in an ablation
     race: Race | None = None  # for how many of the confirm seeds are enough
     keep: bool = False  # the model of the best epoch of each confirm trial
+    robustness: Mapping[str, Any] | None = None  # conditions that each confirm trial is evaluated in, as plain data
     encoders: Mapping[str, str] = field(default_factory=dict)  # fingerprints of the text encoders that it can come to
     own_labels: tuple[str, ...] = ()  # modalities whose unimodal heads learn from labels of their own
 

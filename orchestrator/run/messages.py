@@ -55,6 +55,7 @@ class Assignment:
     rungs: tuple[int, ...]  # epochs at which the driver may prune; none for confirm trials
     members: Members | None = None  # of a search trial of several trainings
     keep: bool = False  # the model of the best epoch
+    robustness: Mapping[str, Any] | None = None  # conditions to evaluate it in, of `msa_models.robustness.Robustness`
     scale: int = 1  # of what it occupies; doubled when it ran out of memory
 
     def to_json(self) -> str:

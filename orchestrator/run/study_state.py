@@ -225,6 +225,7 @@ class StudyState:
             rungs=rungs_of(self.study.search.pruner, epochs, several) if phase == SEARCH else (),
             members=several,
             keep=self.study.keep and phase == CONFIRM,
+            robustness=self.study.robustness if phase == CONFIRM else None,
         )
 
     def _as_before(self, row: Mapping[str, Any]) -> Assignment:

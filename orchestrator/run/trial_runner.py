@@ -10,7 +10,7 @@ import os
 import platform
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -48,6 +48,7 @@ class Run(Protocol):
     def restore(self, data: bytes) -> None: ...
     def result(self) -> Any: ...
     def model(self) -> bytes: ...
+    def robustness(self, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]: ...
 
 
 Workload = Callable[[Assignment, Corpus], Run]
@@ -139,6 +140,8 @@ class TrialRunner:
         result = run.result()
         if self._assignment.phase == "confirm":
             self._write_predictions(result.predictions)
+        if self._assignment.robustness is not None:
+            self._store.write_robustness(self._assignment.trial_id, run.robustness(self._assignment.robustness))
         if self._assignment.keep:
             self._store.write_model(self._assignment.trial_id, run.model())
         return Outcome(best_epoch=result.best_epoch, value=result.value, metrics=result.metrics)

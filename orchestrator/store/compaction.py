@@ -23,7 +23,7 @@ from orchestrator.store.faults import OutOfReach
 from orchestrator.store.files import Files
 from orchestrator.store.rows import part_path, parts_among, read_parts, read_rows, spread
 
-FOLDERS = ("trials", "measurements", "predictions")
+FOLDERS = ("trials", "measurements", "predictions", "robustness")
 _SETTLED = ("COMPLETE", "PRUNED")
 _TRIALS_AT_ONCE = 200  # in memory, and in a row group
 

@@ -62,11 +62,13 @@ _NEEDED = {
     "trials": _REQUIRED,
     "measurements": ("trial_id", "epoch"),
     "predictions": ("trial_id", "sample_id"),
+    "robustness": ("trial_id", "kind", "modalities", "level", "split"),
 }
 _KINDS: dict[str, dict[str, tuple[pa.DataType, ...]]] = {  # of the columns that are no numbers
     "trials": {name: (kind,) for name, kind in TRIAL_COLUMNS.items()},
     "measurements": {"trial_id": (_TEXT,), "epoch": (_COUNT,)},
     "predictions": {"trial_id": (_TEXT,), "sample_id": (_TEXT,), "target": (_COUNT, _REAL)},
+    "robustness": dict.fromkeys(("trial_id", "kind", "modalities", "split"), (_TEXT,)),
 }
 
 
@@ -140,8 +142,27 @@ def predictions_table(trial_id: str, columns: Mapping[str, np.ndarray]) -> pa.Ta
     return _versioned(table)
 
 
+def robustness_table(trial_id: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """How robust the model of one trial is, one row per condition: trial_id, kind, modalities, level, split, metrics.
+
+    `msa_models.robustness` says which conditions there are; modalities are "text+audio". A metric is called as in
+    `split`, without it; NaN becomes null. Rows must have the same metrics.
+    """
+    names = list(_NEEDED["robustness"][1:])
+    metrics = [name for name in (rows[0] if rows else ()) if name not in names]
+    if any(set(row) != {*names, *metrics} or "trial_id" in row for row in rows):
+        raise ValueError(f"trial {trial_id}: rows need {', '.join(names)} and the same metrics, got {list(rows[0])}")
+    kinds = {"level": _REAL}
+    columns = {"trial_id": pa.array([trial_id] * len(rows), _TEXT)}
+    columns |= {name: _column(trial_id, name, [row[name] for row in rows], kinds.get(name, _TEXT)) for name in names}
+    for name in metrics:
+        values = [None if row[name] is None or math.isnan(row[name]) else row[name] for row in rows]
+        columns[name] = _column(trial_id, name, values, _REAL)
+    return _versioned(columns)
+
+
 def fault(folder: str, table: pa.Table, columns: Sequence[str] | None = None) -> str:
-    """What is wrong with the table of a part in trials/, measurements/ or predictions/, or these columns of it; or ''.
+    """What is wrong with the table of a part in one of the folders of trials, or these columns of it; or ''.
 
     Files are anybody's to write: a reader takes no other columns, types, phases and states than those that are above.
     """

@@ -27,7 +27,15 @@ from orchestrator.store.faults import AbsentFile, StorageError
 from orchestrator.store.files import Files
 from orchestrator.store.record import Record, RunRecord, StartedRecord
 from orchestrator.store.rows import Rows, ids_in, part_path, read_rows
-from orchestrator.store.schema import measurements_table, parquet, predictions_table, trial_schema, trial_table, utc
+from orchestrator.store.schema import (
+    measurements_table,
+    parquet,
+    predictions_table,
+    robustness_table,
+    trial_schema,
+    trial_table,
+    utc,
+)
 
 _ORDER = (("study_id", "ascending"), ("phase", "descending"), ("number", "ascending"), ("seed", "ascending"))
 _SAFE_NAME = re.compile(r"[^\s._/\\*?\[\]{}\"'][^\s/\\*?\[\]{}\"']{0,199}")
@@ -129,7 +137,7 @@ class Store:
         """
         return compact(self.files, least=least)
 
-    # A worker writes: checkpoints and predictions.
+    # A worker writes: checkpoints, predictions, robustness.
 
     def checkpoint_write(self, trial_id: str, epoch: int, data: bytes) -> None:
         """Write the checkpoint of an epoch; the newest two are kept."""
@@ -151,6 +159,10 @@ class Store:
         """Write the predictions of a trial, columns as of `orchestrator.store.schema.predictions_table`."""
         table = predictions_table(trial_id, columns)
         self.files.write(part_path("predictions", _checked(trial_id)), parquet(table))
+
+    def write_robustness(self, trial_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write how robust the model of a trial is, rows as of `orchestrator.store.schema.robustness_table`."""
+        self.files.write(part_path("robustness", _checked(trial_id)), parquet(robustness_table(trial_id, rows)))
 
     # Everybody reads.
 
@@ -189,6 +201,15 @@ class Store:
         """
         nothing = {"sample_id": np.empty(0, str), "target": np.empty(0, np.int64), "prediction": np.empty(0)}
         return self._united("predictions", trial_ids, predictions_table("", nothing).drop_columns(["prediction"]))
+
+    def robustness(self, trial_ids: Iterable[str] | None = None) -> pa.Table:
+        """How robust finished trials (or these) are, by trial_id, one row per condition; metrics have no split.
+
+        Trials that were not evaluated so have no rows.
+        """
+        there = ids_in(self.files, "robustness")
+        wanted = there & (ids_in(self.files, "trials") if trial_ids is None else set(trial_ids))
+        return self._united("robustness", wanted, robustness_table("", []))
 
     def runs(self) -> list[dict[str, Any]]:
         """The records of all driver runs, oldest first."""

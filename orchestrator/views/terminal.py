@@ -18,9 +18,10 @@ from msa_models.data.convert import Converted
 from orchestrator.findings.failures import Group
 from orchestrator.findings.grid import current
 from orchestrator.findings.importance import importances
+from orchestrator.findings.robustness import of_studies
 from orchestrator.store import Store
 from orchestrator.store.selection import COLUMNS, confirm_trials
-from orchestrator.views import trial_tables
+from orchestrator.views import robustness_tables, trial_tables
 from orchestrator.views.ablation_tables import shown_metrics
 from orchestrator.views.ablation_tables import tables as ablation_tables
 from orchestrator.views.table import WIDTH, Table, blocks, render, transposed, warning, with_dataset, with_last
@@ -69,6 +70,15 @@ def ablation(store: Store, format: str = "plain", metrics: Sequence[str] | None 
     means = [header for header in contributions.headers if "/" in header]
     shown = [with_last(contributions, means), *others]
     shown = [with_dataset(table) for table in shown] if format == "plain" else [contributions, *others]
+    return _shown(shown, format, store)
+
+
+def robustness(store: Store, format: str = "plain", metrics: Sequence[str] | None = None) -> str:
+    """How robust the confirmed models are; csv and json are one table with every condition and metric."""
+    found = of_studies(store)
+    shown = robustness_tables.tables(found, store.record, metrics=metrics)
+    if format in ("csv", "json"):
+        shown = [robustness_tables.long_table(found, store.record, metrics=metrics)]
     return _shown(shown, format, store)
 
 
