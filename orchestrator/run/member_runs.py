@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -86,6 +86,10 @@ class MemberRuns:
     def model(self) -> bytes:
         """No model: those of a search are not kept."""
         raise AssertionError("a trial of several trainings has no model")
+
+    def robustness(self, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Nothing: those of a search read no test split."""
+        raise AssertionError("a trial of several trainings is evaluated on no test split")
 
     def snapshot(self) -> bytes:
         """A line of JSON, and behind it the snapshots of the members that go on."""

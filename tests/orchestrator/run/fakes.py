@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,9 @@ class ToyRun:
 
     def model(self) -> bytes:
         return self.snapshot()
+
+    def robustness(self, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [{"kind": "clean", "modalities": "", "level": 0.0, "split": "test", "mae": 0.5}]
 
     def result(self) -> ToyResult:
         best = min(self.measurements, key=lambda row: row["valid/mae"])
