@@ -15,7 +15,7 @@ import torch
 from msa_models import metrics, robustness, seeding, snapshot
 from msa_models.batch import batches
 from msa_models.data.corpus import Corpus, unknown
-from msa_models.evaluation import evaluate
+from msa_models.evaluation import evaluate, not_finite, predict, scores
 from msa_models.metrics import Direction
 from msa_models.missing import dropped
 from msa_models.network import Network, shapes
@@ -40,13 +40,15 @@ class Objective:
 class Result:
     """The outcome at the best validation epoch; `predictions` are of the test split, (N,), or (N, K) scores.
 
-    On a corpus without a test split there are no test metrics and no predictions, (0,).
+    On a corpus without a test split there are no test metrics and no predictions, (0,). Where a prediction is not
+    finite there are no test metrics either, and `warning` says in a line which and why; else it is empty.
     """
 
     best_epoch: int
     value: float
     metrics: dict[str, float]
     predictions: np.ndarray
+    warning: str = ""
 
 
 class Training:
@@ -153,7 +155,7 @@ class Training:
     def result(self) -> Result:
         """Metrics at the best epoch: valid as measured then, test read here and nowhere else, if the corpus has it.
 
-        Raises NonFiniteLoss, and ValueError if the objective was NaN at every epoch, so that there is no best one.
+        ValueError if the objective was NaN at every epoch, so that there is no best one.
         """
         assert self.measurements, "nothing trained yet"
         if self.best_value is None:
@@ -161,10 +163,18 @@ class Training:
                 f"objective '{self.objective.metric}' was not a number at any of {self.epoch} epochs: no sample of the "
                 "valid split counts for it; choose another metric"
             )
-        test, predictions = self._tested() if "test" in self.corpus.splits else ({}, np.empty(0, np.float32))
+        predictions = self._predictions() if "test" in self.corpus.splits else np.empty(0, np.float32)
+        warning = "" if np.isfinite(predictions).all() else not_finite(self.corpus, "test", predictions)
+        test = {} if warning or not len(predictions) else scores(self.corpus, "test", predictions)
         best = self.measurements[self.best_epoch - 1]
         valid = {name: value for name, value in best.items() if name.startswith("valid/")}
-        return Result(best_epoch=self.best_epoch, value=self.best_value, metrics=valid | test, predictions=predictions)
+        return Result(
+            best_epoch=self.best_epoch,
+            value=self.best_value,
+            metrics=valid | test,
+            predictions=predictions,
+            warning=warning,
+        )
 
     def model(self) -> bytes:
         """What was learned up to the best epoch as one safetensors file, with what it was trained as.
@@ -261,11 +271,11 @@ class Training:
             for name, tensor in learned.items():
                 self._best[name].copy_(tensor)
 
-    def _tested(self) -> tuple[dict[str, float], np.ndarray]:
-        """Metrics and predictions of the test split by the weights of the best epoch."""
+    def _predictions(self) -> np.ndarray:
+        """Of the test split, by the weights of the best epoch."""
         self._exchange()
         try:
-            return evaluate(self.network, self.corpus, "test", self.best_epoch)
+            return predict(self.network, self.corpus.splits["test"])
         finally:
             self._exchange()
 

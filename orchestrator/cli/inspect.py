@@ -139,7 +139,7 @@ def table(
         click.echo(terminal.importance(store, layout))
     else:
         click.echo(terminal.tables(store, layout, top=top, phase=phase, metrics=named))
-    for line in (*(store.record.warnings if layout == "csv" else ()), *store.warnings_):
+    for line in (*(terminal.warnings(store) if layout == "csv" else ()), *store.warnings_):
         say(warning(line))
     return DONE
 

@@ -245,11 +245,11 @@ def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> i
     failed = failures.failures(store)
     for line in terminal.failed(failed):
         say(line)
-    if not failed:
-        return DONE
-    say(f"more: {shlex.join(['msa', 'failures', storage])}")
-    goes_on("resume", storage, "--retry-failed", *joined)
-    return FAILED
+    if failed:
+        say(f"more: {shlex.join(['msa', 'failures', storage])}")
+        goes_on("resume", storage, "--retry-failed", *joined)
+    untested = failures.untested(store.trials(failures.UNTESTED_COLUMNS).to_pylist())  # told of below the tables
+    return FAILED if failed or untested else DONE
 
 
 def _warn(prepared: Prepared) -> None:

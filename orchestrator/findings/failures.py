@@ -1,9 +1,9 @@
-"""Failed trials grouped by what they failed of: how many, an example, and the command that tries them again."""
+"""Failed trials grouped by what they failed of, with an example of each; and trials that lack their test metrics."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from orchestrator.store import Store
 from orchestrator.store.failure_types import FailureType, failure_type_of
 
 _COLUMNS = ("trial_id", "state", "error_type", "error_message", "traceback", "attempts", "host")
+UNTESTED_COLUMNS = ("trial_id", "dataset", "warning")
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
 
 
@@ -48,6 +49,22 @@ def failures(store: Store) -> list[Group]:
         for (cause, error_type, place), rows in groups.items()
     ]
     return sorted(found, key=lambda group: (-len(group.trial_ids), group.error_type, group.place))
+
+
+def untested(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One line for each dataset on which COMPLETE trials have no test metrics: how many, and why one of them has none.
+
+    `rows`: trials with at least `UNTESTED_COLUMNS`, in a fixed order.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["warning"]:
+            found.setdefault(row["dataset"], []).append(row)
+    return [
+        f"{len(mine)} trial{'s have' if len(mine) > 1 else ' has'} no test metrics on {dataset}, such as "
+        f"{mine[0]['trial_id']}: {mine[0]['warning']}"
+        for dataset, mine in found.items()
+    ]
 
 
 def to_json(groups: Sequence[Group]) -> list[dict[str, Any]]:

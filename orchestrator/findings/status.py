@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from msa_models.metrics import Direction
+from orchestrator.findings.failures import untested
 from orchestrator.store import Store, holder
 from orchestrator.store.schema import PHASES, STATES
 from orchestrator.store.selection import best_trial
 
 _COLUMNS = ("trial_id", "study_id", "phase", "number", "state", "value", "error_type", "attempts", "finished_at")
+_COLUMNS += ("dataset", "warning")
 
 
 def summary(store: Store) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def summary(store: Store) -> dict[str, Any]:
         "run": _newest_run(store, rows, driver),
         "driver": driver and {name: driver[name] for name in ("host", "pid", "since", "beat")},
         "failures": dict(Counter(row["error_type"] or "unknown" for row in failed).most_common()),
-        "warnings": [*store.record.warnings, *store.warnings_],
+        "warnings": [*store.record.warnings, *untested(rows), *store.warnings_],
     }
 
 

@@ -237,6 +237,7 @@ class Campaign:
             "error_type": failure.error_type if failure else None,
             "error_message": failure.message if failure else None,
             "traceback": failure.traceback if failure else None,
+            "warning": (outcome.warning or None) if outcome else None,
             "attempts": started.attempts,
         }
         if state != FAIL:

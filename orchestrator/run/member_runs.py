@@ -30,6 +30,7 @@ class MeanResult:
     value: float
     metrics: dict[str, float]
     predictions: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    warning: str = ""
 
 
 class MemberRuns:

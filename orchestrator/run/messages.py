@@ -75,11 +75,15 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A trained trial: metrics of valid, and of a confirm trial of test, at the best epoch."""
+    """A trained trial: metrics of valid, and of a confirm trial of test, at the best epoch.
+
+    `warning`: one line on what is not as it should be though the trial is COMPLETE, or nothing.
+    """
 
     best_epoch: int
     value: float
     metrics: dict[str, float]
+    warning: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ class Result(Protocol):
     value: float
     metrics: dict[str, float]
     predictions: np.ndarray
+    warning: str
 
 
 class Run(Protocol):
@@ -144,7 +145,7 @@ class TrialRunner:
             self._store.write_robustness(self._assignment.trial_id, run.robustness(self._assignment.robustness))
         if self._assignment.keep:
             self._store.write_model(self._assignment.trial_id, run.model())
-        return Outcome(best_epoch=result.best_epoch, value=result.value, metrics=result.metrics)
+        return Outcome(best_epoch=result.best_epoch, value=result.value, metrics=result.metrics, warning=result.warning)
 
     def _write_predictions(self, predictions: np.ndarray) -> None:
         test, classes = self._corpus.splits["test"], self._corpus.classes

@@ -15,7 +15,7 @@ import pyarrow as pa
 from tabulate import tabulate
 
 from msa_models.data.convert import Converted
-from orchestrator.findings.failures import Group
+from orchestrator.findings.failures import UNTESTED_COLUMNS, Group, untested
 from orchestrator.findings.grid import current
 from orchestrator.findings.importance import importances
 from orchestrator.findings.robustness import of_studies
@@ -196,13 +196,18 @@ def _chosen(store: Store, trials: pa.Table) -> dict[str, list[str]] | None:
     }
 
 
+def warnings(store: Store) -> list[str]:
+    """What to beware of in the data, and trials that have no test metrics."""
+    return [*store.record.warnings, *untested(store.trials(UNTESTED_COLUMNS).to_pylist())]
+
+
 def _shown(tables: Sequence[Table], format: str, store: Store) -> str:
-    """One below the other, and what to beware of in the data; plain ones as many columns as fit the screen."""
-    width, warnings = shutil.get_terminal_size(fallback=(120, 24)).columns, tuple(store.record.warnings)
+    """One below the other, and what to beware of; plain ones as many columns as fit the screen."""
+    width, beware = shutil.get_terminal_size(fallback=(120, 24)).columns, tuple(warnings(store))
     if format != "plain":
-        return "\n\n".join(render(table, format) for table in (*tables[:-1], replace(tables[-1], warnings=warnings)))
+        return "\n\n".join(render(table, format) for table in (*tables[:-1], replace(tables[-1], warnings=beware)))
     parts = []
     for table in tables:
         parts += [fill(table.caption, width)] if table.caption else []
         parts += [render(block) for block in blocks(replace(table, caption=""), width)]
-    return "\n\n".join([*parts, *map(warning, warnings)])
+    return "\n\n".join([*parts, *map(warning, beware)])

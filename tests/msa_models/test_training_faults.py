@@ -98,20 +98,29 @@ def test_non_finite_predictions_are_answered_with_split_and_epoch(
         Training(cpsl.build(config), make_corpus(), seed=0).train_epoch()
 
 
-def test_a_non_finite_test_prediction_leaves_the_training_as_it_was(
-    make_corpus: MakeCorpus, make_config: MakeConfig
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_a_non_finite_test_prediction_costs_the_test_metrics_and_names_sample_and_column(
+    make_corpus: MakeCorpus, make_config: MakeConfig, value: float
 ) -> None:
-    corpus = make_corpus()
+    corpus = make_corpus(layout="utterances")
     test = corpus.splits["test"]
-    poisoned = dataclasses.replace(
-        test, inputs={name: np.full_like(values, np.nan) for name, values in test.inputs.items()}
+    inputs = {name: values.copy() for name, values in test.inputs.items()}
+    inputs["audio"][[5, 9], 2] = value
+    poisoned = dataclasses.replace(corpus, splits=corpus.splits | {"test": dataclasses.replace(test, inputs=inputs)})
+    sound, training = (
+        Training(cpsl.build(make_config(training={"learning_rate": 0.03})), each, seed=2, objective=CORR)
+        for each in (corpus, poisoned)
     )
-    corpus = dataclasses.replace(corpus, splits=corpus.splits | {"test": poisoned})
-    training = Training(cpsl.build(make_config(training={"learning_rate": 0.03})), corpus, seed=2, objective=CORR)
-    list(training)
+    assert list(training) == list(sound)
     before = training.snapshot()
-    with pytest.raises(NonFiniteLoss, match=rf"predictions of the test split at epoch {training.best_epoch} "):
-        training.result()
+    found, expected = training.result(), sound.result()
+    assert not np.isfinite(found.predictions[[5, 9]]).any()
+    assert found.warning == (
+        f"2 of 16 predictions of the test split are not finite, such as that of '{test.ids[5]}'; its audio column 2 is "
+        f"{value:g}, train reaches {np.abs(corpus.splits['train'].inputs['audio'][:, 2]).max():g} (standardised)"
+    )
+    assert found.metrics == {name: each for name, each in expected.metrics.items() if name.startswith("valid/")}
+    assert (found.best_epoch, found.value) == (expected.best_epoch, expected.value)
     assert training.snapshot() == before
 
 

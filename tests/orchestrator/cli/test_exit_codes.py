@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ RESUME = "msa resume 'my runs'"
 Raised = Callable[[pytest.MonkeyPatch], object]
 
 
-def trained(workload: Any = fakes.toy) -> Raised:
-    """A storage of three finished trials."""
+def trained(workload: Any = fakes.toy, seeds: int = 0) -> Raised:
+    """A storage of three finished search trials, and of so many confirm trials."""
 
     def make(patch: pytest.MonkeyPatch) -> None:
         experiment = {
@@ -46,12 +46,22 @@ def trained(workload: Any = fakes.toy) -> Raised:
             "config": {"training.epochs": 3},
             "space": {"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}},
             "search": {"trials": 3, "pruner": {"kind": "none"}},
-            "confirm": {"seeds": 0},
+            "confirm": {"seeds": seeds},
         }
         prepared = prepare(validate(experiment))
         fakes.play("my runs", prepared.plan.studies, workload=workload, kept=launch.record_of(prepared))
 
     return make
+
+
+class Untested(fakes.ToyRun):
+    """Its test predictions are not finite."""
+
+    def result(self) -> fakes.ToyResult:
+        found = super().result()
+        valid = {name: value for name, value in found.metrics.items() if name.startswith("valid/")}
+        warning = "4 of 4 predictions of the test split are not finite" if valid != found.metrics else ""
+        return replace(found, metrics=valid, warning=warning)
 
 
 def another(patch: pytest.MonkeyPatch) -> None:
@@ -130,6 +140,9 @@ CASES = {
     "no address of a cluster": Case(f"{SWEEP} --address ray://head:10001", 2, "expected `auto` or host:port"),
     "failed trials": Case(
         "resume 'my runs'", 1, "1 trial failed", f"{RESUME} --retry-failed", meets=trained(fakes.failing_toy)
+    ),
+    "a trial without test metrics": Case(
+        "resume 'my runs'", 1, go_on=RESUME, meets=trained(lambda assignment, corpus: Untested(assignment), seeds=2)
     ),
     "a fault of this program": Case(
         SWEEP, 1, "TypeError: oh; --debug shows where", RESUME, meets=ends(TypeError("oh"))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from orchestrator.findings import failures
+from orchestrator.findings import failures, status
 from orchestrator.store import Store
 from orchestrator.store.failure_types import FailureType, failure_type_of
 from orchestrator.views import terminal
@@ -69,3 +69,35 @@ def test_without_failures_it_says_so_and_json_is_a_list(store: Store, make_row) 
     store.finish(make_row(0, state="FAIL", traceback=None), [])
     (group,) = json.loads(json.dumps(failures.to_json(failures.failures(store))))
     assert (group["cause"], group["place"]) == ("non-finite loss", "")
+
+
+WARNING = "1 of 4 predictions of the test split are not finite, such as that of 'v$_$1'; its audio column 2 is nan"
+UNTESTED = f"2 trials have no test metrics on mosi, such as {{}}: {WARNING}"
+
+
+@pytest.fixture
+def untested(store: Store, make_row) -> Store:
+    """Two of three confirm trials have no test metrics."""
+    nothing = {"test/mae": None, "test/corr": None, "warning": WARNING}
+    for number in range(3):
+        own = {"trial_id": f"confirmed-{number}", "number": number, "seed": number}
+        store.finish(make_row(0, phase="confirm") | own | (nothing if number else {}), [])
+    return store
+
+
+def test_trials_without_test_metrics_are_one_line_in_status_and_below_tables(untested: Store) -> None:
+    rows = untested.trials().to_pylist()
+    line = UNTESTED.format(rows[1]["trial_id"])
+    assert failures.untested(rows) == [line]
+    assert line in status.summary(untested)["warnings"]
+    assert line in " ".join(terminal.status(status.summary(untested)).split())
+    assert " ".join(terminal.tables(untested).split()).endswith(f"warning: {line}")
+    assert json.loads(terminal.tables(untested, "json"))["warnings"] == [line]
+    assert terminal.warnings(untested) == [line]
+
+
+def test_trials_without_test_metrics_have_not_failed_and_count_on_valid(untested: Store) -> None:
+    assert failures.failures(untested) == []
+    found = json.loads(terminal.tables(untested, "json", phase="confirm"))
+    (row,) = found["rows"]
+    assert (row["seeds"], row["valid/mae"]["n"], row["test/mae"]["n"]) == (3, 3, 1)

@@ -36,6 +36,7 @@ class ToyResult:
     value: float
     metrics: dict[str, float]
     predictions: np.ndarray
+    warning: str = ""
 
 
 @dataclass
