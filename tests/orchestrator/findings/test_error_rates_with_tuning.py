@@ -1,0 +1,121 @@
+"""Over studies resampled from a bank, what counts the right unit holds its error rate and finds what is planted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from msa_models import data
+from msa_models.data import Corpus
+from tests.benchmarks import _bank
+from tests.benchmarks._designs import Design, Unit, differences, studies, synthetic
+from tests.benchmarks.error_rates import significant
+from tests.benchmarks.verdicts import BETWEEN, MOST, WITHIN, alarms, found, smallest
+
+STUDIES = 1_200
+BANK = synthetic(between=BETWEEN, within=WITHIN)
+DEFAULT = Design(unit="configurations", units=10, seeds=2, trials=20)
+
+
+@pytest.mark.parametrize("units", [5, 10])
+@pytest.mark.parametrize("unit", ["searches", "shared searches", "configurations", "seeds"])
+def test_equal_variants_are_called_different_in_at_most_one_study_in_twenty(unit: Unit, units: int) -> None:
+    design = Design(unit=unit, units=units, seeds=2, trials=10)
+    assert all(0 < each.mean() <= MOST for each in alarms(BANK, design, STUDIES))
+
+
+def test_seeds_of_one_search_each_are_no_replicates_and_more_of_them_make_it_worse() -> None:
+    five, ten = (
+        alarms(BANK, Design(unit="one search each", units=units, trials=10), STUDIES)[1].mean() for units in (5, 10)
+    )
+    assert 5 * MOST < five < ten
+
+
+def test_a_part_worth_two_standard_deviations_is_found_in_nine_of_ten_studies_and_nothing_else_is() -> None:
+    deltas = differences(studies(BANK, DEFAULT, STUDIES, 8)[1])
+    deltas[:, 0] += 2 * deltas.std(ddof=1)
+    called = significant(deltas)
+    assert called[:, 0].mean() >= 0.9
+    assert called[:, 1:].any(axis=1).mean() <= MOST
+
+
+def test_an_effect_of_seven_hundredths_is_found_with_power_and_the_smallest_that_is_lies_below() -> None:
+    deltas = differences(studies(BANK, DEFAULT, 300, 8)[1])
+    assert found(deltas, 0.07).mean() >= 0.8
+    assert 0 < smallest(deltas) < 0.07
+
+
+def test_cells_of_a_placebo_differ_although_they_have_the_same_configuration() -> None:
+    values = studies(BANK, DEFAULT, STUDIES, 8)[1]
+    assert (differences(values) != 0).mean() > 0.99
+    assert (values[:, :, :, None] == values[:, :, None, :]).mean() < 0.11  # nor do units share what they are trained on
+
+
+def test_an_effect_is_added_to_the_second_cell_alone_and_to_what_its_searches_see() -> None:
+    design = Design(unit="searches", units=4, trials=10)
+    avoided = np.where(np.arange(300) % 2, 0.0, 9.0)  # a part that is needed at every second configuration
+    plain, planted = (studies(BANK, design, 100, 3, effect=effect)[0] for effect in (0.0, avoided))
+    np.testing.assert_array_equal(planted[:, [0, 2]], plain[:, [0, 2]])
+    assert (planted[:, 1] < 2).all()
+    assert (planted[:, 1] != plain[:, 1]).any()
+
+
+@pytest.mark.parametrize(
+    ("design", "trainings"),
+    [
+        (Design(unit="searches", units=5, seeds=3, trials=10), 8 * 5 * (10 + 3)),
+        (Design(unit="shared searches", units=5, seeds=3, trials=10), 5 * 10 + 8 * 5 * 3),
+        (Design(unit="configurations", units=5, seeds=3, trials=10), 10 + 8 * 5 * 3),
+        (Design(unit="seeds", units=5, trials=10), 10 + 8 * 5),
+        (Design(unit="one search each", units=5, trials=10), 8 * (10 + 5)),
+    ],
+    ids=str,
+)
+def test_a_design_costs_its_searches_and_what_is_trained_in_the_cells(design: Design, trainings: int) -> None:
+    assert design.trainings(8) == trainings
+
+
+def test_a_bank_that_was_interrupted_goes_on_and_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"CONFIGURATIONS": 4, "SEARCH": 1, "DEEP": 2, "CONFIRM": 3, "NEXT": 1, "SOME": 1, "CHUNK": 2}
+    for name, size in sizes.items():
+        monkeypatch.setattr(_bank, name, size)
+    monkeypatch.setattr(_bank, "FIXED", {"training.epochs": 1})
+    whole = _bank.build(corpus(), tmp_path / "whole")
+    train, trained = _bank._train, []
+
+    def killed(*arguments: object) -> dict[str, object]:
+        if len(trained) == 7:
+            raise KeyboardInterrupt
+        trained.append(arguments[1:])
+        return train(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_bank, "_train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _bank.build(corpus(), tmp_path / "killed")
+    assert len(_bank.rows(tmp_path / "killed")) == 6  # whole chunks
+    monkeypatch.setattr(_bank, "_train", train)
+    again = _bank.build(corpus(), tmp_path / "killed")
+    for name in ("search", "valid", "test"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
+    one, other = (
+        _bank.rows(tmp_path / name).drop(columns="duration_s").sort_values(["configuration", "draw"], ignore_index=True)
+        for name in ("whole", "killed")
+    )
+    pd.testing.assert_frame_equal(one, other)
+    assert len(one) == 4 + 3 + 2 + 2
+    assert (~np.isnan(whole.valid)).sum(axis=1).tolist() != [3, 3, 3, 3]
+    assert len(set(one["valid/mae"])) == len(one)  # every draw differs
+
+
+def test_a_folder_with_another_bank_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bank.json").write_text("{}")
+    with pytest.raises(ValueError, match="bank of another corpus or space"):
+        _bank.build(corpus(), tmp_path)
+
+
+def corpus() -> Corpus:
+    """A small one, of utterance vectors."""
+    return data.load("synthetic", options={"num_train": 40, "num_valid": 20, "num_test": 20, "layout": "utterances"})
