@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 
-from msa_models.learning_rates import decay
+from msa_models.learning_rates import decay as decayed
 from msa_models.network import Network
 from msa_models.seams import Progress
 from msa_models.spec import TrainingConfig
 from msa_models.text.finetune import MODALITY
 
 
-def adamw(network: Network) -> torch.optim.AdamW:
-    """AdamW with one group for everything above the boundary, then one for each encoder, in modality order.
+def optimizer_of(network: Network) -> torch.optim.Optimizer:
+    """The optimiser that the network's training asks for.
 
-    An encoder may have a learning rate and a weight decay of its own; a model that is fine-tuned has groups of its own.
+    It has one group for everything above the boundary, then one for each encoder, in modality order. An encoder may have a learning rate and a weight decay of its own; a model that is fine-tuned has groups of its own.
     `modality` is whose step a group belongs to, `highest` the learning rate that schedule and `warmup` start from.
     """
     below = ("encoders.", "text.")
@@ -35,13 +35,20 @@ def adamw(network: Network) -> torch.optim.AdamW:
     for group in groups:
         group["highest"] = group.setdefault("lr", settings.learning_rate)
         group.setdefault("warmup", settings.warmup)
-    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
+    decay = settings.weight_decay
+    match settings.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups, weight_decay=decay, fused=True)
+        case "adam":
+            return torch.optim.Adam(groups, weight_decay=decay, fused=True)
+        case "sgd":  # not fused, which fails where some weights of a group have had gradients before and others not
+            return torch.optim.SGD(groups, momentum=settings.momentum, weight_decay=decay, foreach=True)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, settings: TrainingConfig, progress: Progress) -> None:
     """Set the learning rates of a step: a function of where training is, so that nothing need be remembered."""
     for group in optimizer.param_groups:
-        left = decay(settings.schedule, settings.plateau, progress, group["warmup"])
+        left = decayed(settings.schedule, settings.plateau, progress, group["warmup"])
         group["lr"] = group["highest"] * left * progress.rise(group["warmup"])
 
 

@@ -29,9 +29,21 @@ from msa_models.settings import LATER, where
 from msa_models.text.encoder import TextEncoder
 
 
+OptimizerName = Literal["adamw", "adam", "sgd"]
+OPTIMIZERS: Mapping[OptimizerName, str] = {
+    "adamw": "Adam whose weight decay is not scaled by the history of the gradients",
+    "adam": "Adam, weight decay as an L2 penalty",
+    "sgd": "stochastic gradient descent with momentum, weight decay as an L2 penalty; wants larger learning rates",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """AdamW over mini-batches; one measurement per epoch; the best epoch on the validation split is the result.
+    """An optimiser over mini-batches; one measurement per epoch; the best epoch on valid is the result.
+
+    `optimizer`, see `OPTIMIZERS`; `momentum` is that of `sgd`. `weight_decay` d takes learning rate * d of each weight
+    from it in a step of `adamw` (arXiv:1711.05101); `adam` and `sgd` add d * weight to its gradient, after clipping, as
+    an L2 penalty would, so that Adam's history scales the decay and momentum keeps it.
 
     With `accumulate: N` the optimiser acts on the gradient of N batches, each sample of which counts the same. That is
     one batch N times as large, but for what depends on the batch: dropout draws for each; losses over statistics of a
@@ -54,6 +66,8 @@ class TrainingConfig:
     warmup: Annotated[float, Ge(0), Lt(1)] = field(default=0.0, metadata=LATER)
     plateau: Plateau = field(default_factory=Plateau, metadata=LATER | where(schedule="plateau"))
     modality_dropout: Annotated[float, Ge(0), Lt(1)] = field(default=0.0, metadata=LATER)
+    optimizer: OptimizerName = field(default="adamw", metadata=LATER)
+    momentum: Annotated[float, Ge(0), Lt(1)] = field(default=0.9, metadata=LATER | where(optimizer="sgd"))
 
 
 @dataclass(frozen=True, kw_only=True)

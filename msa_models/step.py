@@ -25,7 +25,7 @@ class Step:
     def __init__(self, network: Network) -> None:
         self._network, self._spec = network, network.spec
         self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimizer = optimizer.adamw(network)
+        self.optimizer = optimizer.optimizer_of(network)
         modulator = network.spec.modulator
         terms = {name: term.group for name, term in network.spec.terms.items()}
         self._groups = {"task": TASK, **terms, modulator.name: modulator.group}

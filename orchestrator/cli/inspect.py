@@ -146,10 +146,11 @@ def table(
 
 @msa.command(name="list", cls=Examples, examples="msa list")
 def list_() -> int:
-    """The known experiments, methods, components, encoders, schedules and corpora."""
+    """The known experiments, methods, components, encoders, optimisers, schedules and corpora."""
     from msa_models.data import SYNTHETIC
     from msa_models.encoder_config import KINDS
     from msa_models.learning_rates import SCHEDULES
+    from msa_models.spec import OPTIMIZERS
     from orchestrator.plan import registry
     from search_spaces.loading import titles
 
@@ -159,6 +160,7 @@ def list_() -> int:
         "Methods": registry.methods(),
         "Components": registry.components(),
         "Encoders (encoder.kind, or that of one modality: encoder.audio.kind)": KINDS,
+        "Optimisers (training.optimizer)": OPTIMIZERS,
         "Schedules of learning rates (training.schedule)": SCHEDULES,
         "Corpora": corpora,
         "Text encoders": {"config.text_encoder": "any encoder of transformers, of the hub or in a folder"},

@@ -12,7 +12,7 @@ from msa_models.encoders import Projected, SequenceEncoder
 from msa_models.learning_rates import SCHEDULES, RateSchedule
 from msa_models.methods import concat, cpsl
 from msa_models.network import Network, shapes
-from msa_models.optimizer import adamw
+from msa_models.optimizer import optimizer_of
 from msa_models.spec import TrainingConfig
 
 OTHERS: dict[str, Any] = {
@@ -72,7 +72,7 @@ def test_every_encoder_has_its_own_learning_rate_and_weight_decay(make_corpus: A
         audio=ModalityEncoder(learning_rate=0.2, weight_decay=0.3),
         vision=ModalityEncoder(weight_decay=0.0),
     )
-    found = adamw(network(make_corpus(), encoder, learning_rate=0.4, weight_decay=0.5)).param_groups
+    found = optimizer_of(network(make_corpus(), encoder, learning_rate=0.4, weight_decay=0.5)).param_groups
     settings = [(group["modality"], group["highest"], group["weight_decay"]) for group in found]
     assert settings == [(None, 0.4, 0.5), ("text", 0.1, 0.5), ("audio", 0.2, 0.3), ("vision", 0.1, 0.0)]
 

@@ -39,6 +39,10 @@ CONTINUED: list[dict[str, Any]] = [
     {"pooling": "cls", "dtype": "bfloat16", "gradient_checkpointing": True},
     {"pooling": "cls", "unfreeze": Unfreeze(start=1, every=1)},
 ]
+OPTIMISERS: list[dict[str, Any]] = [  # those that are not the default
+    {"optimizer": "adam", "schedule": "linear", "warmup": 0.3},
+    {"optimizer": "sgd", "accumulate": 2},
+]
 STRONG: dict[str, Any] = {"threshold": 1.01, "alpha": 0.9, "rho": 0.5, "floor": 0.01, "ema": 0.0}
 
 
@@ -90,6 +94,22 @@ def test_continued_from_any_epoch_it_ends_with_the_bits_of_one_never_interrupted
         continued.restore(kept)
         assert continued.snapshot() == kept
         assert outcome(continued) == expected
+
+
+@pytest.mark.parametrize("settings", OPTIMISERS, ids=str)
+def test_so_it_does_with_another_optimiser_where_layers_are_trained_from_different_epochs_on(
+    make_tokens: MakeTokens, make_training: MakeTraining, settings: dict[str, Any]
+) -> None:
+    corpus, text = make_tokens(num_train=40), {"unfreeze": Unfreeze(start=1, every=1), "warmup": 0.0}
+    training = make_training(corpus, text, training=settings)
+    snapshots = [training.snapshot()]
+    for _ in training:
+        snapshots.append(training.snapshot())
+    for kept in snapshots[1:]:
+        continued = make_training(corpus, text, training=settings)
+        continued.restore(kept)
+        list(continued)
+        assert continued.snapshot() == snapshots[-1]
 
 
 @pytest.mark.usefixtures("first_is_best")

@@ -49,6 +49,10 @@ def study_of(corpus: CorpusInfo, config: dict[str, Any], space: dict[str, Any], 
         ({"encoder.audio.kind": "conv"}, {"encoder.vision.heads": HEADS}, []),
         ({}, {"training.plateau.factor": FACTOR}, ["training.plateau.factor"]),
         ({"training.schedule": "plateau"}, {"training.plateau.factor": FACTOR}, []),
+        ({}, {"training.momentum": DROPOUT}, ["training.momentum"]),
+        ({"training.optimizer": "adam"}, {"training.momentum": DROPOUT}, ["training.momentum"]),
+        ({"training.optimizer": "sgd"}, {"training.momentum": DROPOUT}, []),
+        ({}, {"training.optimizer": {"choices": ["adamw", "sgd"]}, "training.momentum": DROPOUT}, []),
         ({}, {"training.schedule": {"choices": ["plateau", "linear"]}, "training.plateau.factor": FACTOR}, []),
     ],
     ids=str,
@@ -105,7 +109,7 @@ def test_every_setting_of_encoders_and_training_can_be_searched(corpus: CorpusIn
         ends: dict[Any, list[Any]] = {"int": [4, 8], "float": [0.1, 0.9], None: list(parameter.words)}
         values = ends[parameter.number]
         entry = {"low": values[0], "high": values[1]} if parameter.number else {"choices": values}
-        fixed = {"training.schedule": "plateau", "text_encoder.mode": "finetune"}
+        fixed = {"training.schedule": "plateau", "training.optimizer": "sgd", "text_encoder.mode": "finetune"}
         asked = experiment({}, {path: entry}, method=name).space
         found = search_space(config_type, {each: value for each, value in fixed.items() if each != path}, asked)
         assert list(found.distributions) == [path]
@@ -155,6 +159,7 @@ def test_settings_that_came_later_leave_no_trace_at_their_defaults(corpus: Corpu
     config_type = method("concat").Config
     plain = study_of(corpus, {}, {"encoder.dropout": DROPOUT})
     said = {"training.accumulate": 1, "training.warmup": 0, "encoder.text.width": None, "training.plateau.patience": 5}
+    said |= {"training.optimizer": "adamw", "training.momentum": 0.9}
     assert to_dict(configure(config_type, said)) == to_dict(config_type())
     assert study_of(corpus, said, {"encoder.dropout": DROPOUT}).study_id == plain.study_id
     assert study_of(corpus, {"training.accumulate": 2}, {"encoder.dropout": DROPOUT}).study_id != plain.study_id

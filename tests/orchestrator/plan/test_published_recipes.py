@@ -76,6 +76,7 @@ def test_they_are_described_with_what_is_their_own() -> None:
     lines = [line.split() for line in result.output.splitlines()]
     assert ["encoder.text.kind", "=", '"lstm"'] in lines
     assert ["training.accumulate", "=", "8"] in lines
+    assert ["training.optimizer", '"adam"'] in lines
     assert ["training.plateau.patience", "=", "20"] in lines
     asked = load("mmsa_finetune").experiment
     lines = [line.split() for line in plan_view.sweep(asked, list(studies("mmsa_finetune").values())).splitlines()]
