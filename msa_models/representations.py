@@ -75,6 +75,11 @@ class Gradients:
 
     groups: Mapping[str, Mapping[str, torch.Tensor]]
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities, in order."""
+        return tuple(next(iter(self.groups.values())))
+
     def total(self, scale: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
         """Sum over the loss groups; with `scale` (modality -> scalar) every group but `statistics` is scaled.
 

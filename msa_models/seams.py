@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 from msa_models.batch import Batch
 from msa_models.lazy import nn, torch
+from msa_models.modulation import Modulation
 from msa_models.representations import TASK, Forward, Gradients, Representations, Shared
 
 
@@ -65,6 +66,11 @@ class Progress:
         return self.step == 0 and self.part == 0
 
     @property
+    def ends(self) -> bool:
+        """Whether this is the last step of an epoch."""
+        return self.step + 1 == self.steps
+
+    @property
     def place(self) -> tuple[int, ...]:
         """What tells this batch from all others: epoch and step, and which part of a step it is after the first."""
         return (self.epoch, self.step, self.part) if self.part else (self.epoch, self.step)
@@ -81,15 +87,6 @@ class Progress:
         """
         taken = self.epoch * self.steps + self.step + 1
         return min(1.0, taken / (warmup * self.epochs * self.steps)) if warmup > 0 else 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Modulation:
-    """What a modulator makes of the gradients at the representation boundary."""
-
-    gradients: Mapping[str, torch.Tensor]  # modality -> (B, 1 + T, D), all loss groups together
-    step_scale: torch.Tensor | None = None  # (M,): scales the optimiser's step of each encoder instead of its gradient
-    log: Mapping[str, torch.Tensor] = field(default_factory=dict)  # quantity -> (M,), averaged over an epoch's steps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Annotated
 
@@ -16,8 +16,10 @@ from annotated_types import Ge, Lt
 from msa_models import coalitions
 from msa_models.lazy import nn, torch
 from msa_models.likelihood import log_likelihood
+from msa_models.modulation import Modulate, Modulation, scaled
 from msa_models.representations import Forward, Gradients
-from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
+from msa_models.seams import GradientModulator, Progress, Shapes
+from msa_models.settings import LATER
 
 WORST = math.log(1e-8)  # log-likelihood of a sample, clipped from below [read]
 LARGEST = 7.0  # exponent of the factor, clipped from above
@@ -36,10 +38,11 @@ class Agm(GradientModulator):
 
     The authors scale what flows back through phi_m [read]; here it is the gradient of the encoder, which is the same
     where the fusion adds modalities up [ours]. Factors reach e^7 at most [ours]. The statistical loss is left unscaled.
-    A single modality is left alone.
+    A single modality is left alone. `modulate`: see `msa_models.modulation.scaled`.
     """
 
     alpha: Annotated[float, Ge(0), Lt(inf)] = 1.0
+    modulate: Modulate = field(default="gradient", metadata=LATER)
 
     def parts(self, shapes: Shapes) -> nn.Module:
         parts = coalitions.remembered(shapes)
@@ -59,9 +62,8 @@ class Agm(GradientModulator):
         factors = [math.exp(min(exponent, LARGEST)) for exponent in exponents]
         average.lerp_(score, 1.0 / steps.item())
         ratio, reference, factor = score.new_tensor([ratios, references, factors]).unbind()
-        scale = dict(zip(forward.representations, factor.unbind(), strict=True))
         log = {"score": score, "ratio": ratio, "reference": reference, "factor": factor}
-        return Modulation(gradients=gradients.total(scale), log=log)
+        return scaled(factor, gradients, self.modulate, log)
 
 
 def _ratios(scores: Sequence[float]) -> list[float]:

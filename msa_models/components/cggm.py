@@ -5,7 +5,7 @@ M modalities, B batch, D width, K outputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Annotated
 
@@ -14,8 +14,10 @@ from annotated_types import Gt, Lt
 from msa_models import coalitions
 from msa_models.lazy import nn, torch
 from msa_models.likelihood import hits, repeated
+from msa_models.modulation import Modulate, Modulation, scaled
 from msa_models.representations import Forward, Gradients, pooled
-from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
+from msa_models.seams import GradientModulator, Progress, Shapes
+from msa_models.settings import LATER
 
 SMALLEST = 1e-8  # what every improvement counts at least; keeps B_m where none improves
 
@@ -41,10 +43,12 @@ class Cggm(GradientModulator):
     [paper]. That needs second derivatives through the fusion's last layer, which a modulator does not see; and the
     released code compares the weights of those layers instead of their gradients [read].
 
-    The statistical loss is left unscaled. A single modality is left alone, without a classifier.
+    The statistical loss is left unscaled. A single modality is left alone, without a classifier. `modulate`: see
+    `msa_models.modulation.scaled`.
     """
 
     rho: Annotated[float, Gt(0), Lt(inf)] = 1.3
+    modulate: Modulate = field(default="gradient", metadata=LATER)
 
     def parts(self, shapes: Shapes) -> nn.Module:
         num_modalities = len(shapes.inputs)
@@ -80,8 +84,7 @@ class Cggm(GradientModulator):
         parts.get_buffer("sum_of_scores").add_(score, alpha=num_samples)
         parts.get_buffer("num_samples").add_(num_samples)
         factor = self.rho * parts.get_buffer("balance")
-        scale = dict(zip(forward.representations, factor, strict=True))
-        return Modulation(gradients=gradients.total(scale), log={"factor": factor})
+        return scaled(factor, gradients, self.modulate, {"factor": factor})
 
 
 def _close_epoch(parts: nn.Module) -> None:

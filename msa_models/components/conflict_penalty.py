@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import Annotated, Literal
+from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from msa_models.lazy import nn, torch
+from msa_models.modulation import Modulate, Modulation, scaled
 from msa_models.representations import Forward, Gradients
-from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
+from msa_models.seams import GradientModulator, Progress, Shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,7 @@ class ConflictPenalty(GradientModulator):
     Detection and penalty at every step, multiplicative within an epoch-scheduled modulation: CP-SL, arXiv:2605.28575
     [paper, read]; the formulas are our reading [ours]. threshold = inf with alpha = 0 is bitwise the same as removed.
 
-    A single modality is left alone. `modulate: update` scales the optimiser's step of the encoder instead of its
-    gradient, to whose scale Adam is nearly invariant.
+    A single modality is left alone. `modulate`: see `msa_models.modulation.scaled`.
     """
 
     threshold: Annotated[float, Gt(1)] = 2.0
@@ -38,7 +38,7 @@ class ConflictPenalty(GradientModulator):
     start: Annotated[float, Ge(0), Lt(1)] = 0.0
     stop: Annotated[float, Gt(0), Le(1)] = 0.5
     ema: Annotated[float, Ge(0), Lt(1)] = 0.9
-    modulate: Literal["gradient", "update"] = "gradient"
+    modulate: Modulate = "gradient"
 
     def parts(self, shapes: Shapes) -> nn.Module:
         parts = nn.Module()
@@ -57,10 +57,7 @@ class ConflictPenalty(GradientModulator):
         modulation = 1.0 - torch.tanh(self._alpha(progress.share) * (ratio - 1.0).relu())
         factor = (modulation * self.rho**conflicts).clamp_min(self.floor)
         log = {"gradient": magnitude, "ratio": ratio, "conflict_rate": (conflicts > 0).to(magnitude), "factor": factor}
-        if self.modulate == "update":
-            return Modulation(gradients=gradients.total(), step_scale=factor, log=log)
-        scale = dict(zip(forward.representations, factor, strict=True))
-        return Modulation(gradients=gradients.total(scale), log=log)
+        return scaled(factor, gradients, self.modulate, log)
 
     def _alpha(self, share: float) -> float:
         if not self.start <= share < self.stop:

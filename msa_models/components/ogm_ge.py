@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Annotated
 
@@ -16,8 +16,10 @@ from annotated_types import Ge, Gt, Le, Lt
 from msa_models import coalitions, seeding
 from msa_models.lazy import nn, torch
 from msa_models.likelihood import likelihood
+from msa_models.modulation import Modulate, Modulation, scaled
 from msa_models.representations import STATISTICS, Forward, Gradients
-from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
+from msa_models.seams import GradientModulator, Progress, Shapes
+from msa_models.settings import LATER
 
 SMALLEST = 2.0**-126  # what the scores of the others count at least, so that ratios stay finite in float32
 
@@ -38,13 +40,15 @@ class OgmGe(GradientModulator):
     D-vector [ours], so that padding, which has no gradient, gets no noise.
 
     Works in the epochs [start, stop), shares of all epochs: the released code stops after half of them [read]. The
-    statistical loss is left unscaled, as by the conflict penalty. A single modality is left alone.
+    statistical loss is left unscaled, as by the conflict penalty. A single modality is left alone. `modulate`: see
+    `msa_models.modulation.scaled`; `update` scales the noise with the step [ours].
     """
 
     alpha: Annotated[float, Ge(0), Lt(inf)] = 0.3
     noise: bool = True
     start: Annotated[float, Ge(0), Lt(1)] = 0.0
     stop: Annotated[float, Gt(0), Le(1)] = 0.5
+    modulate: Modulate = field(default="gradient", metadata=LATER)
 
     def parts(self, shapes: Shapes) -> nn.Module:
         parts = coalitions.remembered(shapes)
@@ -63,10 +67,12 @@ class OgmGe(GradientModulator):
         if not active:
             return Modulation(gradients=gradients.total(), log=log)
         if not self.noise:
-            scale = dict(zip(forward.representations, factor.unbind(), strict=True))
-            return Modulation(gradients=gradients.total(scale), log=log)
+            return scaled(factor, gradients, self.modulate, log)
         seed = seeding.derive(progress.seed, self.name, *progress.place)
         generator = torch.Generator(device=score.device).manual_seed(seed)
+        if self.modulate == "update":
+            noisy = _noisy(gradients, [1.0] * len(factors), generator)
+            return Modulation(gradients=noisy, step_scale=factor, log=log)
         return Modulation(gradients=_noisy(gradients, factors, generator), log=log)
 
 

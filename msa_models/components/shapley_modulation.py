@@ -5,7 +5,7 @@ M modalities, B batch, P pairs of modalities, S coalitions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Annotated, ClassVar, Literal
 
@@ -15,8 +15,10 @@ from msa_models import coalitions, seeding
 from msa_models.components.transport import Couplings
 from msa_models.geometry import Geometry
 from msa_models.lazy import nn, torch
+from msa_models.modulation import Modulate, Modulation, scaled
 from msa_models.representations import Forward, Gradients
-from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
+from msa_models.seams import GradientModulator, Progress, Shapes
+from msa_models.settings import LATER
 
 SMALLEST = 1e-9
 
@@ -32,7 +34,8 @@ class ShapleyModulation(GradientModulator):
 
     psi is averaged over the steps of every `every`-th epoch, beginning with the first one in which modulation works,
     and phi is made of it at the end of that epoch and kept until the next [ours]. `num_permutations`: 0 = exact over
-    all 2^M coalitions, n > 0 = n sampled antithetic permutations in each of those steps.
+    all 2^M coalitions, n > 0 = n sampled antithetic permutations in each of those steps. `modulate`: see
+    `msa_models.modulation.scaled`.
     """
 
     without: ClassVar[str] = "set shapley_modulation.utility to task"
@@ -41,6 +44,7 @@ class ShapleyModulation(GradientModulator):
     rho: Annotated[float, Ge(0), Le(1)] = 0.6
     num_permutations: Annotated[int, Ge(0), Le(1_000_000)] = 0
     every: Annotated[int, Ge(1)] = 5
+    modulate: Modulate = field(default="gradient", metadata=LATER)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -61,7 +65,6 @@ class ShapleyModulation(GradientModulator):
             factor.copy_(factors(total / count))
             total.zero_()
             count.zero_()
-        scale = dict(zip(forward.representations, factor.clone(), strict=True))
         log = {"factor": factor.clone()}
         if progress.active % self.every == 0:
             values, error = self._values(forward, means, progress)
@@ -70,7 +73,7 @@ class ShapleyModulation(GradientModulator):
             log |= {"shapley": values, "shapley_share": shares(values)}
             if bool(error.isfinite().all()):  # of fewer than 16 permutations it is not known
                 log["shapley_error"] = error
-        return Modulation(gradients=gradients.total(scale), log=log)
+        return scaled(factor.clone(), gradients, self.modulate, log)
 
     def _values(
         self, forward: Forward, means: torch.Tensor | None, progress: Progress

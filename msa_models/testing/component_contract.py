@@ -96,6 +96,12 @@ def with_own_loss(test: Any) -> Any:
     return test
 
 
+def with_factor(test: Any) -> Any:
+    """Only for modulators that are one factor per encoder, which say what it scales."""
+    test.with_factor = True
+    return test
+
+
 class ComponentContract(Contract):
     """What a component of any seam keeps to; inherit the contract of its seam."""
 
@@ -103,10 +109,12 @@ class ComponentContract(Contract):
     seam: ClassVar[type[Component]]
 
     def chosen(self, test: Callable[..., None]) -> Sequence[Any]:
-        """All subjects, or those with parameters or a loss of their own."""
+        """All subjects, or those with parameters, a loss of their own, or a factor."""
         some = Shapes(inputs={"text": 3, "audio": 2}, sequences=frozenset({"text"}), width=WIDTH, outputs=1)
         if getattr(test, "with_own_loss", False):
             return [each for each in self.subjects if type(each).loss is not GradientModulator.loss]
+        if getattr(test, "with_factor", False):
+            return [each for each in self.subjects if hasattr(each, "modulate")]
         if not getattr(test, "learning", False):
             return self.subjects
         return [each for each in self.subjects if list(each.parts(some).parameters())]

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
 
 from msa_models import discovery
 from msa_models.batch import batches
-from msa_models.network import Network, cut
+from msa_models.data.corpus import Corpus
+from msa_models.modulation import Modulate, scaled
+from msa_models.network import Network, cut, shapes
 from msa_models.representations import STATISTICS, TASK, Forward, Gradients
-from msa_models.seams import (
-    Component,
-    GradientModulator,
-    Modulation,
-    Progress,
-    Schedule,
-)
+from msa_models.seams import Component, GradientModulator, Modulation, Progress, Schedule, Shapes
+from msa_models.spec import OptimizerName
 from msa_models.testing.cases import LAYOUTS, TASKS, over, small_corpus
 from msa_models.testing.component_contract import (
+    OBJECTIVES,
     SUBSETS,
     ComponentContract,
     forward_of,
     network_of,
     training_of,
+    with_factor,
     with_own_loss,
 )
+from msa_models.training import Training
 
 
 class GradientModulatorContract(ComponentContract):
@@ -117,6 +119,60 @@ class GradientModulatorContract(ComponentContract):
             for gradient in torch.autograd.grad(loss, [leaf.hidden for leaf in leaves.values()], allow_unused=True):
                 assert gradient is None or gradient.isfinite().all()
 
+    @with_factor
+    @over(layout=LAYOUTS, task=TASKS)
+    def test_a_rule_that_scales_gradients_can_scale_updates_by_the_same_factors_instead(
+        self, component: GradientModulator, layout: str, task: str
+    ) -> None:
+        corpus = small_corpus(task, layout)
+        found = []
+        for modulate in get_args(Modulate):
+            rule = _with(component, modulate)
+            network = network_of(corpus, rule)
+            found.append(_balanced(network, forward_of(network, corpus.splits["train"], np.arange(10)), (1.0,)))
+        for (gradients, one), (_, other) in zip(*found, strict=True):
+            assert one.step_scale is None
+            factor = one.log["factor"] if other.step_scale is None else other.step_scale
+            assert torch.equal(one.log["factor"], factor), "1 where the updates are left alone"
+            sides = {group: each for group, each in gradients.groups.items() if group != STATISTICS}
+            for k, (name, side) in zip(factor, Gradients(sides).total().items(), strict=True):
+                torch.testing.assert_close(one.gradients[name], other.gradients[name] - (1 - k) * side)
+
+    @with_factor
+    @over(task=TASKS, once=True)
+    def test_an_update_scaled_by_1_is_bitwise_one_that_is_left_alone(
+        self, component: GradientModulator, task: str
+    ) -> None:
+        corpus, rule = small_corpus(task, "utterances"), _with(component, "update")
+        runs = [_trained(corpus, rule, factor) for factor in (None, (1.0, 1.0, 1.0))]
+        one, other = (run.network.state_dict() for run in runs)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+    @with_factor
+    @over(task=TASKS, once=True)
+    def test_by_plain_sgd_an_update_is_scaled_as_a_gradient_is(self, component: GradientModulator, task: str) -> None:
+        plain = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "loss": "mse"}
+        corpus, factor = small_corpus(task, "utterances"), (0.5, 1.0, 0.25)
+        runs = [_trained(corpus, _with(component, each), factor, **plain) for each in get_args(Modulate)]
+        one, other = (run.network.state_dict() for run in runs)
+        for name in one:
+            torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-6)
+
+    @with_factor
+    @over(optimizer=get_args(OptimizerName))
+    def test_an_update_scaled_by_0_leaves_every_parameter_of_the_encoder_as_it_was(
+        self, component: GradientModulator, optimizer: str
+    ) -> None:
+        settings = {"optimizer": optimizer, "weight_decay": 0.1}
+        rule = _with(component, "update")
+        training = _trained(small_corpus("regression", "utterances"), rule, (0.0, 1.0, 0.0), **settings)
+        corpus, spec = training.corpus, training.spec
+        before = Network(spec, shapes(corpus, spec.encoder.width), seed=0).encoders.state_dict()
+        moved = {
+            name.partition(".")[0] for name, each in before.items() if not torch.equal(each, _weights(training)[name])
+        }
+        assert moved == {corpus.modalities[1]}
+
 
 class ScheduleContract(ComponentContract):
     """What a schedule keeps to."""
@@ -141,6 +197,48 @@ class ScheduleContract(ComponentContract):
             if issubclass(kind, GradientModulator):
                 training = training_of(small_corpus(task, "utterances"), component, kind())
                 assert all(math.isfinite(value) for measurement in training for value in measurement.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Forced(GradientModulator, name="forced"):
+    """A rule that remembers and learns what `rule` does, but scales by a factor of its own; None leaves all alone."""
+
+    rule: GradientModulator
+    factor: tuple[float, ...] | None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return self.rule.reads
+
+    def parts(self, shapes: Shapes) -> torch.nn.Module:
+        return self.rule.parts(shapes)
+
+    def loss(self, parts: torch.nn.Module, forward: Forward) -> torch.Tensor | None:
+        return self.rule.loss(parts, forward)
+
+    def balance(self, parts: torch.nn.Module, gradients: Gradients, forward: Forward, progress: Progress) -> Modulation:
+        self.rule.balance(parts, gradients, forward, progress)
+        if self.factor is None:
+            return Modulation(gradients=gradients.total())
+        return scaled(torch.tensor(self.factor), gradients, vars(self.rule)["modulate"], {})
+
+
+def _with(rule: GradientModulator, modulate: str) -> GradientModulator:
+    changes: dict[str, Any] = {"modulate": modulate}
+    return dataclasses.replace(rule, **changes)
+
+
+def _trained(corpus: Corpus, rule: GradientModulator, factor: tuple[float, ...] | None, **settings: Any) -> Training:
+    """A training of two epochs in which the rule scales by this factor."""
+    spec = training_of(corpus, _Forced(rule=rule, factor=factor)).spec
+    spec = dataclasses.replace(spec, training=dataclasses.replace(spec.training, **settings))
+    training = Training(spec, corpus, seed=0, objective=OBJECTIVES[corpus.task])
+    list(training)
+    return training
+
+
+def _weights(training: Training) -> dict[str, torch.Tensor]:
+    return training.network.encoders.state_dict()
 
 
 def _random_gradients(component: GradientModulator, forward: Forward, size: float) -> Gradients:
