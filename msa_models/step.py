@@ -10,6 +10,7 @@ import torch
 
 from msa_models import optimizer
 from msa_models.batch import Batch
+from msa_models.displacement import Displacement
 from msa_models.network import Network, cut
 from msa_models.representations import TASK, Gradients, Representations
 from msa_models.seams import Progress, Unmodulated
@@ -27,6 +28,8 @@ class Step:
         self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = optimizer.optimizer_of(network)
         modulator = network.spec.modulator
+        balanced = not isinstance(modulator, Unmodulated)
+        self.displacement = Displacement(self.optimizer) if balanced else None
         terms = {name: term.group for name, term in network.spec.terms.items()}
         self._groups = {"task": TASK, **terms, modulator.name: modulator.group}
         self._gathered, self._scale = 0, None  # samples, and scale of the update, of a step that is not complete
@@ -62,25 +65,37 @@ class Step:
             [hidden[modality].hidden for modality in modalities],
             [_weighted(modulation.gradients[modality], share) for modality in modalities],
         )
-        self._gather(len(batch), of, modulation.step_scale)
+        if self.displacement is not None:
+            self.displacement.gather(modulation.gradients, gradients.total(), leaves, share)
+        complete = self._gather(len(batch), of, modulation.step_scale)
         weighted = {f"train/{term}": loss.detach() for term, loss in losses.items()}
         with torch.no_grad():
             logged = {**_shares(gradients), **modulation.log}
+        if self.displacement is not None and complete and progress.ends:
+            logged["displacement"] = self.displacement.tell()
         balanced = {f"{name}/{quantity}": value for quantity, value in logged.items()}
         return {"train/objective": objective, **weighted, **forward.log, **balanced}
 
-    def _gather(self, num_samples: int, of: int, scale: torch.Tensor | None) -> None:
-        """Count the samples of a step; the optimiser acts when it has all, scaled as the mean over them."""
+    def _gather(self, num_samples: int, of: int, scale: torch.Tensor | None) -> bool:
+        """Count the samples of a step; the optimiser acts when it has all, scaled as the mean over them.
+
+        Returns whether it has.
+        """
         self._gathered += num_samples
         if scale is not None:
             part = _weighted(scale, num_samples / of)
             self._scale = part if self._scale is None else self._scale + part
         if self._gathered < of:
-            return
-        if self._spec.training.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self._parameters, self._spec.training.gradient_clip, foreach=True)
+            return False
+        limit, clipped = self._spec.training.gradient_clip, None
+        if limit is not None:
+            norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit, foreach=True)
+            clipped = (limit / (norm + 1e-6)).clamp_max(1.0)  # as torch has it
         optimizer.update(self.optimizer, self._scale, list(self._network.encoders))
+        if self.displacement is not None:
+            self.displacement.step(self._scale, clipped)
         self._gathered, self._scale = 0, None
+        return True
 
     def _differentiated(self, losses: dict[str, torch.Tensor], leaves: Representations, share: float) -> Gradients:
         """The losses with respect to the representations, one backward pass per group.

@@ -100,7 +100,8 @@ class Training:
 
         The measurement has `epoch` (from 1); the means over the batches of `train/objective`, `train/task` and,
         weighted, `train/<loss term>`; what the modulator and other components log, as `<component>/<quantity>` or, per
-        modality, `<component>/<quantity>/<modality>`, means over the batches that have it; `valid/<metric>`; for
+        modality, `<component>/<quantity>/<modality>`, means over the batches that have it, and for each modality
+        `<modulator>/displacement/<modality>`, see `Displacement`; `valid/<metric>`; for
         regression `warnings/correlation_undefined`, 1 where `valid/corr` is 0 because it does not exist; and of texts
         that are fine-tuned `text_encoder/autocast`, 1 where it computed in bfloat16.
         """
@@ -195,6 +196,8 @@ class Training:
         optimizer = snapshot.optimizer_state(self.step.optimizer)
         best = {} if self.best_epoch == self.epoch else self._best  # else it is the network as it is
         groups = {"network": self.network.learned(), "best": best, "optimizer": optimizer}
+        if self.step.displacement is not None:
+            groups["displacement"] = self.step.displacement.state
         return snapshot.pack(progress, groups)
 
     def restore(self, data: bytes) -> None:
@@ -206,6 +209,8 @@ class Training:
         self._check(progress, groups["network"], *([groups["best"]] if groups["best"] else []))
         self.network.load_state_dict(groups["network"], strict=False)  # the names are the right ones, as just seen
         snapshot.load_optimizer_state(self.step.optimizer, groups["optimizer"])
+        if self.step.displacement is not None:
+            self.step.displacement.restore(groups["displacement"], self.device)
         best = groups["best"] or (groups["network"] if progress["best_epoch"] else {})
         self._best = {name: tensor.to(self.device) for name, tensor in best.items()}
         self.measurements = progress["measurements"]

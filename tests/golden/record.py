@@ -9,6 +9,7 @@ On the machine that wrote them they hold bit for bit. Another processor, or anot
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,6 +49,7 @@ OBJECTIVES = {
     "classification": Objective(metric="valid/f1_weighted", direction=Direction.MAXIMIZE),
 }
 EPOCHS, NUM_TRIALS = 6, 20
+_LATER = re.compile(r"^valid/|^test/|/displacement/")
 Case = tuple[str, dict[str, Any], str, str]
 
 
@@ -73,7 +75,7 @@ def training(
 ) -> dict[str, Any]:
     """Six epochs: the measurements of the first and the last, a digest of all of them, the test predictions.
 
-    `known`: a training as it was recorded. Metrics that there are since then are left out: they change no number.
+    `known`: a training as it was recorded. What is measured since then is left out: it changes no number.
     """
     torch.set_num_threads(1)
     module = registry.method(method)
@@ -95,8 +97,8 @@ def training(
 
 
 def _kept(values: Mapping[str, float], known: Collection[str]) -> dict[str, float]:
-    """Without metrics that are not known."""
-    return {name: each for name, each in values.items() if name in known or not name.startswith(("valid/", "test/"))}
+    """Without what is not known: metrics, and how far a rule moved the updates."""
+    return {name: each for name, each in values.items() if name in known or not _LATER.search(name)}
 
 
 def search(*, real: bool) -> list[dict[str, Any]]:

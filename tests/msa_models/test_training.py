@@ -91,7 +91,7 @@ def test_one_measurement_for_each_epoch_with_documented_names(make_corpus: MakeC
     found = list(Training(cpsl.build(make_config()), make_corpus(), seed=0))
     assert [measurement["epoch"] for measurement in found] == [1, 2, 3]
     losses = ["objective", "task", "unimodal_heads", "reconstruction", "statistical_loss", "feature_diversity"]
-    quantities = ["gradient_share", "conflict_rate", "gradient", "ratio", "factor"]
+    quantities = ["gradient_share", "conflict_rate", "gradient", "ratio", "factor", "displacement"]
     scores = ["mae", "corr", "acc2_has0", "f1_has0", "acc2_non0", "f1_non0", "acc5", "acc7"]
     assert list(found[0]) == [
         "epoch",
@@ -203,10 +203,16 @@ def test_before_its_schedule_a_modulator_is_the_same_as_none(make_corpus: MakeCo
     none = cpsl.build(dataclasses.replace(config, conflict_penalty=None))
     late, without, at_once = (list(Training(each, corpus, seed=0)) for each in (never, none, cpsl.build(config)))
     renamed = [
-        {name.replace("conflict_penalty/", "unmodulated/"): value for name, value in measurement.items()}
+        {
+            name.replace("conflict_penalty/", "unmodulated/"): value
+            for name, value in measurement.items()
+            if "/displacement/" not in name
+        }
         for measurement in late
     ]
     assert renamed == without
+    moved = [value for measurement in late for name, value in measurement.items() if "/displacement/" in name]
+    assert moved == [1.0] * 9
     assert late[-1]["train/task"] != at_once[-1]["train/task"]
 
 
