@@ -18,8 +18,9 @@ from msa_models.text.finetune import MODALITY
 def optimizer_of(network: Network) -> torch.optim.Optimizer:
     """The optimiser that the network's training asks for.
 
-    It has one group for everything above the boundary, then one for each encoder, in modality order. An encoder may have a learning rate and a weight decay of its own; a model that is fine-tuned has groups of its own.
-    `modality` is whose step a group belongs to, `highest` the learning rate that schedule and `warmup` start from.
+    It has one group for everything above the boundary, then one for each encoder, in modality order. An encoder may
+    have a learning rate and a weight decay of its own; a model that is fine-tuned has groups of its own. `modality` is
+    whose step a group belongs to, `highest` the learning rate that schedule and `warmup` start from.
     """
     below = ("encoders.", "text.")
     above = [parameter for name, parameter in network.named_parameters() if not name.startswith(below)]

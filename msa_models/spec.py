@@ -28,7 +28,6 @@ from msa_models.seams import (
 from msa_models.settings import LATER, where
 from msa_models.text.encoder import TextEncoder
 
-
 OptimizerName = Literal["adamw", "adam", "sgd"]
 OPTIMIZERS: Mapping[OptimizerName, str] = {
     "adamw": "Adam whose weight decay is not scaled by the history of the gradients",
