@@ -5,10 +5,11 @@ A search over it would be one over nothing, so such entries leave the space as t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from msa_models.encoder_config import ModalityEncoder
+from msa_models.seams import GradientModulator
 from orchestrator.plan.configure import paths, sections
 from search_spaces.dotted import within
 from search_spaces.parts import Choices, Range
@@ -31,6 +32,27 @@ def idle(
         for path in space
         if any(within(path, section) for section in unused) or not _meaningful(config_type, path, values, space)
     )
+
+
+def hardly_acting(
+    config_type: type, values: Mapping[str, Any], choices: Mapping[str, Collection[Any]]
+) -> tuple[str, ...]:
+    """The rules that scale gradients under Adam or AdamW alone, which divide by the size that gradients had.
+
+    `values` are flat fixed values, `choices` what is searched among words.
+    """
+    known = paths(config_type)
+
+    def possible(path: str) -> Collection[Any]:
+        return choices.get(path, (values.get(path, known[path].default),))
+
+    optimizer = "training.optimizer"
+    if optimizer not in known or "sgd" in possible(optimizer):
+        return ()
+    rules = [path for path, section in sections(config_type).items() if issubclass(section.kind, GradientModulator)]
+    present = {rule for rule in rules for path, value in values.items() if within(path, rule) and value is not None}
+    found = {rule: f"{rule}.modulate" for rule in rules if rule in present}
+    return tuple(rule for rule, path in found.items() if path in known and "update" not in possible(path))
 
 
 def _meaningful(config_type: type, path: str, values: Mapping[str, Any], space: Mapping[str, Range | Choices]) -> bool:

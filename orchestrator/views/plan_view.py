@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from orchestrator.plan import members, registry
 from orchestrator.plan.configure import sections
+from orchestrator.plan.meaning import hardly_acting
 from orchestrator.plan.plan import Cell, Grid
 from orchestrator.plan.space import described
 from orchestrator.plan.studies import Study
@@ -65,6 +66,22 @@ def _own_labels(studies: Sequence[Study]) -> dict[str, str]:
     return {"unimodal labels": f"of {', '.join(found)}, for the unimodal heads"} if found else {}
 
 
+def _hardly_acting(studies: Sequence[Study]) -> dict[str, str]:
+    """A line on balancing rules that scale gradients under Adam, with what to do; nothing where there is none."""
+    rules: dict[str, None] = {}
+    for study in studies:
+        searched = {path: getattr(each, "choices", None) for path, each in study.distributions.items()}
+        choices = {path: each for path, each in searched.items() if each is not None}
+        rules |= dict.fromkeys(hardly_acting(registry.method(study.method).Config, flatten(study.fixed)[0], choices))
+    if not rules:
+        return {}
+    told = (
+        f"{', '.join(rules)}: Adam divides a factor on gradients out again (docs/methods.md); "
+        f"set {next(iter(rules))}.modulate to update, or training.optimizer to sgd"
+    )
+    return {"hardly acts": told}
+
+
 def ablation(experiment: Experiment, grid: Grid) -> str:
     """Method, corpora, objective, tuning, seeds, number of trials; then a line for each cell."""
     studies = {cell.study.study_id: cell.study for cell in grid.cells}
@@ -77,6 +94,7 @@ def ablation(experiment: Experiment, grid: Grid) -> str:
         "corpora" if len(datasets) > 1 else "corpus": ", ".join(datasets),
         **_encoders(list(studies.values())),
         **_own_labels(list(studies.values())),
+        **_hardly_acting(list(studies.values())),
         "objective": f"{full.metric}, {full.direction}d",
         "tuning": _TUNING[grid.tuning].format(trials=f"{full.search.trials} trials{_averaged(full.search)}"),
         "seeds": _grid_seeds(grid),
@@ -109,6 +127,7 @@ def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
         "corpus": f"{study.dataset} ({'+'.join(study.variant.modalities)}), fingerprint {study.data_fingerprint}",
         **_encoders(studies),
         **_own_labels(studies),
+        **_hardly_acting(studies),
         "objective": f"{study.metric}, {study.direction}d",
         "search": f"{trials}, {search.sampler}, seed {search.seed}, {pruning}",
         "confirm": f"{best} on seeds {', '.join(map(str, seeds))}" if seeds else "none",

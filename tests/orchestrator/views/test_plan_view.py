@@ -52,6 +52,33 @@ def test_heads_that_learn_from_labels_of_their_own_are_told() -> None:
     assert "unimodal labels" not in outline("cpsl")
 
 
+@pytest.mark.parametrize(
+    ("name", "overrides", "told"),
+    [
+        ("cpsl", [], None),
+        ("cpsl", ["conflict_penalty.modulate=gradient"], "conflict_penalty: "),
+        ("cpsl", ["conflict_penalty.modulate=gradient", "training.optimizer=adam"], "conflict_penalty: "),
+        ("cpsl", ["conflict_penalty.modulate=gradient", "training.optimizer=sgd"], None),
+        ("cpsl", ["conflict_penalty.modulate=update"], None),
+        ("cpsl", ["conflict_penalty=null"], None),
+        ("cpsl", ["swap={conflict_penalty: ogm_ge}"], "ogm_ge: "),
+        ("pase", ["shapley_modulation.modulate=gradient"], "shapley_modulation: "),
+        ("balance", ["training.optimizer=adamw"], None),
+        ("balance", ["training.optimizer=adamw", "studies.agm.space.agm.modulate=null"], "agm: "),
+        ("balance", [], None),
+        ("mmsa", [], None),
+    ],
+    ids=str,
+)
+def test_a_rule_that_scales_gradients_under_adam_is_told_to_hardly_act(
+    name: str, overrides: list[str], told: str | None
+) -> None:
+    lines = [line for line in outline(name, *overrides).splitlines() if line.startswith("hardly acts ")]
+    assert len(lines) == (told is not None)
+    assert told is None or told in lines[0]
+    assert told is None or f"set {told[:-2]}.modulate to update, or training.optimizer to sgd" in lines[0]
+
+
 def test_several_studies_are_some_lines_each_and_what_they_share_is_said_once() -> None:
     text = outline("balance")
     studies = asked(load("balance").experiment)
@@ -62,7 +89,7 @@ def test_several_studies_are_some_lines_each_and_what_they_share_is_said_once() 
         assert line.split()[1] == study.method
     assert words(text, "ogm_ge")[:4] == ["ogm_ge", "concat", "ogm_ge", "ogm_ge.alpha"]
     assert words(text, "concat ")[:4] == ["concat", "concat", "-", "-"]
-    assert words(text, "in all")[2] == str(20 * len(studies))
+    assert words(text, "in all")[2] == str(30 * len(studies))
     assert max(map(len, text.splitlines())) <= 120
 
 
