@@ -28,7 +28,7 @@ class Pmr(LossTerm):
     PMR, arXiv:2211.07089: the slower modality alone is stimulated, by clustering towards prototypes of the classes
     [paper]. c_mk is the prototype of class k in modality m, into which no gradient flows [read]. s_m is the mean
     probability that this softmax gives to the true class [read]; beta_m = clip(s_other / s_m - 1, 0, 1), so the better
-    modality gets no such loss [read, in a benchmark of other authors; the authors' own code has 1 for the slower one].
+    modality gets no such loss [paper]; the authors' own code has 1 for the slower one [read].
     s_other is the mean of the others where there are more than one [ours].
 
     The authors make the prototypes anew after each epoch, of a tenth of the training split, and keep 0.2 of the old

@@ -18,6 +18,9 @@ from msa_models.seams import LossTerm
 class PrototypeCalibration(LossTerm):
     """L_intra = mean over m and i of -log softmax_k(cos(h_i, c_k) / tau)[y_i], PaSE (arXiv:2511.17585) [read].
 
+    That is of accounts of the paper; the released code has the squared distance of detached features to their
+    prototype, which trains nothing [read].
+
     Weight 0.01 [paper]; tau and how prototypes learn are settings of `prototypes`.
     """
 

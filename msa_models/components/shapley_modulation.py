@@ -28,14 +28,15 @@ class ShapleyModulation(GradientModulator):
     """Encoder m's gradient times phi_m = exp(min_n psi~_n / psi~_m - 1) in (1/e, 1], PaSE (arXiv:2511.17585) [read].
 
     psi_m is the Shapley value of modality m in the game u(S), psi~ = clip(psi, 1e-9) / sum. Utility `prototype`:
-    rho / (1 + L_inter(S)) + (1 - rho) / (1 + L_intra(S)), L_inter summed over the pairs in S, L_intra the mean over S,
-    u(empty) = 0 [read]; it needs the prototypes of PaSE. Utility `task`: minus the task loss of the training batch
-    with the modalities outside S replaced by their training mean [ours].
+    rho / (1 + L_inter(S)) + (1 - rho) / (1 + L_intra(S)), L_inter summed over the pairs in S, u(empty) = 0 [read]; it
+    needs the prototypes of PaSE. L_intra is the mean over S of the calibration loss [ours]; the released code sums
+    variances of prototypes [read]. Utility `task`: minus the task loss of the training batch with the modalities
+    outside S replaced by their training mean [ours].
 
     psi is averaged over the steps of every `every`-th epoch, beginning with the first one in which modulation works,
-    and phi is made of it at the end of that epoch and kept until the next [ours]. `num_permutations`: 0 = exact over
-    all 2^M coalitions, n > 0 = n sampled antithetic permutations in each of those steps. `modulate`: see
-    `msa_models.modulation.scaled`.
+    and phi is made of it at the end of that epoch and kept until the next [ours]; the released code applies it in the
+    epochs of the estimates alone [read]. `num_permutations`: 0 = exact over all 2^M coalitions, n > 0 = n sampled
+    antithetic permutations in each of those steps. `modulate`: see `msa_models.modulation.scaled`.
     """
 
     without: ClassVar[str] = "set shapley_modulation.utility to task"
