@@ -110,13 +110,18 @@ class Contract:
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         """Give a test its cases."""
-        dimensions, once = getattr(metafunc.function, "dimensions", ({}, False))
         if self.subject not in metafunc.fixturenames:
             return
-        dimensions = {self.subject: self.chosen(metafunc.function), **dimensions}
-        cases = (each_once if once else combinations)(dimensions)
-        ids = ["-".join(_id(value) for value in case) for case in cases]
-        metafunc.parametrize(tuple(dimensions), cases, ids=ids)
+        cases = self.cases(metafunc.function)
+        names = (self.subject, *getattr(metafunc.function, "dimensions", ({},))[0])
+        ids = ["-".join(_id(value) for value in case.values()) for case in cases]
+        metafunc.parametrize(names, [tuple(case.values()) for case in cases], ids=ids)
+
+    def cases(self, test: Callable[..., None]) -> list[dict[str, Any]]:
+        """What a test is called with, once for each of them: its subject, and a value of each of its dimensions."""
+        dimensions, once = getattr(test, "dimensions", ({}, False))
+        dimensions = {self.subject: self.chosen(test), **dimensions}
+        return [dict(zip(dimensions, case, strict=True)) for case in (each_once if once else combinations)(dimensions)]
 
     def chosen(self, test: Callable[..., None]) -> Sequence[Any]:
         """The subjects that a test is for; all of them unless overridden."""
