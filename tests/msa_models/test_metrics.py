@@ -18,7 +18,7 @@ GRID = [k / 2 for k in range(-8, 9)] + [k / 10 for k in range(-12, 13)] + [k / 3
 value = st.one_of(st.sampled_from(GRID), st.floats(-4, 4, width=32))
 pairs = st.lists(st.tuples(value, value), min_size=1, max_size=60)
 WEAK = np.float32(0.4)
-quick = settings(max_examples=200, deadline=None)
+quick = settings(max_examples=60, deadline=None)
 
 
 @quick

@@ -16,7 +16,7 @@ from scipy import stats
 from msa_models.shapley import Values, shapley_values
 
 Utility = Callable[[torch.Tensor], torch.Tensor]
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 10_000)
 
 

@@ -106,7 +106,7 @@ def check(outcome: Loaded | ExperimentError) -> None:
         assert all(fault.place for fault in outcome.faults)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(changes=likely | st.dictionaries(words, things, max_size=4), sets=st.just([]) | overrides)
 def test_any_structure_and_any_override_is_an_experiment_or_faults(changes: dict, sets: list[str]) -> None:
     check(outcome_of(yaml.safe_dump(MINIMAL | changes, allow_unicode=True).encode(), sets))
@@ -118,7 +118,7 @@ def test_any_bytes_are_an_experiment_or_faults(text: bytes) -> None:
     check(outcome_of(text, []))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     section=sections | things,
     sets=st.just([]) | overrides,

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from msa_models.data import Corpus, CorpusError, layouts, load
 
-few = settings(max_examples=150, deadline=None, derandomize=True)
-many = settings(max_examples=600, deadline=None, derandomize=True)
+few = settings(max_examples=80, deadline=None, derandomize=True)
+many = settings(max_examples=250, deadline=None, derandomize=True)
 HARM = ("exec", "os.", "subprocess.", "shutil.", "socket.", "ctypes.", "pickle.find_class", "code.", "pty.")
 HARMLESS = ("os.listdir", "os.scandir")
 ROOM = 2 << 30  # bytes of address space that reading a small file may take

@@ -69,7 +69,7 @@ def test_whatever_is_the_matter_with_a_file_is_the_matter_with_the_converted_one
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=24, deadline=None, derandomize=True)
 @given(base=st.sampled_from(sorted(BASES)), changed=st.lists(changes, min_size=1, max_size=2))
 def test_whatever_is_converted_is_read_as_before(base: str, changed: list[tuple[str, Any, Any]]) -> None:
     raw = BASES[base]()

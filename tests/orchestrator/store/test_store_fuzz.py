@@ -272,7 +272,7 @@ def test_the_storages_that_are_damaged_below_are_whole_and_have_something_in_eve
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", STORAGES)
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(changes=st.lists(edits, min_size=1, max_size=3))
 def test_a_storage_with_anything_wrong_is_read_or_refused_in_one_line(kind: str, changes: list[Edit]) -> None:
     whole, planned = storage(kind)
