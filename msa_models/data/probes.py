@@ -2,8 +2,8 @@
 
 Features are averaged over real steps; the penalty is chosen by generalised cross-validation (GCV, Golub, Heath and
 Wahba 1979) on the training split. Scores on train are of five folds of whole videos, each predicted from the others, so
-that they can be held against valid whatever a probe overfits. Probes look at test targets: they describe a corpus and
-must never choose a model.
+that they can be held against valid whatever a probe overfits; standard errors are by video. Probes look at test
+targets: they describe a corpus and must never choose a model.
 
 N samples, d features, K outputs.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from msa_models import metrics
 from msa_models.data.corpus import SPLITS, Corpus
 from msa_models.data.moments import LIMIT, moments, time_mean
-from msa_models.data.raw import video_of
+from msa_models.data.raw import videos
 
 FLAG = "valid gain does not carry over to test"
 LEAK = "train gain does not carry over to valid"
@@ -74,6 +74,7 @@ def _probe(corpus: Corpus, features: dict[str, np.ndarray], train: Any) -> dict[
     outputs = np.eye(len(corpus.classes))[known] if classes else known.reshape(len(known), -1).astype(np.float64)
     fitted = fit(x, outputs)
     row: dict[str, Any] = {"alpha": fitted.alpha}
+    errors: dict[str, float] = {}
     for name in SPLITS:
         crossed = name == "train"
         targets = known if crossed else corpus.splits[name].targets
@@ -87,30 +88,70 @@ def _probe(corpus: Corpus, features: dict[str, np.ndarray], train: Any) -> dict[
         else:
             row[f"{name}/accuracy"] = metrics.classification(predictions, targets)["accuracy"]
             row[f"{name}/baseline"] = float(np.bincount(targets).max() / len(targets))
-    sizes = {name: len(split) for name, split in corpus.splits.items()} | {"train": len(known)}
+        of_sample = videos((ids if crossed else corpus.splits[name].ids).tolist())
+        errors[name] = (accuracy_error if classes else correlation_error)(predictions, targets, of_sample)
     lost = _accuracy_lost if classes else _correlation_lost
-    return row | {"flag": "; ".join(flag for flag, (pair, _) in _FLAGS.items() if lost(row, sizes, *pair))}
+    return row | {"flag": "; ".join(flag for flag, (pair, _) in _FLAGS.items() if lost(row, errors, *pair))}
 
 
-def _correlation_lost(row: dict[str, Any], sizes: dict[str, int], first: str, second: str) -> bool:
+def _correlation_lost(row: dict[str, Any], errors: dict[str, float], first: str, second: str) -> bool:
     """The second split keeps less than half of the first's correlation, by more than chance.
 
     Chance is three standard errors of Fisher's z.
     """
     before, after = row[f"{first}/corr"], row[f"{second}/corr"]
-    if min(sizes[first], sizes[second]) <= 3:
-        return False
-    apart = np.arctanh(min(before, 1 - 1e-9)) - np.arctanh(np.clip(after, -1 + 1e-9, 1 - 1e-9))
-    error = np.sqrt(1 / (sizes[first] - 3) + 1 / (sizes[second] - 3))
-    return bool(before > 0 and after < _KEPT * before and apart > _SIGNIFICANT * error)
+    error = np.hypot(errors[first], errors[second])
+    return bool(before > 0 and after < _KEPT * before and _z(before) - _z(after) > _SIGNIFICANT * error)
 
 
-def _accuracy_lost(row: dict[str, Any], sizes: dict[str, int], first: str, second: str) -> bool:
-    """The same for accuracy above that of the commonest class (binomial standard errors)."""
+def _accuracy_lost(row: dict[str, Any], errors: dict[str, float], first: str, second: str) -> bool:
+    """The same for accuracy above that of the commonest class."""
     before, after = row[f"{first}/accuracy"], row[f"{second}/accuracy"]
     gain, left = before - row[f"{first}/baseline"], after - row[f"{second}/baseline"]
-    error = np.sqrt(before * (1 - before) / sizes[first] + after * (1 - after) / sizes[second])
+    error = np.hypot(errors[first], errors[second])
     return bool(gain > 0 and left < _KEPT * gain and gain - left > _SIGNIFICANT * error)
+
+
+def correlation_error(predictions: np.ndarray, targets: np.ndarray, of_sample: np.ndarray) -> float:
+    """The standard error of Fisher's z of the correlation, of several labels of its mean, by video.
+
+    `predictions` and `targets` are (N,) or (N, K), `of_sample` (N,) numbers of videos. By the jackknife that leaves out
+    one video at a time (Efron and Stein 1981), as clips of one are not independent; infinite for fewer than four.
+    """
+    x, y = (each.reshape(len(each), -1).astype(np.float64) for each in (predictions, targets))
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)  # so that the sums of squares lose no digits
+    parts = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y])
+    left = parts.sum(axis=1, keepdims=True) - _by_video(parts, of_sample)  # (6, V, K)
+    _, sx, sy, sxx, syy, sxy = left / np.maximum(left[0], 1)
+    spread = np.sqrt(np.maximum((sxx - sx**2) * (syy - sy**2), 0.0))
+    corr = np.divide(sxy - sx * sy, spread, out=np.zeros_like(spread), where=spread > 1e-12)
+    return _jackknife(_z(corr.mean(axis=1)))
+
+
+def accuracy_error(scores: np.ndarray, targets: np.ndarray, of_sample: np.ndarray) -> float:
+    """The standard error of the accuracy of (N, K) scores for (N,) classes, by video as in `correlation_error`."""
+    hits = (scores.argmax(axis=1) == targets).astype(np.float64)
+    parts = np.stack([np.ones_like(hits), hits])[..., None]
+    left = parts.sum(axis=1, keepdims=True) - _by_video(parts, of_sample)
+    return _jackknife((left[1] / np.maximum(left[0], 1))[:, 0])
+
+
+def _by_video(parts: np.ndarray, of_sample: np.ndarray) -> np.ndarray:
+    """Sums (P, V, K) of (P, N, K) over the samples of each of V videos."""
+    sums = np.zeros((of_sample.max() + 1, parts.shape[0], parts.shape[2]))
+    np.add.at(sums, of_sample, parts.swapaxes(0, 1))
+    return sums.swapaxes(0, 1)
+
+
+def _jackknife(without: np.ndarray) -> float:
+    """The standard error of a statistic, of which (V,) are the values without each of V videos."""
+    number = len(without)
+    return float(np.sqrt((number - 1) * np.var(without))) if number > 3 else np.inf
+
+
+def _z(corr: Any) -> Any:
+    """Fisher's z, finite."""
+    return np.arctanh(np.clip(corr, -1 + 1e-9, 1 - 1e-9))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,11 +225,8 @@ def cross_validated(fitted: Ridge, features: np.ndarray, targets: np.ndarray, fo
 
 def _folds(ids: np.ndarray) -> np.ndarray:
     """(N,) the fold of each sample: whole videos where there are enough of them, else single samples."""
-    videos = [video_of(name) for name in ids.tolist()]
-    numbers = {video: index for index, video in enumerate(dict.fromkeys(videos))}
-    if len(numbers) < NUM_FOLDS:
-        return np.arange(len(ids)) % NUM_FOLDS
-    return np.array([numbers[video] for video in videos]) % NUM_FOLDS
+    of_sample = videos(ids.tolist())
+    return of_sample % NUM_FOLDS if of_sample.max() + 1 >= NUM_FOLDS else np.arange(len(ids)) % NUM_FOLDS
 
 
 def _gcv(alpha: float, spectrum: np.ndarray, projected: np.ndarray, y: np.ndarray) -> float:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from msa_models.data.corpus import USUAL_ORDER, CorpusError
-from msa_models.data.raw import RawSplit, features, numbers, sample_ids
+from msa_models.data.raw import RawSplit, features, grouped, numbers, sample_ids
 
 
 def samples(content: Mapping[str, Any], targets: np.ndarray, split: str) -> RawSplit:
-    """The samples of a split by the keys that layouts share: modalities, *_lengths, id, raw_text.
+    """The samples of a split by the keys that layouts share: modalities, *_lengths, id, group, raw_text.
 
     A converted file also has *_unpadded: the (N,) steps of sequences that were padded when it was made.
     """
@@ -29,7 +29,7 @@ def samples(content: Mapping[str, Any], targets: np.ndarray, split: str) -> RawS
         },
         unpadded=unpadded,
         targets=targets,
-        ids=content.get("id"),
+        ids=grouped(content.get("id"), content.get("group"), split),
         texts=content.get("raw_text"),
     )
 

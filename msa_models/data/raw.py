@@ -1,7 +1,7 @@
 """What a user asks of a corpus file, and what a layout finds in it before anything is checked; the ids of samples."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from msa_models.data.corpus import USUAL_ORDER, CorpusError, Task
 
 Scale = Literal["auto", "mosi", "sims"]
 
+_CLIP = "$_$"  # between a video and its clip
 _INDEXED = re.compile(r"(?P<video>.+)\[(?P<clip>\d+)\]")
 _BOUNDED = re.compile(r"(?P<video>.+)_\d+\$_\$\d+\.\d+_\d+\.\d+")
 
@@ -111,8 +112,26 @@ def video_of(sample_id: str) -> str | None:
     """
     if bounded := _BOUNDED.fullmatch(sample_id):
         return bounded["video"]
-    video, separator, _ = sample_id.partition("$_$")
+    video, separator, _ = sample_id.partition(_CLIP)
     return video if separator else None
+
+
+def videos(ids: Iterable[str]) -> np.ndarray:
+    """(N,) numbers from 0 of the video of each id, in order of appearance; an id that names none is alone."""
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(video_of(name) or name, len(known)) for name in ids], dtype=np.int64)
+
+
+def grouped(found: object, groups: object, split: str) -> object:
+    """The ids of a file with a `group` of each sample (its video, its speaker), which takes the place of the video.
+
+    Rows of the group and of what tells its samples apart, see `sample_ids`; samples without ids are numbered.
+    """
+    if groups is None:
+        return found
+    names = [_text(each).replace(_CLIP, "_") for each in np.ravel(np.asarray(groups, dtype=object)).tolist()]
+    ids = sample_ids(found, split, len(names)).tolist()
+    return [[group, name] for group, name in zip(names, ids, strict=True)]
 
 
 def _joined(row: list[str]) -> str:
@@ -121,7 +140,7 @@ def _joined(row: list[str]) -> str:
     indexed = _INDEXED.fullmatch(row[0])
     video, clip = (indexed["video"], [indexed["clip"]]) if indexed else (row[0], [])
     clip += row[1:]
-    return f"{video}$_${'_'.join(clip)}" if clip else video
+    return f"{video}{_CLIP}{'_'.join(clip)}" if clip else video
 
 
 def _text(value: object) -> str:

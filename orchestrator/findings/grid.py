@@ -198,7 +198,7 @@ def _cell_columns(entries: Sequence[_Entry], trials: _Trials, deltas: np.ndarray
 def _utterance_columns(
     store: Store, entries: Sequence[_Entry], trials: _Trials, deltas: np.ndarray, alpha: float
 ) -> dict[str, np.ndarray]:
-    """The intervals over utterances, in the test rows of the one metric that they are about."""
+    """The intervals over test videos, in the test rows of the one metric that they are about."""
     column = trials.metrics.index(f"test/{utterances.metric(store.record)}")
     comparisons = []
     for entry, delta in zip(entries, deltas[:, column], strict=True):
@@ -207,8 +207,10 @@ def _utterance_columns(
         named = tuple((weight, tuple(trials.names[each] for each in ids)) for weight, ids in terms if len(ids))
         comparisons.append(utterances.Comparison(dataset=entry.dataset, terms=named))
     low, high = np.full((2, len(entries), len(trials.metrics)), np.nan)
-    low[:, column], high[:, column] = utterances.intervals(store, comparisons, alpha=alpha)
-    return {"boot_low": low.ravel(), "boot_high": high.ravel()}
+    resampled = np.full(low.shape, None, dtype=object)
+    found = utterances.intervals(store, comparisons, alpha=alpha)
+    low[:, column], high[:, column], resampled[:, column] = found.low, found.high, found.drawn
+    return {"boot_low": low.ravel(), "boot_high": high.ravel(), "resampled": resampled.ravel()}
 
 
 def _trial_ids(entries: Sequence[_Entry], trials: _Trials) -> pa.ListArray:

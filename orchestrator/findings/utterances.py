@@ -1,10 +1,11 @@
-"""Paired bootstrap over test utterances: would the difference of two cells hold on other utterances of the corpus?
+"""Paired bootstrap over test videos: would the difference of two cells hold on other videos of the corpus?
 
-The tests over seeds ask about the luck of the seed; this asks about the luck of the test set. Every trial has an
-outcome per utterance (its absolute error, or whether it hit), which is averaged over the paired seeds of a cell. Of the
-differences between cells, utterances are drawn with replacement, the same ones for all comparisons on a dataset
-(percentile intervals: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
-Legend: U utterances, C comparisons.
+The tests over units ask about the luck of training; this asks about the luck of the test set. Every trial has an
+outcome per utterance (its absolute error, or whether it hit), which is averaged over the paired trials of a cell.
+Utterances of one video are not independent, so whole videos are drawn with replacement, the same ones for all
+comparisons on a dataset (percentile intervals: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter
+13; clusters: Field and Welsh, 2007). Where ids name no video, utterances are drawn.
+Legend: U utterances, V videos, C comparisons.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from msa_models.data.raw import videos
 from orchestrator.store import Store
 from orchestrator.store.record import Record
 
@@ -33,6 +35,15 @@ class Comparison:
     terms: tuple[tuple[float, tuple[str, ...]], ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Intervals:
+    """Lower and upper ends (C,) in the unit of `metric`, and what was drawn: "videos", "utterances" or None (C,)."""
+
+    low: np.ndarray
+    high: np.ndarray
+    drawn: np.ndarray
+
+
 def metric(record: Record) -> str:
     """The metric of the intervals: the objective's if it is a mean over utterances, else mae or (classes) accuracy.
 
@@ -44,31 +55,44 @@ def metric(record: Record) -> str:
     return next((name for name in ("mae", "accuracy", "accuracy_mean") if name in record.metrics), "accuracy")
 
 
-def intervals(store: Store, comparisons: Sequence[Comparison], *, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper ends (C,) of the percentile intervals at level 1 - alpha, in the unit of `metric`.
+def intervals(store: Store, comparisons: Sequence[Comparison], *, alpha: float) -> Intervals:
+    """Percentile intervals at level 1 - alpha.
 
     NaN for a comparison without terms, and for one with a trial whose predictions the storage does not have, or has for
     other utterances; the store's warnings name it.
     """
     low, high = np.full((2, len(comparisons)), np.nan)
+    drawn = np.full(len(comparisons), None, dtype=object)
     for dataset in dict.fromkeys(each.dataset for each in comparisons):
         rows = [row for row, each in enumerate(comparisons) if each.dataset == dataset and each.terms]
         scale = store.record.corpora[dataset].scale
-        differences = _differences(store, [comparisons[row] for row in rows], scale)
-        low[rows], high[rows] = percentile_intervals(differences, alpha=alpha)
-    return low, high
+        differences, mine = _differences(store, [comparisons[row] for row in rows], scale)
+        low[rows], high[rows] = percentile_intervals(differences, mine, alpha=alpha)
+        alone = len(np.unique(mine)) == len(mine)
+        drawn[[row for row in rows if not np.isnan(low[row])]] = "utterances" if alone else "videos"
+    return Intervals(low=low, high=high, drawn=drawn)
 
 
-def percentile_intervals(differences: np.ndarray, *, alpha: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends (C,) for the means of `differences` (C, U); the draw depends on the seed and on U only."""
-    num_comparisons, num_utterances = differences.shape
-    low, high = np.full((2, num_comparisons), np.nan)
-    if num_utterances == 0:
+def percentile_intervals(
+    differences: np.ndarray, of_utterance: np.ndarray, *, alpha: float, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends (C,) for the means of `differences` (C, U) over draws of whole videos, told by `of_utterance` (U,).
+
+    The draw depends on the seed and on the number of videos only. A single video says nothing of others: NaN.
+    """
+    low, high = np.full((2, len(differences)), np.nan)
+    _, of_video = np.unique(of_utterance, return_inverse=True)
+    sizes = np.bincount(of_video)
+    if len(sizes) < 2:
         return low, high
-    random = np.random.default_rng(seed)
-    counts = random.multinomial(num_utterances, np.full(num_utterances, 1 / num_utterances), size=NUM_RESAMPLES)
-    shares = counts / num_utterances
-    for start in range(0, num_comparisons, _COMPARISONS_AT_ONCE):
+    if len(sizes) < len(of_utterance):
+        sums = np.zeros((len(sizes), len(differences)))
+        np.add.at(sums, of_video, differences.T)
+        differences = np.ascontiguousarray(sums.T)
+    chance = np.full(len(sizes), 1 / len(sizes))
+    counts = np.random.default_rng(seed).multinomial(len(sizes), chance, size=NUM_RESAMPLES)
+    shares = counts / (counts @ sizes)[:, None]
+    for start in range(0, len(differences), _COMPARISONS_AT_ONCE):
         rows = slice(start, start + _COMPARISONS_AT_ONCE)
         low[rows], high[rows] = np.quantile(differences[rows] @ shares.T, [alpha / 2, 1 - alpha / 2], axis=1)
     return low, high
@@ -100,8 +124,11 @@ def outcomes(name: str, predictions: np.ndarray, targets: np.ndarray, scale: str
     return np.where(left_out, np.nan, hits.astype(np.float64))
 
 
-def _differences(store: Store, comparisons: Sequence[Comparison], scale: str) -> np.ndarray:
-    """The differences (C, U) of mean outcomes, over the utterances that the metric counts; NaN where trials lack."""
+def _differences(store: Store, comparisons: Sequence[Comparison], scale: str) -> tuple[np.ndarray, np.ndarray]:
+    """The differences (C, U) of mean outcomes, over the utterances that the metric counts, and their videos (U,).
+
+    NaN where trials lack.
+    """
     parts: dict[str, list[tuple[int, float]]] = {}  # of each trial, in which comparisons it is with which weight
     for row, comparison in enumerate(comparisons):
         for weight, trial_ids in comparison.terms:
@@ -120,7 +147,8 @@ def _differences(store: Store, comparisons: Sequence[Comparison], scale: str) ->
         missing.remove(trial_id)
     differences[[row for trial_id in missing for row, _ in parts[trial_id]]] = np.nan
     counted = ~np.isnan(differences).all(axis=0)
-    return differences[:, counted]
+    numbers = videos([] if samples is None else samples.to_pylist())
+    return differences[:, counted], numbers[counted]
 
 
 def _read(store: Store, trial_ids: Sequence[str], scale: str) -> Iterator[tuple[str, pa.Array, np.ndarray]]:

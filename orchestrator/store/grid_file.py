@@ -40,8 +40,9 @@ GRID_COLUMNS: dict[str, pa.DataType] = {
     "p_holm": _REAL,
     "p_signflip": _REAL,
     "effect_size": _REAL,
-    "boot_low": _REAL,  # over utterances; only in the test rows of one metric
+    "boot_low": _REAL,  # over test videos; only in the test rows of one metric
     "boot_high": _REAL,
+    "resampled": _TEXT,  # videos, or utterances where ids name no video; null where there is no such interval
     "importance": _REAL,  # PED-ANOVA: share of the removed component in the full method's search
     "p_bootstrap": _REAL,  # of the guard beside the t test, uncorrected as p is
     "p_tost": _REAL,  # that the difference is at or beyond the smallest effect; only of the objective's metric

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from msa_models.data import CorpusError, HoldOut, load
+from msa_models.data.raw import video_of
 from tests.msa_models.data.cases import CASES
 from tests.msa_models.data.conftest import build_tuples
 
@@ -103,3 +104,28 @@ def test_counts_that_differ_are_named(save: Save) -> None:
 def test_a_share_is_between_none_and_all(share: float, save: Save) -> None:
     with pytest.raises(CorpusError, match=r"data\.valid\.share is .*; expected a share between 0 and 1"):
         load(save(without_valid()), valid=HoldOut(share=share))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_group_of_each_sample_takes_the_place_of_its_video(named: bool, save: Save) -> None:
+    raw = without_valid()
+    for split, content in raw.items():
+        size = len(content["id"])
+        content["group"] = [f"{split} speaker $_$ {index % 7}" for index in range(size)]
+        if not named:
+            del content["id"]
+    corpus = load(save(raw), valid=HoldOut(share=0.2))
+    speakers = {name: {video_of(each) for each in split.ids.tolist()} for name, split in corpus.splits.items()}
+    assert speakers["train"] | speakers["valid"] == {f"train speaker _ {index}" for index in range(7)}
+    assert not speakers["train"] & speakers["valid"]
+    assert len({name for split in corpus.splits.values() for name in split.ids.tolist()}) == sum(
+        len(split) for split in corpus.splits.values()
+    )
+    assert corpus.warnings == ()
+
+
+def test_groups_are_one_for_each_sample(save: Save) -> None:
+    raw = without_valid()
+    raw["train"]["group"] = np.arange(7)
+    with pytest.raises(CorpusError, match="200 ids for 7 samples in train; expected one each"):
+        load(save(raw), valid=HoldOut(share=0.2))

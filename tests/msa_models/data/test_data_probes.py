@@ -10,7 +10,17 @@ from sklearn.linear_model import Ridge
 
 from msa_models.data import Corpus, Task, load, oddities
 from msa_models.data.moments import time_mean
-from msa_models.data.probes import ALPHAS, FLAG, LEAK, cross_validated, fit, probes, warnings
+from msa_models.data.probes import (
+    ALPHAS,
+    FLAG,
+    LEAK,
+    accuracy_error,
+    correlation_error,
+    cross_validated,
+    fit,
+    probes,
+    warnings,
+)
 from msa_models.data.synthetic import Options, generate
 
 TASKS = get_args(Task)
@@ -106,6 +116,51 @@ def test_an_honest_corpus_is_not_flagged(seed: int, task: Any) -> None:
     corpus = generate(Options(seed=seed, task=task, nuisance=True))
     assert [row["flag"] for row in probes(corpus)] == [""] * 5
     assert oddities.warnings(corpus) == ()
+
+
+@pytest.mark.parametrize("labels", [1, 3])
+def test_the_error_of_a_correlation_is_that_of_leaving_out_each_video(labels: int) -> None:
+    draws = np.random.default_rng(labels)
+    of_sample = draws.integers(12, size=90)
+    targets = draws.normal(size=(90, labels)) + 5
+    predictions = targets + draws.normal(size=(12, labels))[of_sample]
+
+    def z(kept: np.ndarray) -> float:
+        pairs = zip(predictions[kept].T, targets[kept].T, strict=True)
+        return float(np.arctanh(np.mean([np.corrcoef(*pair)[0, 1] for pair in pairs])))
+
+    without = [z(of_sample != video) for video in range(12)]
+    expected = np.sqrt(11 / 12 * np.square(np.array(without) - np.mean(without)).sum())
+    assert correlation_error(predictions, targets, of_sample) == pytest.approx(expected)
+
+
+def test_errors_are_the_known_ones_of_independent_samples_and_larger_for_clips_that_say_the_same() -> None:
+    draws = np.random.default_rng(0)
+    targets = draws.normal(size=400)
+    predictions, alone = targets + draws.normal(0, 2, 400), np.arange(400)
+    independent = correlation_error(predictions, targets, alone)
+    assert independent == pytest.approx(1 / np.sqrt(397), rel=0.15)
+    fourfold = correlation_error(np.repeat(predictions, 4), np.repeat(targets, 4), np.repeat(alone, 4))
+    assert fourfold == pytest.approx(independent)
+    assert correlation_error(np.repeat(predictions, 4), np.repeat(targets, 4), np.arange(1600)) < 0.55 * fourfold
+    hits = draws.random(400) < 0.7
+    accuracy = accuracy_error(np.eye(2)[hits.astype(int)], np.ones(400, dtype=int), alone)
+    assert accuracy == pytest.approx(np.sqrt(hits.mean() * (1 - hits.mean()) / 400), rel=0.01)
+
+
+def test_a_loss_that_one_long_video_brings_about_is_not_flagged() -> None:
+    corpus, draws = generate(Options(layout="utterances", num_test=240)), np.random.default_rng(5)
+    for name, split in corpus.splits.items():
+        split.inputs["vision"][:, 0] = split.targets + draws.normal(0, 0.3, len(split))
+        if name == "test":
+            split.inputs["vision"][:160, 0] *= -1
+            split.ids[:] = [f"{'long' if index < 160 else index // 8}$_${index}" for index in range(240)]
+    (row,) = [row for row in probes(corpus) if row["modalities"] == "vision"]
+    assert row["test/corr"] < 0.5 * row["valid/corr"]
+    assert row["flag"] == ""
+    corpus.splits["test"].ids[:] = [f"{index}" for index in range(240)]
+    (row,) = [row for row in probes(corpus) if row["modalities"] == "vision"]
+    assert row["flag"] == FLAG
 
 
 def test_a_moderate_loss_is_not_flagged_however_certain_it_is() -> None:

@@ -53,7 +53,7 @@ def test_the_columns_have_the_documented_order_and_explicit_types() -> None:
     ]
     assert table.column_names[8:] == [
         *("n", "mean", "sd", "num_pairs", "delta", "ci_low", "ci_high", "p", "p_holm", "p_signflip", "effect_size"),
-        *("boot_low", "boot_high", "importance", "p_bootstrap", "p_tost", "p_tost_holm"),
+        *("boot_low", "boot_high", "resampled", "importance", "p_bootstrap", "p_tost", "p_tost_holm"),
         *("verdict", "variant_is", "guard", "flag", "carries_over", "more_seeds", "trial_ids"),
     ]
     assert table.schema.metadata == {b"grid_version": b"2"}
