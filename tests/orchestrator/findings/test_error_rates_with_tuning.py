@@ -82,32 +82,37 @@ def test_a_bank_that_was_interrupted_goes_on_and_is_the_same(tmp_path: Path, mon
     sizes = {"CONFIGURATIONS": 4, "SEARCH": 1, "DEEP": 2, "CONFIRM": 3, "NEXT": 1, "SOME": 1, "CHUNK": 2}
     for name, size in sizes.items():
         monkeypatch.setattr(_bank, name, size)
-    monkeypatch.setattr(_bank, "FIXED", {"training.epochs": 1})
-    whole = _bank.build(corpus(), tmp_path / "whole")
-    train, trained = _bank._train, []
+    trained: list[tuple[int, int]] = []
 
-    def killed(*arguments: object) -> dict[str, object]:
-        if len(trained) == 7:
+    def train(_: Corpus, number: int, draw: int) -> dict[str, float]:
+        trained.append((number, draw))
+        if len(trained) == 11 + 7:
             raise KeyboardInterrupt
-        trained.append(arguments[1:])
-        return train(*arguments)  # type: ignore[arg-type]
+        value = -float(number) - draw / 10
+        return {"configuration": number, "draw": draw, "valid/mae": value, "test/mae": value / 2}
 
-    monkeypatch.setattr(_bank, "_train", killed)
-    with pytest.raises(KeyboardInterrupt):
-        _bank.build(corpus(), tmp_path / "killed")
-    assert len(_bank.rows(tmp_path / "killed")) == 6  # whole chunks
     monkeypatch.setattr(_bank, "_train", train)
-    again = _bank.build(corpus(), tmp_path / "killed")
+    whole, killed = (tmp_path / name for name in ("whole", "killed"))
+    _bank.build(corpus(), whole)
+    with pytest.raises(KeyboardInterrupt):
+        _bank.build(corpus(), killed)
+    assert len(_bank.rows(killed)) == 6  # whole chunks
     for name in ("search", "valid", "test"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
-    one, other = (
-        _bank.rows(tmp_path / name).drop(columns="duration_s").sort_values(["configuration", "draw"], ignore_index=True)
-        for name in ("whole", "killed")
-    )
-    pd.testing.assert_frame_equal(one, other)
-    assert len(one) == 4 + 3 + 2 + 2
-    assert (~np.isnan(whole.valid)).sum(axis=1).tolist() != [3, 3, 3, 3]
-    assert len(set(one["valid/mae"])) == len(one)  # every draw differs
+        np.testing.assert_array_equal(*(getattr(_bank.build(corpus(), folder), name) for folder in (whole, killed)))
+    pd.testing.assert_frame_equal(_bank.rows(killed), _bank.rows(whole))
+    assert len(trained) == 11 + 7 + 5
+    deep = _bank.read(whole).valid
+    assert (~np.isnan(deep)).sum(axis=1).tolist() == [1, 1, 3, 3]  # the first was seen by its search alone
+    assert deep[:, 0].tolist() == [-0.0, -1.1, -2.1, -3.1]
+
+
+def test_draws_of_a_configuration_differ_and_one_that_is_trained_again_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_bank, "FIXED", {"training.epochs": 1})
+    one, other, again = (_bank._train(corpus().standardised(), 0, draw) for draw in (0, 1, 0))
+    assert one["params"] == other["params"] == again["params"]
+    assert one["valid/mae"] == again["valid/mae"] != other["valid/mae"]
 
 
 def test_a_folder_with_another_bank_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
