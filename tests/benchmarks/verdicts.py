@@ -111,19 +111,19 @@ def guarded(deltas: np.ndarray) -> np.ndarray:
 
 def found(deltas: np.ndarray, effect: float) -> np.ndarray:
     """In which studies (N,) the first cell is called worse when it is so by the effect."""
-    planted = deltas.copy()
-    planted[:, 0] += effect
-    return significant(planted)[:, 0] & (planted[:, 0].mean(axis=-1) > 0)
+    return _found(deltas[:, 0] + effect, _p(deltas[:, 1:]))
 
 
 def smallest(deltas: np.ndarray, most: float = 0.5) -> float:
-    """The effect that is found with power 0.8, to 0.0005; NaN above `most`."""
-    if found(deltas, most).mean() < POWER:
+    """The effect that is found with power 0.8, to 0.001; NaN above `most`."""
+    others = _p(deltas[:, 1:])
+    if _found(deltas[:, 0] + most, others).mean() < POWER:
         return float("nan")
     low, high = 0.0, most
-    while high - low > 0.0005:
+    while high - low > 0.001:
         middle = (low + high) / 2
-        low, high = (low, middle) if found(deltas, middle).mean() >= POWER else (middle, high)
+        enough = _found(deltas[:, 0] + middle, others).mean() >= POWER
+        low, high = (low, middle) if enough else (middle, high)
     return high
 
 
@@ -216,6 +216,18 @@ def planted(bank: Bank) -> None:
         deltas[:, 0] += worth
         both = significant(deltas)
         print(f"| {design} | {worth:.3f} | {rate(both[:, 0])} | {rate(np.any(both[:, 1:], axis=1))} |", flush=True)
+
+
+def _p(deltas: np.ndarray) -> np.ndarray:
+    """p-values (N, cells), none corrected."""
+    return paired(deltas.reshape(-1, deltas.shape[2]), guards=False).p.reshape(deltas.shape[:2])
+
+
+def _found(first: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Where the first cell's differences (N, U) are called worse, beside p-values of the others (N, cells - 1)."""
+    tests = paired(first, guards=False)
+    p = np.column_stack([tests.p, others])
+    return (np.array([holm(each)[0] for each in p]) < ALPHA) & (tests.delta > 0)
 
 
 def banks() -> dict[str, Bank]:
