@@ -1,4 +1,4 @@
-"""What an ablation study compares: designs, tuning, seeds; each of its cells is the full method with a change."""
+"""What an ablation study compares: designs, tuning, units; each of its cells is the full method with a change."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ DESIGNS = ("leave_one_out", "additive", "factorial", "swap", "modalities", "sens
 
 
 class Race(Part):
-    """Seeds are added where an interval is still too wide."""
+    """Units are added where an interval is still too wide."""
 
     expects = "a mapping such as {min: 5, max: 20, until: 0.02}"
 
-    min: Annotated[int, Ge(2), Le(checks.MAX_SEEDS)] = Field(description="Seeds that every cell gets.")
-    max: Annotated[int, Ge(3), Le(checks.MAX_SEEDS)] = Field(description="Seeds that no cell gets more of.")
+    min: Annotated[int, Ge(2), Le(checks.MAX_SEEDS)] = Field(description="Units that every cell gets.")
+    max: Annotated[int, Ge(3), Le(checks.MAX_SEEDS)] = Field(description="Units that no cell gets more of.")
     until: Annotated[Finite, Gt(0)] = Field(
         description="Half-width of the interval of a delta, in the unit of the objective, at which a cell has enough."
     )
@@ -69,10 +69,15 @@ Seeds = Annotated[
     Discriminator(checks.kind_of_seeds),
     BeforeValidator(
         checks.counted,
-        json_schema_input_type=list[Seed] | Race | None | Annotated[int, Ge(2), Le(checks.MAX_SEEDS)],
+        json_schema_input_type=list[Seed] | Race | None | Annotated[int, Ge(1), Le(checks.MAX_SEEDS)],
     ),
-    AfterValidator(checks.enough_seeds),
-    Expects("a number of seeds of at least 2, a list of different seeds, or {min: 5, max: 20, until: 0.02}"),
+    AfterValidator(checks.some_seeds),
+    Expects("a number of seeds, a list of different seeds, or {min: 5, max: 20, until: 0.02}"),
+]
+Units = Annotated[
+    Annotated[Race, Tag("<race>")] | Annotated[Annotated[int, Ge(1), Le(checks.MAX_UNITS)] | None, Tag("<number>")],
+    Discriminator(checks.kind_of_units),
+    Expects(f"a number from 1 to {checks.MAX_UNITS}, or a race such as {{min: 5, max: 20, until: 0.02}}"),
 ]
 
 
@@ -124,12 +129,33 @@ class Ablation(Part):
     )
     tuning: Literal["none", "shared", "per_variant"] = Field(
         default="per_variant",
-        description="per_variant: every cell has a search of its own, of the same budget; shared: the best "
-        "configuration of the full method for all; none: fixed values and defaults for all.",
+        description="per_variant: every cell has searches of its own, of the same budget; shared: the best "
+        "configurations of the full method for all; none: fixed values and defaults for all.",
+    )
+    searches: Units = Field(
+        default=None,
+        description="Independent searches of every cell (of the full method, where tuning is shared), which are what "
+        "a test counts: a number or a race; left out: 1.",
+    )
+    configurations: Units = Field(
+        default=None,
+        description="With tuning shared: at how many of the best configurations of the full method every cell is "
+        "trained, which are what a test counts: a number or a race; left out: 1.",
     )
     seeds: Seeds = Field(
         default=None,
-        description="Paired seeds of every cell, as in `confirm`, or a race; left out: those of `confirm`.",
+        description="Paired seeds of every cell, in each of its units, as in `confirm`; with a single unit they are "
+        "what a test counts, and may be a race; left out: those of `confirm`.",
+    )
+    control: bool | None = Field(
+        default=None,
+        description="Whether the full method is a cell once more, with other seeds everywhere: the noise that "
+        "differences are read against; null: where searches or configurations are counted.",
+    )
+    smallest_effect: Annotated[Finite, Gt(0)] | None = Field(
+        default=None,
+        description="The smallest difference that matters, in the unit of the objective: what is certainly smaller "
+        "is called no effect.",
     )
     alpha: Annotated[Finite, Gt(0), Lt(1)] = Field(
         default=0.05, description="Probability of any false finding among the comparisons of one kind."

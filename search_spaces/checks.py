@@ -14,6 +14,7 @@ from search_spaces.faults import listed, show
 MAX_SEED = 2**32 - 1
 MAX_SEEDS = 1_000
 MAX_MEMBERS = 100  # trainings of one search trial, of its seeds and of its folds
+MAX_UNITS = 1_000
 NUM_SEEDS = 5  # unless an experiment says otherwise
 SPREAD = "a test needs the spread between seeds"
 STUDY_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,31}$"
@@ -124,13 +125,24 @@ def kind_of_seeds(seeds: Any) -> str:
     return "<race>" if isinstance(seeds, Mapping) or hasattr(seeds, "until") else "<seeds>"
 
 
-def enough_seeds(seeds: Any) -> Any:
-    """Different seeds, at least two: one has no spread to test against."""
+def kind_of_units(units: Any) -> str:
+    """Whether searches or configurations are a race or a number, as a tag."""
+    return "<race>" if isinstance(units, Mapping) or hasattr(units, "until") else "<number>"
+
+
+def some_seeds(seeds: Any) -> Any:
+    """Different seeds, at least one."""
     if isinstance(seeds, tuple):
         distinct(seeds)
-        if len(seeds) < 2:
-            raise ValueError(f"got {len(seeds)} seed{'s' * (len(seeds) != 1)}, expected at least 2: {SPREAD}")
+        if not seeds:
+            raise ValueError("got no seed, expected at least one; leave the line out for those of `confirm`")
     return seeds
+
+
+def enough_seeds(seeds: tuple[int, ...]) -> None:
+    """At least two seeds, where they are what is tested: one has no spread to test against."""
+    if len(seeds) < 2:
+        raise ValueError(f"got {len(seeds)} seed{'s' * (len(seeds) != 1)}, expected at least 2: {SPREAD}")
 
 
 def all_or_names(names: Any) -> Any:

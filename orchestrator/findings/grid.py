@@ -1,8 +1,9 @@
 """The grid of an ablation: from confirm trials to the tested differences of its cells, steps and effects.
 
-A contrast is a weighted sum of cells, taken seed by seed and tested over the seeds that all of its cells have. For a
-cell it is the cell minus the full method; see `orchestrator.store.grid_file` for the columns.
-Legend: E entries (cells, then steps and effects), M metrics of both splits (valid, then test), S seeds; NaN is missing.
+A contrast is a weighted sum of cells, taken seed by seed, averaged over the seeds of a unit that all of its cells have,
+and tested over units. For a cell it is the cell minus the full method; see `orchestrator.store.grid_file` for columns.
+Legend: E entries (cells, then steps and effects), M metrics of both splits (valid, then test), U units, S seeds of each
+(1 where seeds are the units); NaN is missing.
 """
 
 from __future__ import annotations
@@ -49,10 +50,11 @@ def collect(store: Store) -> pa.Table:
         raise ValueError(f"{store.files.uri} holds a sweep and no ablation; `msa table` shows what a sweep found")
     entries = _entries(ablation)
     table = store.trials([*selection.COLUMNS, *_metrics(store)])
-    trials = _trials(store, table, ablation.seeds)
-    deltas = np.stack([_delta(entry, trials) for entry in entries])
+    trials = _trials(store, table, ablation)
+    by_seed = np.stack([_delta(entry, trials) for entry in entries])
+    deltas = _mean(by_seed)
     columns = _cell_columns(entries, trials, deltas) | _utterance_columns(
-        store, entries, trials, deltas, ablation.alpha
+        store, entries, trials, by_seed, ablation.alpha
     )
     columns |= contrasts.columns(
         deltas,
@@ -64,12 +66,13 @@ def collect(store: Store) -> pa.Table:
         race=ablation.race,
     )
     shares = importance.of_cells(store.record, table)
-    mine = [shares.get((entry.dataset, entry.variant), np.nan) if entry.study_id else np.nan for entry in entries]
+    mine = [shares.get((entry.dataset, entry.variant), np.nan) if entry.cell else np.nan for entry in entries]
     columns["importance"] = np.repeat(mine, len(trials.metrics))
     repeated = {
         name: np.repeat([getattr(entry, name) for entry in entries], len(trials.metrics))
-        for name in ("dataset", "variant", "modalities", "setting", "comparison", "designs")
+        for name in ("dataset", "variant", "modalities", "setting", "comparison", "designs", "role")
     }
+    repeated["unit"] = np.repeat(ablation.unit, len(entries) * len(trials.metrics))
     where = {
         "split": [split for split in SPLITS for _ in store.metrics] * len(entries),
         "metric": [*store.metrics] * len(SPLITS) * len(entries),
@@ -87,15 +90,19 @@ class _Entry:
     setting: str
     comparison: str
     designs: str
-    study_id: str | None  # of a cell
-    weights: Mapping[str, float]  # by study; empty for the full method
+    role: str
+    cell: str | None  # the first study of a cell
+    weights: Mapping[str, float]  # by cell; empty for the full method
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Trials:
-    """The confirm trials of all studies: `values` (studies, M, S), `ids` (studies, S) into `names`, -1 for none."""
+    """The confirm trials of all cells: `values` (cells, M, U, S), `ids` (cells, U, S) into `names`, -1 for none.
 
-    studies: Mapping[str, int]
+    `cells` are known by their first studies.
+    """
+
+    cells: Mapping[str, int]
     metrics: tuple[str, ...]
     values: np.ndarray
     ids: np.ndarray
@@ -107,11 +114,11 @@ def _entries(ablation: AblationRecord) -> list[_Entry]:
     cells = {(cell.dataset, cell.variant): cell for cell in ablation.cells}
     weights: dict[tuple[str, str, str], dict[str, float]] = {}
     for contrast in ablation.contrasts:
-        by_study: dict[str, float] = {}  # cells that mean the same are one study, and may cancel
+        by_cell: dict[str, float] = {}  # cells that mean the same are one, and may cancel
         for variant, weight in contrast.weights.items():
-            study_id = cells[contrast.dataset, variant].study_id
-            by_study[study_id] = by_study.get(study_id, 0.0) + weight
-        weights[contrast.comparison, contrast.dataset, contrast.name] = by_study
+            cell = cells[contrast.dataset, variant].study_ids[0]
+            by_cell[cell] = by_cell.get(cell, 0.0) + weight
+        weights[contrast.comparison, contrast.dataset, contrast.name] = by_cell
     entries = [
         _Entry(
             dataset=dataset,
@@ -120,7 +127,8 @@ def _entries(ablation: AblationRecord) -> list[_Entry]:
             setting=cell.setting,
             comparison="full",
             designs=",".join(cell.designs),
-            study_id=cell.study_id,
+            role=cell.role,
+            cell=cell.study_ids[0],
             weights=weights.get(("full", dataset, variant), {}),
         )
         for (dataset, variant), cell in cells.items()
@@ -139,7 +147,8 @@ def _entries(ablation: AblationRecord) -> list[_Entry]:
                 setting="",
                 comparison=kind,
                 designs=",".join(design for design in mine[0].designs if all(design in cell.designs for cell in mine)),
-                study_id=None,
+                role="",
+                cell=None,
                 weights=weights[kind, dataset, name],
             )
         )
@@ -157,53 +166,67 @@ def _twins(entries: Sequence[_Entry]) -> list[int]:
     return [first.setdefault(key, row) for row, key in enumerate(keys)]
 
 
-def _trials(store: Store, table: pa.Table, seeds: Sequence[int]) -> _Trials:
-    metrics = _metrics(store)
+def _trials(store: Store, table: pa.Table, ablation: AblationRecord) -> _Trials:
+    metrics, record = _metrics(store), store.record
     rows = table.select(list(selection.COLUMNS)).to_pylist()
     measured = np.column_stack([table[name].to_numpy() for name in metrics]).astype(float)
-    found = selection.confirm_trials(store.record, rows, set(seeds))
+    found = selection.confirm_trials(record, rows, planned=True)
     place = {row["trial_id"]: number for number, row in enumerate(rows)}
     names = tuple(sorted({row["trial_id"] for trials in found.values() for row in trials.values()}))
     number = {name: index for index, name in enumerate(names)}
-    values = np.full((len(found), len(metrics), len(seeds)), np.nan)
-    ids = np.full((len(found), len(seeds)), -1)
-    for study, trials in enumerate(found.values()):
-        for column, seed in enumerate(sorted(seeds)):
-            if seed in trials:
-                trial_id = trials[seed]["trial_id"]
-                values[study, :, column], ids[study, column] = measured[place[trial_id]], number[trial_id]
-    studies = {study_id: index for index, study_id in enumerate(found)}
-    return _Trials(studies=studies, metrics=metrics, values=values, ids=ids, names=names)
+    studies = {cell.study_ids[0]: cell.study_ids for cell in ablation.cells}
+    num_units = max(map(len, studies.values()))
+    num_seeds = max((len(record.studies[each].seeds) for mine in studies.values() for each in mine), default=0)
+    values = np.full((len(studies), len(metrics), num_units, num_seeds), np.nan)
+    ids = np.full((len(studies), num_units, num_seeds), -1)
+    for cell, mine in enumerate(studies.values()):
+        for unit, study_id in enumerate(mine):
+            for column, seed in enumerate(sorted(record.studies[study_id].seeds)):
+                if seed in found[study_id]:
+                    trial_id = found[study_id][seed]["trial_id"]
+                    values[cell, :, unit, column], ids[cell, unit, column] = measured[place[trial_id]], number[trial_id]
+    if ablation.unit == "seeds":
+        values, ids = values.swapaxes(2, 3), ids.swapaxes(1, 2)
+    cells = {study_id: index for index, study_id in enumerate(studies)}
+    return _Trials(cells=cells, metrics=metrics, values=values, ids=ids, names=names)
 
 
 def _delta(entry: _Entry, trials: _Trials) -> np.ndarray:
-    """The contrast (M, S) seed by seed; all NaN without one."""
+    """The contrast (M, U, S) seed by seed; all NaN without one."""
     if not entry.weights:
         return np.full(trials.values.shape[1:], np.nan)
-    mine = trials.values[[trials.studies[study_id] for study_id in entry.weights]]
-    return np.einsum("k,kms->ms", list(entry.weights.values()), mine)
+    mine = trials.values[[trials.cells[cell] for cell in entry.weights]]
+    return np.einsum("k,kmus->mus", list(entry.weights.values()), mine)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Over the seeds (last axis) that are there; NaN where none is."""
+    there = ~np.isnan(values)
+    total, number = np.where(there, values, 0.0).sum(axis=-1), there.sum(axis=-1)
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
 
 
 def _cell_columns(entries: Sequence[_Entry], trials: _Trials, deltas: np.ndarray) -> dict[str, np.ndarray]:
-    """n, mean and sd of the cells; of what is no cell only n, its complete pairs."""
+    """n, mean and sd of the cells over units; of what is no cell only n, its complete pairs."""
     from orchestrator.findings.statistics import summary
 
-    missing = np.full(trials.values.shape[1:], np.nan)
-    cells = [missing if each.study_id is None else trials.values[trials.studies[each.study_id]] for each in entries]
+    means = _mean(trials.values)
+    missing = np.full(means.shape[1:], np.nan)
+    cells = [missing if each.cell is None else means[trials.cells[each.cell]] for each in entries]
     n, mean, sd = summary(np.concatenate(cells))
-    is_cell = np.repeat([each.study_id is not None for each in entries], len(trials.metrics))
+    is_cell = np.repeat([each.cell is not None for each in entries], len(trials.metrics))
     return {"n": np.where(is_cell, n, (~np.isnan(deltas)).sum(axis=2).ravel()), "mean": mean, "sd": sd}
 
 
 def _utterance_columns(
-    store: Store, entries: Sequence[_Entry], trials: _Trials, deltas: np.ndarray, alpha: float
+    store: Store, entries: Sequence[_Entry], trials: _Trials, by_seed: np.ndarray, alpha: float
 ) -> dict[str, np.ndarray]:
     """The intervals over test videos, in the test rows of the one metric that they are about."""
     column = trials.metrics.index(f"test/{utterances.metric(store.record)}")
     comparisons = []
-    for entry, delta in zip(entries, deltas[:, column], strict=True):
-        paired = np.flatnonzero(~np.isnan(delta))
-        terms = [(weight, trials.ids[trials.studies[study], paired]) for study, weight in entry.weights.items()]
+    for entry, delta in zip(entries, by_seed[:, column], strict=True):
+        paired = ~np.isnan(delta)
+        terms = [(weight, trials.ids[trials.cells[cell]][paired]) for cell, weight in entry.weights.items()]
         named = tuple((weight, tuple(trials.names[each] for each in ids)) for weight, ids in terms if len(ids))
         comparisons.append(utterances.Comparison(dataset=entry.dataset, terms=named))
     low, high = np.full((2, len(entries), len(trials.metrics)), np.nan)
@@ -215,13 +238,14 @@ def _utterance_columns(
 
 def _trial_ids(entries: Sequence[_Entry], trials: _Trials) -> pa.ListArray:
     """For each entry and metric the trials behind its numbers: of the cell, and of all cells on the paired seeds."""
-    exists = ~np.isnan(trials.values)
+    every = trials.ids.reshape(len(trials.ids), -1)
+    exists = ~np.isnan(trials.values).reshape(*trials.values.shape[:2], -1)
     flat: list[np.ndarray] = []
     for entry in entries:
-        mine = [trials.studies[study] for study in entry.weights]
-        used = [(study, exists[mine].all(axis=0)) for study in mine]
-        used += [(study, exists[study]) for study in [trials.studies.get(entry.study_id or "", -1)] if study >= 0]
-        ids = np.concatenate([np.where(there, trials.ids[study], -1) for study, there in used], axis=1)
+        mine = [trials.cells[cell] for cell in entry.weights]
+        used = [(cell, exists[mine].all(axis=0)) for cell in mine]
+        used += [(cell, exists[cell]) for cell in [trials.cells.get(entry.cell or "", -1)] if cell >= 0]
+        ids = np.concatenate([np.where(there, every[cell], -1) for cell, there in used], axis=1)
         same = bool((ids == ids[0]).all())  # nearly always: then every metric has the same trials
         lists = [np.unique(row[row >= 0]) for row in (ids[:1] if same else ids)]
         flat += lists * len(ids) if same else lists

@@ -48,7 +48,7 @@ def of_cells(record: Record, trials: pa.Table) -> dict[tuple[str, str], float]:
     What has no searched parameter, or no search to tell from, is left out.
     """
     cells = record.ablation.cells if record.ablation else ()
-    full = {cell.dataset: cell.study_id for cell in cells if cell.variant == FULL}
+    full = {cell.dataset: cell.study_ids[0] for cell in cells if cell.variant == FULL}
     studies = {study_id: record.studies[study_id] for study_id in full.values()}
     shares = importances(record.model_copy(update={"studies": studies}), trials)
     found = {}

@@ -1,4 +1,4 @@
-"""The plan of an ablation study: a study for each cell of its grid, cells that mean the same sharing one."""
+"""The plan of an ablation: for each cell of its grid a study for each unit, which cells that mean the same share."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from msa_models.seams import SharedState
 from orchestrator.plan import registry
 from orchestrator.plan.configure import sections
 from orchestrator.plan.corpora import SECTION, TEXT, CorpusInfo
-from orchestrator.plan.designs import FULL, Alteration, Contrast, Layout, layout
+from orchestrator.plan.designs import AGAIN, FULL, Alteration, Contrast, Layout, layout
 from orchestrator.plan.plan import Cell, Grid, Plan, direction_of, study_of
-from orchestrator.plan.race import Race
+from orchestrator.plan.seeds import CONTROL
 from orchestrator.plan.studies import Study
-from search_spaces import ablation, changes, checks
+from orchestrator.plan.units import Units, has_control, units_of
+from search_spaces import changes
 from search_spaces.dotted import within
 from search_spaces.faults import ExperimentError, Fault, Places, fault, listed
 from search_spaces.parts import Search
@@ -28,12 +29,15 @@ def plan_ablation(experiment: Experiment, corpora: Sequence[CorpusInfo], places:
     """
     found, faults = [], []
     try:
-        seeds, race = _seeds(experiment)
+        if experiment.studies:
+            names = listed(experiment.studies)
+            raise fault("studies", f"got {names}, but an ablation is of one method; expected an experiment without")
+        units = units_of(experiment)
     except ExperimentError as error:
         raise ExperimentError((places or Places()).located(error.faults)) from None
     for corpus in corpora:
         try:
-            found.append(_on(experiment, corpus, seeds, race))
+            found.append(_on(experiment, corpus, units))
         except ExperimentError as error:
             of_one = f" (of {corpus.name})" if len(corpora) > 1 else ""
             faults += [replace(fault, message=fault.message + of_one) for fault in error.faults]
@@ -42,47 +46,31 @@ def plan_ablation(experiment: Experiment, corpora: Sequence[CorpusInfo], places:
     asked = experiment.ablation
     grid = Grid(
         tuning=asked.tuning,
+        units=units,
         alpha=asked.alpha,
-        seeds=seeds,
-        race=race,
+        smallest_effect=asked.smallest_effect,
         cells=tuple(cell for cells, _ in found for cell in cells),
         contrasts=tuple((cells[0].study.dataset, each) for cells, contrasts in found for each in contrasts),
     )
-    studies = {cell.study.study_id: cell.study for cell in grid.cells}
+    studies = {study.study_id: study for cell in grid.cells for study in cell.studies}
     return Plan(experiment=experiment, studies=tuple(studies.values()), grid=grid)
 
 
-def _seeds(experiment: Experiment) -> tuple[tuple[int, ...], Race | None]:
-    """All seeds that a cell may get, and the race for them if there is one."""
-    if experiment.studies:
-        names = listed(experiment.studies)
-        raise fault("studies", f"got {names}, but an ablation is of one method; expected an experiment without")
-    asked = experiment.ablation.seeds
-    if isinstance(asked, ablation.Race):
-        first = experiment.search.seed + 1
-        if first + asked.max > checks.MAX_SEED:
-            raise fault("search.seed", f"got {first - 1}, expected one with {asked.max} seeds above it")
-        race = Race(**asked.model_dump(), alpha=experiment.ablation.alpha)
-        return tuple(range(first, first + race.max)), race
-    seeds = asked or experiment.confirm.seeds
-    try:
-        checks.enough_seeds(seeds)
-    except ValueError as error:
-        raise fault("confirm.seeds", str(error)) from None
-    return seeds, None
-
-
-def _on(
-    experiment: Experiment, corpus: CorpusInfo, seeds: tuple[int, ...], race: Race | None
-) -> tuple[list[Cell], list[Contrast]]:
+def _on(experiment: Experiment, corpus: CorpusInfo, units: Units) -> tuple[list[Cell], list[Contrast]]:
     """The cells on one corpus, the full method first, and their comparisons. Raises ExperimentError."""
     tuning, direction = experiment.ablation.tuning, direction_of(experiment.objective, corpus)
     common = experiment.model_copy(update={"space": {}} if tuning == "none" else {})
     full = study_of(FULL, common, corpus, direction)
-    full = replace(full, search=_budget(full, tuning != "none"), confirm_seeds=seeds, race=race)
+    full = replace(full, search=_budget(full, tuning != "none"))
     found = layout(experiment.ablation, _components(full, corpus), full.variant.modalities)
     faults = [*found.faults, *_unused_space(experiment)]
-    cells = [Cell(name=FULL, alteration=Alteration(), designs=tuple(found.designs[FULL]), study=full)]
+    reference = units.studies(full)
+    cells = [Cell(name=FULL, alteration=Alteration(), designs=tuple(found.designs[FULL]), studies=reference)]
+    if has_control(experiment.ablation, units):
+        search, named = _budget(full, tuning == "per_variant"), replace(full.variant, name=AGAIN)
+        again = replace(full, reference=reference[0].study_id, search=search, variant=named)
+        studies = units.studies(again, role=CONTROL, leaders=reference if tuning == "shared" else ())
+        cells.append(Cell(name=AGAIN, alteration=Alteration(), designs=(), studies=studies))
     if tuning == "shared":  # what the full method does not search, nobody finds a value for
         searched = {path: entry for path, entry in common.space.items() if path in full.distributions}
         common = common.model_copy(update={"space": searched})
@@ -94,12 +82,13 @@ def _on(
         except ExperimentError as error:
             faults += [_where_asked(fault, name, found.origins[name]) for fault in error.faults]
             continue
-        leader = full.study_id if tuning == "shared" else None
-        search = _budget(study, tuning == "per_variant")
-        study = replace(study, search=search, confirm_seeds=seeds, race=race, leader=leader, reference=full.study_id)
-        study = next((cell.study for cell in cells if cell.study.meaning == study.meaning), study)
-        cells.append(Cell(name=name, alteration=alteration, designs=tuple(found.designs[name]), study=study))
+        study = replace(study, reference=reference[0].study_id, search=_budget(study, tuning == "per_variant"))
+        studies = units.studies(study, leaders=reference if tuning == "shared" else ())
+        studies = next((cell.studies for cell in cells if cell.study.meaning == study.meaning), studies)
+        cells.append(Cell(name=name, alteration=alteration, designs=tuple(found.designs[name]), studies=studies))
     comparisons = [] if faults else _comparisons(found, cells)
+    if comparisons and any(cell.name == AGAIN for cell in cells):
+        comparisons.insert(0, Contrast(comparison="full", name=AGAIN, weights={AGAIN: 1.0, FULL: -1.0}))
     if not faults and not comparisons:
         message = (
             f"nothing to compare: {full.method} has no component that could be removed, and no other design differs"

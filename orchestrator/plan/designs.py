@@ -15,6 +15,7 @@ from search_spaces.ablation import ALL, Ablation, Factorial
 from search_spaces.faults import Fault, did_you_mean, listed
 
 FULL = "full"
+AGAIN = "full, again"  # the control
 Comparison = Literal["full", "step", "main effect", "interaction"]
 
 

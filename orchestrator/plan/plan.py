@@ -13,10 +13,10 @@ from orchestrator.plan import registry
 from orchestrator.plan.configure import sections
 from orchestrator.plan.corpora import HOW, SECTION, TEXT, CorpusInfo, data_fingerprint, encoders_read, own_labels
 from orchestrator.plan.designs import Alteration, Contrast
-from orchestrator.plan.race import Race
 from orchestrator.plan.robustness import robustness
 from orchestrator.plan.space import search_space
 from orchestrator.plan.studies import Study, Variant
+from orchestrator.plan.units import Units
 from search_spaces import changes
 from search_spaces.dotted import within
 from search_spaces.faults import ExperimentError, Fault, Places, did_you_mean, fault, listed, show
@@ -28,12 +28,20 @@ Checked = TypeVar("Checked")
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One row of the grid: a change to the full method on a corpus, trained as its study on every seed."""
+    """One row of the grid: a change to the full method on a corpus, trained as a study for each unit.
+
+    Where the units are seeds, as a single study. `studies` of cells that mean the same are the same.
+    """
 
     name: str
     alteration: Alteration
     designs: tuple[str, ...]
-    study: Study
+    studies: tuple[Study, ...]
+
+    @property
+    def study(self) -> Study:
+        """The first."""
+        return self.studies[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +49,9 @@ class Grid:
     """All cells in the order of the tables, and what is compared with what on each corpus."""
 
     tuning: Literal["none", "shared", "per_variant"]
+    units: Units
     alpha: float
-    seeds: tuple[int, ...]
-    race: Race | None
+    smallest_effect: float | None  # in the unit of the objective
     cells: tuple[Cell, ...]
     contrasts: tuple[tuple[str, Contrast], ...]  # with the corpus
 

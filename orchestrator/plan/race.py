@@ -1,4 +1,6 @@
-"""A race: every cell starts with a few seeds, and gets more while its difference from the full method is imprecise.
+"""A race: every cell starts with a few units, and gets more while its difference from the full method is imprecise.
+
+A unit is what a test counts: a search, a configuration or a seed.
 
 The differences that decide are those on the validation objective. What is tested afterwards has been looked at several
 times, so each look spends a share of the error rate alpha; shares sum to 1. By the union bound a p-value divided by the
@@ -10,14 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
+
+Unit = Literal["searches", "configurations", "seeds"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Race:
-    """From `min` to `max` seeds per cell; enough are those at which the interval's half-width is at most `until`.
+    """From `min` to `max` units per cell; enough are those at which the interval's half-width is at most `until`.
 
     `until` has the unit of the validation objective; alpha is that of the ablation.
     """
@@ -37,31 +41,31 @@ class Race:
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """Numbers of seeds at which it is asked whether they are enough: min, 2 min, 4 min, ..., and last max."""
+        """Numbers of units at which it is asked whether they are enough: min, 2 min, 4 min, ..., and last max."""
         doublings = math.ceil(math.log2(self.max / self.min))
         return (*(self.min << doubling for doubling in range(doublings)), self.max)
 
-    def share(self, num_seeds: int) -> float:
-        """Of alpha, at the smallest look that is at least `num_seeds`, in proportion to its number of seeds.
+    def share(self, num_units: int) -> float:
+        """Of alpha, at the smallest look that is at least `num_units`, in proportion to its number of units.
 
-        A failed seed leaves fewer pairs than the look has, hence "at least"; a smaller look spends less, never more.
+        A failed unit leaves fewer pairs than the look has, hence "at least"; a smaller look spends less, never more.
         """
-        reached = next((look for look in self.looks if look >= num_seeds), self.max)
+        reached = next((look for look in self.looks if look >= num_units), self.max)
         return reached / sum(self.looks)
 
-    def precise(self, deltas: Sequence[float], num_seeds: int) -> bool:
+    def precise(self, deltas: Sequence[float], num_units: int) -> bool:
         """Whether the t interval of the mean delta, at level 1 - alpha * share, is at most 2 `until` wide.
 
-        `deltas`, one per seed that both cells have, may be fewer than the `num_seeds` of the look; of fewer than two
+        `deltas`, one per unit that both cells have, may be fewer than the `num_units` of the look; of fewer than two
         there is no interval, and the answer is no.
         """
         if len(deltas) < 2:
             return False
         from scipy.special import stdtrit  # Student's quantiles; only a race needs scipy here
 
-        quantile = stdtrit(len(deltas) - 1, 1 - self.alpha * self.share(num_seeds) / 2)
+        quantile = stdtrit(len(deltas) - 1, 1 - self.alpha * self.share(num_units) / 2)
         return bool(quantile * np.std(deltas, ddof=1) <= self.until * math.sqrt(len(deltas)))
 
-    def next_look(self, num_seeds: int) -> int:
-        """The smallest look above `num_seeds`; `max` where there is none."""
-        return next((look for look in self.looks if look > num_seeds), self.max)
+    def next_look(self, num_units: int) -> int:
+        """The smallest look above `num_units`; `max` where there is none."""
+        return next((look for look in self.looks if look > num_units), self.max)

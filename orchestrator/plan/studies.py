@@ -13,7 +13,8 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from msa_models.metrics import Direction
-from orchestrator.plan.race import Race
+from orchestrator.plan.race import Race, Unit
+from orchestrator.plan.seeds import Role
 from search_spaces.dotted import flatten, placed
 from search_spaces.parts import Pruner, Search
 
@@ -50,9 +51,14 @@ class Study:
     search: Search
     confirm_seeds: tuple[int, ...]
     idle: tuple[str, ...] = ()
-    leader: str | None = None  # the study whose best configuration this one takes, instead of a search of its own
-    reference: str | None = None  # the study of the full method, in an ablation
-    race: Race | None = None  # for how many of the confirm seeds are enough
+    leader: str | None = None  # the study whose configuration this one takes, instead of a search of its own
+    rank: int = 0  # which of the leader's configurations: 0 is the best, 1 the next best that is another one, ...
+    replicate: int = 0  # which of the units of its cell it is; see `orchestrator.plan.units`
+    role: Role = ""
+    cell: str | None = None  # the first study of its cell, if it is another one
+    reference: str | None = None  # the first study of what its cell is compared with
+    unit: Unit = "seeds"  # what a test counts
+    race: Race | None = None  # for how many units are enough
     keep: bool = False  # the model of the best epoch of each confirm trial
     robustness: Mapping[str, Any] | None = None  # conditions that each confirm trial is evaluated in, as plain data
     encoders: Mapping[str, str] = field(default_factory=dict)  # fingerprints of the text encoders that it can come to
@@ -60,7 +66,7 @@ class Study:
 
     @cached_property
     def study_id(self) -> str:
-        """A readable prefix, and a hash over all that makes suggestions comparable.
+        """A readable prefix, and a hash over all that makes suggestions comparable, replicate and role included.
 
         The number of trials, the seeds of the confirm phase and resources are not part of it: a study can be extended.
         Nor is its name, because the same study may be called otherwise where there are others.
@@ -71,13 +77,23 @@ class Study:
         objective = (self.metric, self.direction)
         what = (self.method, self.data_fingerprint, self.variant.modalities)
         payload = (*what, searched, fixed, objective, search, self.leader)
+        if self.replicate or self.rank or self.role:
+            payload = (*payload, self.replicate, self.rank, self.role)
         readable = "-".join(_slug(part) for part in (self.method, self.dataset))
         return f"{readable}-{_digest(payload, 10)}"
 
     @property
+    def least(self) -> Mapping[str, int]:
+        """Number of trials by phase that are planned for sure; a race may come to more."""
+        if self.race and self.unit != "seeds" and self.replicate >= self.race.min:
+            return {"search": 0, "confirm": 0}
+        num_seeds = self.race.min if self.race and self.unit == "seeds" else len(self.confirm_seeds)
+        return {"search": self.search.trials, "confirm": num_seeds}
+
+    @property
     def meaning(self) -> tuple[Any, ...]:
         """What is trained, whatever it is called and whoever finds its best values."""
-        return self.method, self.variant.modalities, dict(self.distributions), self.fixed
+        return self.method, self.variant.modalities, dict(self.distributions), self.fixed, self.role
 
     def config(self, suggested: Mapping[str, Any]) -> dict[str, Any]:
         """The whole configuration of a trial as plain nested data."""

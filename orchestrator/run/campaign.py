@@ -17,8 +17,8 @@ from orchestrator.plan.studies import Study
 from orchestrator.run.curve import at_best, curve, key
 from orchestrator.run.messages import Assignment, Failure, Outcome, Report
 from orchestrator.run.provenance import Provenance
-from orchestrator.run.seed_race import races
-from orchestrator.run.study_state import COMPLETE, CONFIRM, FAIL, PRUNED, StudyState, intermediate_values
+from orchestrator.run.study_state import COMPLETE, FAIL, PRUNED, StudyState, intermediate_values
+from orchestrator.run.unit_race import races
 from orchestrator.store import OutOfReach, Store
 from orchestrator.store.failure_types import FailureType, failure_type_of
 
@@ -194,9 +194,8 @@ class Campaign:
         self._store.finish(row, started.measurements)
         started.study.finish(started.assignment, state, row["value"], started.curve)
         self._cells[started.assignment.trial_id] = row["value"]
-        if started.assignment.phase == CONFIRM:
-            for race in self._races:
-                race.advance()
+        for race in self._races:
+            race.advance()
         if self._races:  # which may have opened any of them again
             self._open = deque(study for study in self.studies if not study.done)
         elif started.study.done:

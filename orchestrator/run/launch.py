@@ -112,8 +112,8 @@ def record_of(prepared: Prepared, origin: Provenance | None = None) -> Record:
     origin, grid = origin or provenance(), prepared.plan.grid
     recorded = {study.study_id: StudyRecord.planned_as(study) for study in studies}
     planned: Counter[str] = Counter()
-    for each in recorded.values():
-        planned.update(each.planned)
+    for each in studies:
+        planned.update(each.least)
     return Record(
         schema_version=SCHEMA_VERSION,
         experiment=experiment,

@@ -15,12 +15,13 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from msa_models.seeding import derive
-from orchestrator.plan import members
+from orchestrator.plan import members, seeds
 from orchestrator.plan.space import most_epochs
 from orchestrator.plan.studies import Study, confirm_trial_id, search_trial_id
 from orchestrator.run.messages import Assignment, Members
 from orchestrator.run.pruning import Rungs, rungs_of
 from orchestrator.run.sampling import NUM_BEST, past_trial, suggest
+from orchestrator.store.selection import distinct
 
 SEARCH, CONFIRM = "search", "confirm"
 COMPLETE, PRUNED, FAIL = "COMPLETE", "PRUNED", "FAIL"
@@ -46,13 +47,14 @@ def members_of(study: Study, seed: int) -> Members | None:
 
 
 class StudyState:
-    """Search first, pruned by ASHA; then the best configuration on every confirm seed, never pruned.
+    """Search first, pruned by ASHA; then the chosen configuration on every confirm seed, never pruned.
 
     `history`: finished rows of this study. `interrupted`: assignments of its search that were started but not finished.
     `again`: rows of failed trials of this study that are trained once more, as if they had not been.
     `cells`: the value of every finished trial of the storage by id, None for a FAIL, which the campaign keeps up to
-    date, so that nothing is trained twice. `leader`: the study whose best configuration this one takes.
-    `num_seeds`: how many of the confirm seeds are wanted, which a race raises.
+    date, so that nothing is trained twice. `leader`: the study whose configuration this one takes.
+    `num_seeds`: how many of the confirm seeds are wanted; `wanted`: whether the study is wanted at all. A race raises
+    the one where its units are seeds, and the other where they are studies.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class StudyState:
         leader: StudyState | None = None,
     ) -> None:
         self.study = study
-        self.num_seeds = study.race.min if study.race else len(study.confirm_seeds)
+        self.num_seeds, self.wanted = len(study.confirm_seeds), True
         self._leader = leader
         self._code_fingerprint = code_fingerprint
         self._rungs = Rungs(study.search.pruner.reduction, study.direction)
@@ -78,6 +80,7 @@ class StudyState:
         self._cells = cells
         self._sign = study.direction.sign
         self._best: list[tuple[float, int, dict[str, Any]]] = []  # sign * value, number, params of the best, in order
+        self._configurations: list[dict[str, Any]] | None = None  # from the best on, once the search is over
         self._confirm_ids: list[str] | None = None  # once they are known
         finished = list(history)
         self.num_started = len(finished)
@@ -86,11 +89,15 @@ class StudyState:
     @property
     def done(self) -> bool:
         """Whether nothing is left to hand out or to wait for."""
+        if not self.wanted:
+            return not self._running
         return self._search_is_over and not self._running and not self._confirms_left()
 
     @property
     def exhausted(self) -> bool:
         """Whether nothing is left to hand out, and nothing will be when the running trials have ended."""
+        if not self.wanted:
+            return True
         if self.num_seeds == 0:
             return not self._waiting and len(self.past) >= self.study.search.trials
         return self._search_is_over and not self._confirms_left()
@@ -103,30 +110,48 @@ class StudyState:
     @property
     def num_planned(self) -> int:
         """Number of trials of both phases."""
+        if not self.wanted:
+            return 0
         return self.study.search.trials + self.num_seeds
 
     @property
     def num_searched(self) -> int:
         """Number of finished search trials."""
+        if not self.wanted:
+            return 0
         return len(self.past) - self._num_searching
 
     @property
     def chosen(self) -> dict[str, Any] | None:
-        """What is confirmed: the best of the search or of the leader's; None before it is over, or without COMPLETE."""
+        """What is confirmed; None before the search is over, or where it has no such configuration."""
         if not self._search_is_over:
             return None
         if self._leader is not None:
-            best = self._leader.chosen
-            return None if best is None else {path: best[path] for path in self.study.distributions}
+            found = self._leader.configuration(self.study.rank)
+            return None if found is None else {path: found[path] for path in self.study.distributions}
+        return self.configuration(0)
+
+    def configuration(self, rank: int) -> dict[str, Any] | None:
+        """Of the different configurations that completed this study's search, the best (`rank` 0) or a later one.
+
+        None where there are fewer; of a study that searches nothing its only one.
+        """
         if self.study.search.trials == 0:
-            return {}
-        return self._best[0][2] if self._best else None
+            return {} if rank == 0 else None
+        if self._configurations is None:
+            complete = [
+                (self._sign * trial.value, number, trial.params)
+                for number, trial in enumerate(self.past)
+                if trial.value is not None
+            ]
+            self._configurations = distinct(params for _, _, params in sorted(complete, key=lambda each: each[:2]))
+        return self._configurations[rank] if rank < len(self._configurations) else None
 
     @property
     def confirm_ids(self) -> list[str]:
         """The trials of the second phase; none before the search is over, nor after one without a COMPLETE trial."""
         params = self.chosen
-        if params is None:
+        if params is None or not self.wanted:
             return []
         if self._confirm_ids is None:
             study, code = self.study, self._code_fingerprint
@@ -135,6 +160,8 @@ class StudyState:
 
     def next(self, running: Collection[str] = ()) -> Assignment | None:
         """The next trial, or None while there is nothing to hand out (yet); `running`: cells that others train."""
+        if not self.wanted:
+            return None
         assignment = self._waiting.popleft() if self._waiting else self._next_search() or self._next_confirm(running)
         if assignment is not None:
             self._running.add(assignment.trial_id)
@@ -143,6 +170,8 @@ class StudyState:
 
     def num_waiting(self, running: Collection[str] = ()) -> int:
         """How many trials could be handed out now; `running`: as above."""
+        if not self.wanted:
+            return 0
         searches = len(self._waiting) + max(0, self.study.search.trials - len(self.past))
         return searches + sum(trial_id not in running for _, trial_id in self._confirms_left())
 
@@ -186,8 +215,7 @@ class StudyState:
             return None
         params = self._suggestion(number)
         self._begin(number, params)
-        # A seed of its own for each trial: with one for all, TPE learns what that seed is lucky with (see docs/log.md).
-        seed = derive(self.study.search.seed, "search trial", number) % 2**32
+        seed = seeds.search_trial(self.study.search.seed, number, others=self.study.confirm_seeds)
         return self._assignment(SEARCH, number, seed, params, search_trial_id(self.study.study_id, number))
 
     def _next_confirm(self, running: Collection[str]) -> Assignment | None:

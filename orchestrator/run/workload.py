@@ -47,7 +47,7 @@ class Estimate:
 
     slot_hours: float
     epoch_s: Mapping[str, float]
-    most_slot_hours: float  # where a race gives every cell all its seeds
+    most_slot_hours: float  # where a race gives every cell all its units
 
 
 def estimate_time(studies: Sequence[Study], corpora: Mapping[str, Corpus]) -> Estimate:
@@ -58,11 +58,9 @@ def estimate_time(studies: Sequence[Study], corpora: Mapping[str, Corpus]) -> Es
     epoch_s = {name: _seconds_per_epoch(study, corpora[study.data_fingerprint]) for name, study in first.items()}
     seconds = most = 0.0
     for study in studies:
-        epochs, num_seeds = study.fixed["training"]["epochs"], len(study.confirm_seeds)
-        search = study.search.trials * _expected_epochs(study)
-        least = study.race.min if study.race else num_seeds
-        seconds += epoch_s[study.dataset] * (search + epochs * least)
-        most += epoch_s[study.dataset] * (search + epochs * num_seeds)
+        search, confirm = epoch_s[study.dataset] * _expected_epochs(study), epoch_s[study.dataset] * _epochs(study)
+        seconds += search * study.least["search"] + confirm * study.least["confirm"]
+        most += search * study.search.trials + confirm * len(study.confirm_seeds)
     return Estimate(slot_hours=seconds / 3600, epoch_s=epoch_s, most_slot_hours=most / 3600)
 
 
@@ -82,11 +80,15 @@ def _seconds_per_epoch(study: Study, corpus: Corpus) -> float:
     return sum(seconds) / len(seconds)
 
 
+def _epochs(study: Study) -> int:
+    return study.fixed["training"]["epochs"]
+
+
 def _expected_epochs(study: Study) -> float:
     """Of all trainings of a search trial together, when one in `reduction` goes on at each rung."""
     from orchestrator.run.study_state import members_of
 
-    pruner, epochs, members = study.search.pruner, study.fixed["training"]["epochs"], members_of(study, 0)
+    pruner, epochs, members = study.search.pruner, _epochs(study), members_of(study, 0)
     trained, turns = (1, 1) if members is None else (1, len(members)) if members.in_turn else (len(members), 1)
     ends = [*rungs_of(pruner, epochs, members), epochs * turns]
     return trained * sum(

@@ -27,12 +27,14 @@ GRID_COLUMNS: dict[str, pa.DataType] = {
     "setting": _TEXT,  # "transport.epsilon=0.1", or empty
     "comparison": _TEXT,  # full, step, main effect or interaction
     "designs": _TEXT,  # "leave_one_out,factorial"
+    "role": _TEXT,  # control, or empty
+    "unit": _TEXT,  # what n and num_pairs count: searches, configurations or seeds
     "split": _TEXT,
     "metric": _TEXT,  # without its split
-    "n": _COUNT,  # seeds of the cell; complete pairs of a step or an effect
-    "mean": _REAL,  # of the cell over its seeds, as is sd; null for a step or an effect
+    "n": _COUNT,  # units of the cell; complete pairs of a step or an effect
+    "mean": _REAL,  # of the cell over its units, as is sd; null for a step or an effect
     "sd": _REAL,
-    "num_pairs": _COUNT,  # seeds that all cells of the contrast have; null where there is no contrast
+    "num_pairs": _COUNT,  # units that all cells of the contrast have; null where there is no contrast
     "delta": _REAL,
     "ci_low": _REAL,
     "ci_high": _REAL,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from msa_models.metrics import Direction
-from orchestrator.plan.race import Race
+from orchestrator.plan.race import Race, Unit
+from orchestrator.plan.seeds import Role
 from orchestrator.store.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -91,7 +92,11 @@ class StudyRecord(_Part):
     modalities: tuple[str, ...]
     config: dict[str, Any]
     space: dict[str, str]
-    leader: str | None  # the study whose best configuration this one takes
+    leader: str | None  # the study whose configuration this one takes
+    rank: int = 0  # which of them, 0 is the best
+    replicate: int = 0  # which of the units of its cell it is
+    role: Role = ""
+    seeds: tuple[int, ...] = ()  # of the confirm trials, at most
     planned: dict[Literal["search", "confirm"], int]
 
     @classmethod
@@ -108,10 +113,11 @@ class StudyRecord(_Part):
             config=dict(study.fixed),
             space={path: distribution_to_json(each) for path, each in study.distributions.items()},
             leader=study.leader,
-            planned={
-                "search": study.search.trials,
-                "confirm": study.race.min if study.race else len(study.confirm_seeds),  # a race may come to more
-            },
+            rank=study.rank,
+            replicate=study.replicate,
+            role=study.role,
+            seeds=study.confirm_seeds,
+            planned={"search": study.search.trials, "confirm": study.least["confirm"]},
         )
 
 
@@ -122,7 +128,8 @@ class CellRecord(_Part):
     dataset: str
     modalities: str  # "text+audio"
     setting: str  # "transport.epsilon=0.1", or empty
-    study_id: str
+    study_ids: tuple[str, ...] = Field(min_length=1)  # one for each unit; a single one, where seeds are the units
+    role: Role = ""
     designs: tuple[str, ...]
     removed: tuple[str, ...]
 
@@ -140,9 +147,12 @@ class AblationRecord(_Part):
     """The grid of an ablation, for the tables."""
 
     tuning: Literal["none", "shared", "per_variant"]
-    alpha: float = Field(gt=0, lt=1)
-    seeds: tuple[int, ...]
+    unit: Unit  # what the tests count
+    units: int  # how many of them, at most
+    seeds: tuple[int, ...]  # of the first unit; all of them, where seeds are the units
     race: Race | None
+    alpha: float = Field(gt=0, lt=1)
+    smallest_effect: float | None = None  # in the unit of the objective
     cells: tuple[CellRecord, ...] = Field(min_length=1)
     contrasts: tuple[ContrastRecord, ...]
 
@@ -155,7 +165,8 @@ class AblationRecord(_Part):
                 dataset=cell.study.dataset,
                 modalities="+".join(cell.study.variant.modalities),
                 setting=cell.alteration.setting_text,
-                study_id=cell.study.study_id,
+                study_ids=tuple(study.study_id for study in cell.studies),
+                role=cell.study.role,
                 designs=cell.designs,
                 removed=cell.alteration.removed,
             )
@@ -167,9 +178,12 @@ class AblationRecord(_Part):
         )
         return cls(
             tuning=grid.tuning,
+            unit=grid.units.unit,
+            units=grid.units.number,
+            seeds=grid.units.seeds,
+            race=grid.units.race,
             alpha=grid.alpha,
-            seeds=grid.seeds,
-            race=grid.race,
+            smallest_effect=grid.smallest_effect,
             cells=cells,
             contrasts=contrasts,
         )
@@ -256,7 +270,7 @@ def _unequal(there: Mapping[str, int], here: Mapping[str, int], what: str) -> li
 
 def _check_references(record: Record, ablation: AblationRecord) -> None:
     for cell in ablation.cells:
-        if cell.study_id not in record.studies or cell.dataset not in record.corpora:
+        if not set(cell.study_ids) <= set(record.studies) or cell.dataset not in record.corpora:
             raise ValueError(f"the cell {cell.variant!r} of a study or a corpus that it does not have")
     cells = {(cell.dataset, cell.variant) for cell in ablation.cells}
     for contrast in ablation.contrasts:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCHEMA_VERSION = 3  # see `orchestrator.store.experiment_file` for what each version changed
+SCHEMA_VERSION = 4  # see `orchestrator.store.experiment_file` for what each version changed
 PHASES = ("search", "confirm")
 STATES = ("COMPLETE", "PRUNED", "FAIL")
 SPLITS = ("valid", "test")

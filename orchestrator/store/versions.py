@@ -54,7 +54,31 @@ def _modalities(record: dict[str, Any], corpus: str) -> tuple[str, ...]:
     return in_usual_order({name for each in read if isinstance(each, list) for name in each if isinstance(name, str)})
 
 
-_STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
+def _from_3(record: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 had one study for each cell, tested over its seeds, and no control."""
+    ablation, experiment = record.get("ablation"), record.get("experiment")
+    asked = _inside(experiment, "confirm", "seeds")
+    if isinstance(ablation, dict):
+        asked = ablation.get("seeds")
+        cells = ablation.get("cells")
+        one_each = [_with_studies(cell) for cell in cells] if isinstance(cells, list) else cells
+        unit = {"unit": "seeds", "units": len(asked)} if isinstance(asked, list) else {}
+        record = {**record, "ablation": {**ablation, "cells": one_each, **unit}}
+    if isinstance(experiment, dict) and isinstance(experiment.get("ablation"), dict):
+        before = {"searches": 1, "configurations": 1, "control": False}
+        record = {**record, "experiment": {**experiment, "ablation": {**before, **experiment["ablation"]}}}
+    studies = record.get("studies")
+    if isinstance(asked, list) and isinstance(studies, dict):
+        seeded = {name: {"seeds": asked, **study} for name, study in studies.items() if isinstance(study, dict)}
+        record = {**record, "studies": {**studies, **seeded}}
+    return record
+
+
+def _with_studies(cell: Any) -> Any:
+    return {**cell, "study_ids": [cell["study_id"]]} if isinstance(cell, dict) and "study_id" in cell else cell
+
+
+_STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2, 3: _from_3}
 
 
 def _inside(data: Any, *names: str) -> Any:

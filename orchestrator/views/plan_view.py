@@ -18,6 +18,7 @@ from orchestrator.plan.meaning import hardly_acting
 from orchestrator.plan.plan import Cell, Grid
 from orchestrator.plan.space import described
 from orchestrator.plan.studies import Study
+from orchestrator.plan.units import Units
 from search_spaces.dotted import flatten
 from search_spaces.parts import Search
 from search_spaces.schema import Experiment
@@ -84,10 +85,14 @@ def _hardly_acting(studies: Sequence[Study]) -> dict[str, str]:
 
 def ablation(experiment: Experiment, grid: Grid) -> str:
     """Method, corpora, objective, tuning, seeds, number of trials; then a line for each cell."""
-    studies = {cell.study.study_id: cell.study for cell in grid.cells}
+    studies = {study.study_id: study for cell in grid.cells for study in cell.studies}
     full, datasets = grid.cells[0].study, list(dict.fromkeys(study.dataset for study in studies.values()))
-    num_search = sum(study.search.trials for study in studies.values())
-    least = len(studies) * (grid.race.min if grid.race else len(grid.seeds))
+    different = len({cell.study.study_id for cell in grid.cells})
+    least: Counter[str] = Counter()
+    for study in studies.values():
+        least.update(study.least)
+    most = {"search": sum(study.search.trials for study in studies.values())}
+    most["confirm"] = sum(len(study.confirm_seeds) for study in studies.values())
     kinds = Counter(contrast.comparison for _, contrast in grid.contrasts)
     facts = {
         "ablation of": full.method,
@@ -97,10 +102,10 @@ def ablation(experiment: Experiment, grid: Grid) -> str:
         **_hardly_acting(list(studies.values())),
         "objective": f"{full.metric}, {full.direction}d",
         "tuning": _TUNING[grid.tuning].format(trials=f"{full.search.trials} trials{_averaged(full.search)}"),
-        "seeds": _grid_seeds(grid),
-        "cells": f"{len(grid.cells)}, {len(studies)} of them different",
+        "units": _units(grid.units),
+        "cells": f"{len(grid.cells)}, {different} of them different",
         "comparisons": ", ".join(f"{number} {_KINDS[kind]}" for kind, number in kinds.items()) or "none",
-        "trials": f"{num_search} search and {least}{_most(grid, len(studies))} confirm trials",
+        "trials": " and ".join(f"{_number(least[phase], most[phase])} {phase}" for phase in most) + " trials",
     }
     headers = ["cell", *(["corpus"] if len(datasets) > 1 else []), "modalities", "searched values", "trials", "designs"]
     rows = [_cell_line(cell, grid, len(datasets) > 1) for cell in grid.cells]
@@ -216,10 +221,13 @@ def _common(mappings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _cell_line(cell: Cell, grid: Grid, several: bool) -> list[str]:
-    study = cell.study
-    num_seeds = f"{grid.race.min} to {grid.race.max}" if grid.race else str(len(grid.seeds))
-    same = "" if study.variant.name == cell.name else f"those of {study.variant.name}"
-    trials = same or (f"{study.search.trials} + {num_seeds}" if study.search.trials else num_seeds)
+    study, race = cell.study, grid.units.race
+    same = "" if study.variant.name == cell.name or study.role else f"those of {study.variant.name}"
+    searching = [each.search.trials for each in cell.studies if each.search.trials]
+    counted = f"{race.min} to {race.max}" if race else str(grid.units.number)
+    searches = f"{counted} x {searching[0]} + " if len(searching) > 1 else "".join(f"{each} + " for each in searching)
+    confirms = counted if grid.units.unit == "seeds" else f"{counted} x {len(study.confirm_seeds)}"
+    trials = same or searches + confirms
     searched = str(len(study.distributions)) if study.distributions else "-"
     where = [study.dataset] if several else []
     return [
@@ -228,19 +236,22 @@ def _cell_line(cell: Cell, grid: Grid, several: bool) -> list[str]:
         "+".join(study.variant.modalities),
         searched,
         trials,
-        ", ".join(cell.designs) or "reference",
+        ", ".join(cell.designs) or study.role or "reference",
     ]
 
 
-def _grid_seeds(grid: Grid) -> str:
-    if grid.race is None:
-        return f"{len(grid.seeds)}, paired: {', '.join(map(str, grid.seeds))}"
-    looks = ", ".join(map(str, grid.race.looks))
-    return f"a race: {looks} seeds, until the interval of a delta is ±{grid.race.until:g} on valid"
+def _units(units: Units) -> str:
+    """What a test counts, and how many of it."""
+    inside = "" if units.unit == "seeds" else f", {len(units.seeds)} seed{'s' * (len(units.seeds) != 1)} in each"
+    if units.race is None:
+        listed = f", paired: {', '.join(map(str, units.seeds))}" if units.unit == "seeds" else ""
+        return f"{units.number} {units.unit if units.number != 1 else units.unit[:-1]}{listed}{inside}"
+    looks = ", ".join(map(str, units.race.looks))
+    return f"a race: {looks} {units.unit}{inside}, until the interval of a delta is ±{units.race.until:g} on valid"
 
 
-def _most(grid: Grid, num_studies: int) -> str:
-    return f" to {num_studies * grid.race.max}" if grid.race else ""
+def _number(least: int, most: int) -> str:
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def _time(hours: float) -> str:

@@ -119,7 +119,7 @@ def test_an_ablation_leaves_the_encoder_out_and_compares_another(msa: Msa, place
     record = Store.open(place / "runs" / "a").record
     assert record.encoders.keys() == {f"{place}/bert", f"{place}/deberta"}
     assert record.ablation is not None
-    cells = {cell.variant: record.studies[cell.study_id] for cell in record.ablation.cells}
+    cells = {cell.variant: record.studies[cell.study_ids[0]] for cell in record.ablation.cells}
     assert [name.replace(f"{place}/", "") for name in cells] == [
         "full",
         "without text_encoder",

@@ -60,7 +60,7 @@ def record(
             "dataset": each["dataset"],
             "modalities": "text+audio",
             "setting": "",
-            "study_id": study_id,
+            "study_ids": [study_id],
             "designs": ["leave_one_out"],
             "removed": [] if each["name"] == "full" else [each["name"].removeprefix("without ")],
         }
@@ -68,6 +68,8 @@ def record(
     ]
     ablation = {
         "tuning": "none",
+        "unit": "seeds",
+        "units": len(SEEDS),
         "alpha": 0.05,
         "seeds": list(SEEDS),
         "race": None,
@@ -75,6 +77,8 @@ def record(
         "contrasts": list(full_contrasts(variants, datasets) if contrasts is None else contrasts),
         **ablation,
     }
+    for each in studies.values():
+        each.setdefault("seeds", list(ablation["seeds"]))
     return {
         "experiment": {"method": "cpsl", "objective": {"metric": objective}},
         "identity": sorted(studies),

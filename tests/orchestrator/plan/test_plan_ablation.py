@@ -151,8 +151,8 @@ def test_a_method_with_nothing_to_remove_has_nothing_to_compare(planned, faults_
 
 
 def test_a_race_plans_all_seeds_that_a_cell_may_come_to(planned) -> None:
-    found = planned(seeds={"min": 3, "max": 8, "until": 0.1})
-    assert found.grid.race == Race(min=3, max=8, until=0.1)
+    found = planned(tuning="shared", seeds={"min": 3, "max": 8, "until": 0.1})
+    assert found.grid.units.race == Race(min=3, max=8, until=0.1)
     assert {study.confirm_seeds for study in found.studies} == {tuple(range(1, 9))}
     assert {study.reference for study in found.studies} == {None, found.studies[0].study_id}
 
@@ -165,7 +165,8 @@ def test_the_grid_is_kept_as_plain_data(planned) -> None:
         "dataset": "synthetic",
         "modalities": "text+audio+vision",
         "setting": "",
-        "study_id": found.studies[1].study_id,
+        "study_ids": [found.studies[1].study_id],
+        "role": "",
         "designs": ["leave_one_out"],
         "removed": ["gate"],
     }
@@ -190,7 +191,11 @@ def test_the_grid_is_kept_as_plain_data(planned) -> None:
         ({"sensitivity": {"encoder.width": [6]}}, "ablation.sensitivity.encoder.width", "not a multiple of heads"),
         ({"swap": {"penalty": "xtra"}}, "ablation.swap.penalty", "no component 'xtra'"),
         ({"space": {"extra.weight": {"low": 0, "high": 1}}}, "ablation.space.extra.weight", "no swap brings in extra"),
-        ({"experiment": {"confirm": {"seeds": 1}}}, "confirm.seeds", "got 1 seed, expected at least 2"),
+        (
+            {"tuning": "shared", "experiment": {"confirm": {"seeds": 1}}},
+            "confirm.seeds",
+            "got 1 seed, expected at least 2",
+        ),
         ({"experiment": {"studies": {"one": {}}}}, "studies", "an ablation is of one method"),
     ],
 )

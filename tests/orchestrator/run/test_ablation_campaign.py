@@ -97,10 +97,18 @@ def test_a_race_rebuilt_from_the_files_has_nothing_left_to_do(tmp_path):
     assert again.next() is None
 
 
-@pytest.mark.parametrize("seeds", [3, RACE], ids=["fixed", "race"])
-@pytest.mark.parametrize("tuning", ["per_variant", "shared"])
-def test_killed_at_any_write_and_continued_gives_the_same_grid_bit_for_bit(tmp_path, monkeypatch, seeds, tuning):
-    prepared = fakes.ablation(seeds=seeds, tuning=tuning)
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"tuning": "per_variant", "seeds": 3},
+        {"tuning": "shared", "seeds": RACE},
+        {"tuning": "per_variant", "seeds": 1, "searches": {"min": 2, "max": 4, "until": 0.02}},
+        {"tuning": "shared", "seeds": 1, "configurations": {"min": 2, "max": 4, "until": 0.02}},
+    ],
+    ids=["fixed", "race for seeds", "race for searches", "race for configurations"],
+)
+def test_killed_at_any_write_and_continued_gives_the_same_grid_bit_for_bit(tmp_path, monkeypatch, section):
+    prepared = fakes.ablation(**section)
     whole, countdown = Files.write, [0]
 
     def mortal(self, path, data, **options):
@@ -155,7 +163,70 @@ def test_a_sweep_can_become_an_ablation_that_keeps_its_search(tmp_path):
 
 
 def test_the_planted_truth_is_found(tmp_path):
-    fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=5))
+    fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=2, searches=5))
     rows = grid.collect(Store.open(str(tmp_path))).to_pylist()
     verdicts = {row["variant"]: row["verdict"] for row in rows if row["metric"] == "mae" and row["split"] == "valid"}
-    assert verdicts == {"full": None, "without conflict_penalty": "helps", "without gated_fusion": "undecided"}
+    assert verdicts == {
+        "full": None,
+        "full, again": "undecided",
+        "without conflict_penalty": "helps",
+        "without gated_fusion": "undecided",
+    }
+
+
+def test_a_race_for_searches_lets_an_imprecise_cell_and_what_it_is_compared_with_search_more(tmp_path):
+    race = {"min": 2, "max": 8, "until": 0.1}
+    prepared = fakes.ablation(seeds=1, searches=race, control=False)
+    campaign = fakes.play_ablation(str(tmp_path), prepared)
+    assert campaign.done
+    assert campaign.num_planned == len(fakes.table(str(tmp_path)))
+    searched, confirmed = counted(tmp_path, "search"), counted(tmp_path, "confirm")
+    assert searched == {name: 4 * number for name, number in confirmed.items()}
+    assert confirmed["full"] == max(confirmed["without gated_fusion"], confirmed["without conflict_penalty"])
+    assert 2 <= min(confirmed.values()) < max(confirmed.values()) == 8
+
+
+def test_every_cell_is_trained_at_the_best_different_configurations_of_the_full_method(tmp_path):
+    fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=2, tuning="shared", configurations=3))
+    search = sorted(rows_of(tmp_path, "search"), key=lambda row: row["value"])
+    assert {row["variant"] for row in search} == {"full"}
+    best = [json.loads(row["params"]) for row in search[:3]]
+    for variant, number in counted(tmp_path, "confirm").items():
+        mine = [row for row in rows_of(tmp_path, "confirm") if row["variant"] == variant]
+        rates = {json.loads(row["params"])["training.learning_rate"] for row in mine}
+        assert (number, rates) == (6, {params["training.learning_rate"] for params in best}), variant
+
+
+def test_no_seed_is_that_of_two_replicates_or_of_the_control(tmp_path):
+    fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=2, searches=3))
+    owners = {}
+    for row in fakes.table(str(tmp_path)):
+        if row["variant"] in ("full", "full, again"):
+            owners.setdefault(row["seed"], set()).add((row["variant"], row["study_id"], row["phase"]))
+    assert len(owners) == 2 * 3 * (4 + 2)
+    assert {len(each) for each in owners.values()} == {1}
+
+
+def test_more_units_train_only_what_is_new(tmp_path):
+    uri = str(tmp_path)
+    fakes.play_ablation(uri, fakes.ablation(["gated_fusion"], seeds=1, searches=2))
+    before = {row["trial_id"]: row for row in fakes.table(uri)}
+    campaign = fakes.play_ablation(uri, fakes.ablation(["gated_fusion"], seeds=1, searches=3))
+    after = {row["trial_id"]: row for row in fakes.table(uri)}
+    assert {name: after[name] for name in before} == before
+    assert campaign.num_new == len(after) - len(before) == 3 * (4 + 1)
+
+
+def test_a_unit_without_a_configuration_is_left_out_and_the_others_are_compared(tmp_path):
+    prepared = fakes.ablation(["gated_fusion"], seeds=1, tuning="shared", configurations=4)
+
+    def failing(assignment, corpus):
+        if assignment.phase == "search" and assignment.number == 1:
+            raise RuntimeError("made to fail")
+        return fakes.planted(assignment, corpus)
+
+    campaign = fakes.play(str(tmp_path), prepared.plan.studies, workload=failing, kept=fakes.record_of(prepared))
+    assert campaign.done
+    rows = grid.collect(Store.open(str(tmp_path))).to_pylist()
+    assert {row["n"] for row in rows} == {3}
+    assert {row["unit"] for row in rows} == {"configurations"}

@@ -81,7 +81,7 @@ def test_only_complete_confirm_trials_of_the_chosen_configuration_count_whoever_
         confirmed(record, 6, mine),
     ]
     assert list(confirm_trials(record, rows)["mosi-full"]) == [1, 2, 6]
-    assert list(confirm_trials(record, rows, seeds=ablations.SEEDS)["mosi-full"]) == [1, 2]
+    assert list(confirm_trials(record, rows, planned=True)["mosi-full"]) == [1, 2]
     assert confirm_trials(record, rows[2:])["mosi-full"] == {}
 
 

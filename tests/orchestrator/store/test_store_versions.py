@@ -1,7 +1,8 @@
 """Storages of schema versions before: read as they are, brought up to date, and never taken for what they are not.
 
 `version_N/` was written by the program that had schema version N: a sweep with failed and pruned trials, compacted (in
-version 2 interrupted), and an ablation with its grid (in version 2 on two corpora of one name, which lie in `corpora`).
+versions 2 and 3 interrupted), and an ablation with its grid (in these on two corpora of one name, which lie in
+`version_2/corpora`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from orchestrator.store import SCHEMA_VERSION, Lease, StorageError, Store
 
 FOLDER = Path(__file__).parent
 NUM_TRIALS = {"version_1/sweep": 8, "version_1/ablation": 6, "version_2/sweep": 7, "version_2/ablation": 18}
+NUM_TRIALS |= {"version_3/sweep": 7, "version_3/ablation": 18}
 
 
 @pytest.fixture(params=NUM_TRIALS)
@@ -57,12 +59,14 @@ def test_a_storage_of_a_version_before_is_read_and_left_as_it_is(storage: Path, 
     assert len(found.trials) == NUM_TRIALS[example]
     assert set(found.trials["state"]) == {"sweep": {"COMPLETE", "PRUNED", "FAIL"}, "ablation": {"COMPLETE"}}[kind]
     assert not found.measurements.empty
-    assert found.predictions.empty == (example == "version_2/sweep")  # which has not come to its confirm trials
+    assert found.predictions.empty == (
+        example in ("version_2/sweep", "version_3/sweep")
+    )  # which has not come to its confirm trials
     assert found.warnings == []
     for command in (["status"], ["table"], *([["table", "--ablation"]] if kind == "ablation" else [["failures"]])):
         result = CliRunner().invoke(msa, [*command, str(storage)])
         assert result.exit_code == 0, result.output
-        assert "warning" not in result.output
+        assert "warning" not in result.output or found.record["corpora"]["mosi"].get("warnings")
     assert (content(storage), (storage / "experiment.json").read_bytes()) == before
 
 
@@ -85,7 +89,16 @@ def test_what_version_2_left_to_the_data_is_read_from_the_studies() -> None:
 def test_the_grid_of_a_version_before_is_that_of_today(tmp_path: Path, version: int) -> None:
     storage = shutil.copytree(FOLDER / f"version_{version}/ablation", tmp_path / "ablation")
     written = pq.read_table(storage / "grid.parquet")
-    assert grid.collect(Store.open(storage)).equals(written)
+    assert grid.collect(Store.open(storage)).select(written.column_names).equals(written)
+
+
+def test_the_cells_of_version_3_are_tested_over_the_seeds_of_one_study_each() -> None:
+    record = Store.open(FOLDER / "version_3/ablation").record
+    assert record.ablation is not None
+    assert (record.ablation.unit, record.ablation.units, record.ablation.seeds) == ("seeds", 2, (1, 2))
+    assert {len(cell.study_ids) for cell in record.ablation.cells} == {1}
+    assert {study.seeds for study in record.studies.values()} == {(1, 2)}
+    assert record.experiment["ablation"]["control"] is False
 
 
 def test_an_upgrade_writes_the_new_version_and_touches_nothing_else(storage: Path, example: str) -> None:
