@@ -195,9 +195,10 @@ def _prepare(experiment: str, *, ablation: bool = False, **options: Any) -> Prep
 def _describe(prepared: Prepared) -> int:
     from orchestrator.views import plan_view
 
-    if prepared.plan.grid is None:
-        click.echo(plan_view.sweep(prepared.experiment, prepared.plan.studies))
+    if not prepared.is_ablation:
+        click.echo(plan_view.sweep(prepared.experiment, prepared.plan.studies, prepared.plan.grid))
     else:
+        assert prepared.plan.grid is not None
         click.echo(plan_view.ablation(prepared.experiment, prepared.plan.grid))
         click.echo(f"\n{_time_needed(prepared)}")
     _warn(prepared)

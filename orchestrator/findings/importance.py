@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from msa_models.metrics import Direction
-from orchestrator.store.record import FULL, Record
+from orchestrator.store.record import Record
 from orchestrator.store.selection import ranked
 from search_spaces.dotted import within
 
@@ -47,8 +47,10 @@ def of_cells(record: Record, trials: pa.Table) -> dict[tuple[str, str], float]:
 
     What has no searched parameter, or no search to tell from, is left out.
     """
-    cells = record.ablation.cells if record.ablation else ()
-    full = {cell.dataset: cell.study_ids[0] for cell in cells if cell.variant == FULL}
+    if record.ablation is None:
+        return {}
+    cells, reference = record.ablation.cells, record.ablation.reference
+    full = {cell.dataset: cell.study_ids[0] for cell in cells if cell.variant == reference}
     studies = {study_id: record.studies[study_id] for study_id in full.values()}
     shares = importances(record.model_copy(update={"studies": studies}), trials)
     found = {}

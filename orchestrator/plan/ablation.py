@@ -52,8 +52,7 @@ def plan_ablation(experiment: Experiment, corpora: Sequence[CorpusInfo], places:
         cells=tuple(cell for cells, _ in found for cell in cells),
         contrasts=tuple((cells[0].study.dataset, each) for cells, contrasts in found for each in contrasts),
     )
-    studies = {study.study_id: study for cell in grid.cells for study in cell.studies}
-    return Plan(experiment=experiment, studies=tuple(studies.values()), grid=grid)
+    return Plan(experiment=experiment, studies=grid.studies, grid=grid)
 
 
 def _on(experiment: Experiment, corpus: CorpusInfo, units: Units) -> tuple[list[Cell], list[Contrast]]:

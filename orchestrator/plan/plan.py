@@ -14,9 +14,10 @@ from orchestrator.plan.configure import sections
 from orchestrator.plan.corpora import HOW, SECTION, TEXT, CorpusInfo, data_fingerprint, encoders_read, own_labels
 from orchestrator.plan.designs import Alteration, Contrast
 from orchestrator.plan.robustness import robustness
+from orchestrator.plan.seeds import CONTROL
 from orchestrator.plan.space import search_space
 from orchestrator.plan.studies import Study, Variant
-from orchestrator.plan.units import Units
+from orchestrator.plan.units import Units, has_control, units_of_studies
 from search_spaces import changes
 from search_spaces.dotted import within
 from search_spaces.faults import ExperimentError, Fault, Places, did_you_mean, fault, listed, show
@@ -55,6 +56,16 @@ class Grid:
     cells: tuple[Cell, ...]
     contrasts: tuple[tuple[str, Contrast], ...]  # with the corpus
 
+    @property
+    def reference(self) -> str:
+        """The cell that the others are compared with: the full method, or the first of several studies."""
+        return self.cells[0].name
+
+    @property
+    def studies(self) -> tuple[Study, ...]:
+        """Of all cells, each once, a leader before those that follow it."""
+        return tuple({study.study_id: study for cell in self.cells for study in cell.studies}.values())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -86,7 +97,36 @@ def plan(experiment: Experiment, corpus: CorpusInfo, places: Places | None = Non
     if faults:
         named = (_of(names, fault) if len(names) < len(asked) else fault for fault, names in faults.items())
         raise ExperimentError((places or Places()).located(named))
-    return Plan(experiment=experiment, studies=tuple(studies.values()))
+    if len(studies) == 1 or experiment.ablation.searches in (None, 1):
+        return Plan(experiment=experiment, studies=tuple(studies.values()))
+    grid = _compared(experiment, list(studies.values()))
+    return Plan(experiment=experiment, studies=grid.studies, grid=grid)
+
+
+def _compared(experiment: Experiment, studies: Sequence[Study]) -> Grid:
+    """Each of several studies with its units, compared with the first of them."""
+    asked, units = experiment.ablation, units_of_studies(experiment)
+    first, *others = studies
+    reference = units.studies(first)
+    again = replace(first, variant=replace(first.variant, name=f"{first.variant.name}, again"))
+    cells = {first.variant.name: reference}
+    for study in [again] * has_control(asked, units) + others:
+        compared = replace(study, reference=reference[0].study_id)
+        cells[study.variant.name] = units.studies(compared, role=CONTROL if study is again else "")
+    names = list(cells)
+    return Grid(
+        tuning="per_variant",
+        units=units,
+        alpha=asked.alpha,
+        smallest_effect=asked.smallest_effect,
+        cells=tuple(
+            Cell(name=name, alteration=Alteration(), designs=(), studies=studies) for name, studies in cells.items()
+        ),
+        contrasts=tuple(
+            (first.dataset, Contrast(comparison="full", name=name, weights={name: 1.0, names[0]: -1.0}))
+            for name in names[1:]
+        ),
+    )
 
 
 def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direction) -> Study:

@@ -93,6 +93,17 @@ def units_of(experiment: Experiment) -> Units:
     return Units(unit=unit, number=_most(number), seeds=own, race=race)
 
 
+def units_of_studies(experiment: Experiment) -> Units:
+    """The units of several `studies:` that are compared: independent searches of each. Raises ExperimentError."""
+    asked = experiment.ablation
+    if asked.configurations not in (None, 1):
+        message = f"got {_said(asked.configurations)}, but several studies are compared; expected `searches`"
+        raise fault("ablation.configurations", message)
+    number = asked.searches or 1
+    race = Race(**number.model_dump(), alpha=asked.alpha) if isinstance(number, ablation.Race) else None
+    return Units(unit="searches", number=_most(number), seeds=experiment.confirm.seeds, race=race)
+
+
 def has_control(asked: Ablation, units: Units) -> bool:
     """Whether the full method is a cell once more; where several units are tuned, unless it is said otherwise."""
     tested = units.unit != "seeds" and units.number > 1

@@ -47,6 +47,11 @@ class Prepared:
     whole: Callable[[], Prepared] | None = None
 
     @property
+    def is_ablation(self) -> bool:
+        """Whether its grid is that of an ablation, and not of several studies that a sweep compares."""
+        return self.plan.grid is not None and not self.experiment.studies
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Those that any of the corpora has."""
         return tuple(dict.fromkeys(name for info in self.infos for name in info.metrics))
@@ -63,7 +68,7 @@ class Prepared:
         infos = named(self.infos, names)
         if [info.name for info in infos] == [info.name for info in self.infos]:
             return self
-        planned = planned_on(self.experiment, infos, ablation=self.plan.grid is not None)
+        planned = planned_on(self.experiment, infos, ablation=self.is_ablation)
         return replace(self, infos=tuple(infos), plan=planned)
 
 

@@ -33,7 +33,7 @@ def stored(storage: str, *, moved: Sequence[str] = (), allow_changed: bool = Fal
     """
     store, read = Store.open(storage), Read()
     record = store.record
-    ablation = record.ablation is not None
+    ablation = record.ablation is not None and not record.is_of_studies
     experiment, found = _with_moved(validate(record.experiment), record, moved, read)
     asked = asked_corpora(experiment, ablation)
 
@@ -94,7 +94,7 @@ def _with_moved(
     """The experiment with these files in the places of those that they are told to be by their content, and what is
     in them, by the recorded names. Raises CorpusError.
     """
-    asked = asked_corpora(experiment, record.ablation is not None)
+    asked = asked_corpora(experiment, record.ablation is not None and not record.is_of_studies)
     left, known = dict(enumerate(record.corpora.items())), dict[str, CorpusRecord]()
     for path in paths:
         others = []

@@ -144,7 +144,7 @@ class ContrastRecord(_Part):
 
 
 class AblationRecord(_Part):
-    """The grid of an ablation, for the tables."""
+    """The grid of an ablation, or of several studies that are compared, for the tables."""
 
     tuning: Literal["none", "shared", "per_variant"]
     unit: Unit  # what the tests count
@@ -153,6 +153,7 @@ class AblationRecord(_Part):
     race: Race | None
     alpha: float = Field(gt=0, lt=1)
     smallest_effect: float | None = None  # in the unit of the objective
+    reference: str = FULL  # the cell that the others are compared with
     cells: tuple[CellRecord, ...] = Field(min_length=1)
     contrasts: tuple[ContrastRecord, ...]
 
@@ -184,6 +185,7 @@ class AblationRecord(_Part):
             race=grid.units.race,
             alpha=grid.alpha,
             smallest_effect=grid.smallest_effect,
+            reference=grid.reference,
             cells=cells,
             contrasts=contrasts,
         )
@@ -212,6 +214,11 @@ class Record(_Part):
     def objective(self) -> str:
         """The metric that is searched for, with its split: `valid/mae`."""
         return self.experiment["objective"]["metric"]
+
+    @property
+    def is_of_studies(self) -> bool:
+        """Whether several studies were asked for, which a sweep may compare, and no ablation."""
+        return bool(self.experiment.get("studies"))
 
     @property
     def warnings(self) -> list[str]:
@@ -276,8 +283,8 @@ def _check_references(record: Record, ablation: AblationRecord) -> None:
     for contrast in ablation.contrasts:
         if any((contrast.dataset, name) not in cells for name in contrast.weights):
             raise ValueError(f"the contrast {contrast.name!r} of a cell that it does not have")
-    if any((cell.dataset, FULL) not in cells for cell in ablation.cells):
-        raise ValueError("a corpus without its full method")
+    if any((cell.dataset, ablation.reference) not in cells for cell in ablation.cells):
+        raise ValueError(f"a corpus without {ablation.reference}, which the others are compared with")
 
 
 def _one_line(error: ValidationError) -> str:

@@ -37,10 +37,13 @@ _KINDS = {
 }
 
 
-def sweep(experiment: Experiment, studies: Sequence[Study]) -> str:
-    """Method, corpus, objective, trials, what is searched and what is fixed."""
+def sweep(experiment: Experiment, studies: Sequence[Study], grid: Grid | None = None) -> str:
+    """Method, corpus, objective, trials, what is searched and what is fixed; `grid`, where studies are compared."""
+    every, studies = studies, [study for study in studies if not study.replicate and not study.role]
     first, several = studies[0], len(studies) > 1
     facts = _facts(experiment, studies) if several else {"study": first.study_id, **_facts(experiment, studies)}
+    if grid is not None:
+        facts |= {"compared": f"with {grid.reference} over {_units(grid.units)}", "in all": _trials(every)}
     searched = _common([study.distributions for study in studies])
     fixed = _common([_fixed(study) for study in studies])
     particular = _particular(experiment, studies, {*searched, *fixed}) if several else []
@@ -88,11 +91,6 @@ def ablation(experiment: Experiment, grid: Grid) -> str:
     studies = {study.study_id: study for cell in grid.cells for study in cell.studies}
     full, datasets = grid.cells[0].study, list(dict.fromkeys(study.dataset for study in studies.values()))
     different = len({cell.study.study_id for cell in grid.cells})
-    least: Counter[str] = Counter()
-    for study in studies.values():
-        least.update(study.least)
-    most = {"search": sum(study.search.trials for study in studies.values())}
-    most["confirm"] = sum(len(study.confirm_seeds) for study in studies.values())
     kinds = Counter(contrast.comparison for _, contrast in grid.contrasts)
     facts = {
         "ablation of": full.method,
@@ -105,7 +103,7 @@ def ablation(experiment: Experiment, grid: Grid) -> str:
         "units": _units(grid.units),
         "cells": f"{len(grid.cells)}, {different} of them different",
         "comparisons": ", ".join(f"{number} {_KINDS[kind]}" for kind, number in kinds.items()) or "none",
-        "trials": " and ".join(f"{_number(least[phase], most[phase])} {phase}" for phase in most) + " trials",
+        "trials": _trials(list(studies.values())),
     }
     headers = ["cell", *(["corpus"] if len(datasets) > 1 else []), "modalities", "searched values", "trials", "designs"]
     rows = [_cell_line(cell, grid, len(datasets) > 1) for cell in grid.cells]
@@ -139,12 +137,8 @@ def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
         "per trial": f"{experiment.resources.cpu:g} CPU, {experiment.resources.gpu:g} GPU",
     }
     if several:
-        num_search, num_confirm = (
-            sum(each.search.trials for each in studies),
-            sum(len(each.confirm_seeds) for each in studies),
-        )
         del facts["method"]
-        return facts | {"in all": f"{num_search} search and {num_confirm} confirm trials"}
+        return facts | {"in all": _trials(studies)}
     del facts["studies"]
     changes = {"swapped": _swapped(study), "removed": ", ".join(_removed(study)), "not searched": ", ".join(study.idle)}
     return facts | {name: text for name, text in changes.items() if text}
@@ -248,6 +242,16 @@ def _units(units: Units) -> str:
         return f"{units.number} {units.unit if units.number != 1 else units.unit[:-1]}{listed}{inside}"
     looks = ", ".join(map(str, units.race.looks))
     return f"a race: {looks} {units.unit}{inside}, until the interval of a delta is ±{units.race.until:g} on valid"
+
+
+def _trials(studies: Sequence[Study]) -> str:
+    """`180 search and 45 to 90 confirm trials`."""
+    least: Counter[str] = Counter()
+    for study in studies:
+        least.update(study.least)
+    most = {"search": sum(study.search.trials for study in studies)}
+    most["confirm"] = sum(len(study.confirm_seeds) for study in studies)
+    return " and ".join(f"{_number(least[phase], most[phase])} {phase}" for phase in most) + " trials"
 
 
 def _number(least: int, most: int) -> str:

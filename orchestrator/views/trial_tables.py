@@ -267,7 +267,10 @@ def _confirmed_caption(num_seeds: Sequence[int], num_failed: int, objective: str
         f"Configurations chosen by {objective} ({direction}), mean ± sd (ddof=1) over {seeds} seed{'s' * (high > 1)}."
     )
     if len(num_seeds) > 1:
-        caption += " The best mean comes first."
+        caption += (
+            " The best mean comes first. With one search of each this says nothing of which study is better: "
+            "ablation.searches=10 compares them."
+        )
     if low == 1:
         caption += " One seed is not a finding: confirm on several."
     if num_failed:

@@ -43,9 +43,9 @@ def said(arguments: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
         ("--set ogm_ge={}", ["--set ogm_ge: config: "]),
         ("--set search.trials=3 --set ogm_ge={} --seed 3", ["--set ogm_ge: config: "]),
         ("--ablation --set modalities=[text]", ["--set modalities: ablation.modalities"]),
-        ("--ablation --set modalities=[text] --seeds 1", ["--seeds: ablation.seeds: "]),
+        ("--ablation --set modalities=[text] --seeds 0", ["--seeds: ablation.seeds: "]),
         # an option that is short for a --set
-        ("--ablation --seeds 1", ["--seeds: ablation.seeds: "]),
+        ("--ablation --seeds 0", ["--seeds: ablation.seeds: "]),
         ("--ablation --tuning often", ["--tuning: ablation.tuning: "]),
         ("--ablation --components conflict_penlty", ["--components: ablation.leave_one_out.0: "]),
         # what no option can help stays where it is
