@@ -97,9 +97,10 @@ def _probe(corpus: Corpus, features: dict[str, np.ndarray], train: Any) -> dict[
 def _correlation_lost(row: dict[str, Any], errors: dict[str, float], first: str, second: str) -> bool:
     """The second split keeps less than half of the first's correlation, by more than chance.
 
-    Chance is three standard errors of Fisher's z.
+    Chance is three standard errors of Fisher's z. A negative correlation keeps nothing, as one of 0: of a weak modality
+    it is chance, and no more of the first's strength can be lost.
     """
-    before, after = row[f"{first}/corr"], row[f"{second}/corr"]
+    before, after = row[f"{first}/corr"], max(row[f"{second}/corr"], 0.0)
     error = np.hypot(errors[first], errors[second])
     return bool(before > 0 and after < _KEPT * before and _z(before) - _z(after) > _SIGNIFICANT * error)
 
@@ -107,7 +108,7 @@ def _correlation_lost(row: dict[str, Any], errors: dict[str, float], first: str,
 def _accuracy_lost(row: dict[str, Any], errors: dict[str, float], first: str, second: str) -> bool:
     """The same for accuracy above that of the commonest class."""
     before, after = row[f"{first}/accuracy"], row[f"{second}/accuracy"]
-    gain, left = before - row[f"{first}/baseline"], after - row[f"{second}/baseline"]
+    gain, left = before - row[f"{first}/baseline"], max(after - row[f"{second}/baseline"], 0.0)
     error = np.hypot(errors[first], errors[second])
     return bool(gain > 0 and left < _KEPT * gain and gain - left > _SIGNIFICANT * error)
 

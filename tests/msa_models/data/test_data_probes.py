@@ -174,6 +174,20 @@ def test_a_moderate_loss_is_not_flagged_however_certain_it_is() -> None:
     assert row["flag"] == ""
 
 
+def test_a_weak_modality_that_valid_turns_round_by_chance_is_not_flagged() -> None:
+    corpus = generate(Options(layout="utterances", num_train=1200, num_valid=300, audio_width=1))
+    for (name, split), strength in zip(corpus.splits.items(), (0.15, -0.3, 0.0), strict=True):
+        targets = (split.targets - split.targets.mean()) / split.targets.std()
+        rest = np.random.default_rng(len(name)).normal(size=len(split))
+        rest -= rest.mean() + (rest @ targets) / len(split) * targets
+        features = strength * targets + np.sqrt(1 - strength**2) * rest / rest.std()
+        split.inputs["audio"] = features[:, None].astype(np.float32)
+    (row,) = probes(corpus.select(["audio"]))
+    assert row["train/corr"] == pytest.approx(0.15, abs=0.03)
+    assert row["valid/corr"] == pytest.approx(-0.3, abs=0.01)
+    assert row["flag"] == ""
+
+
 def test_the_probe_of_a_sequence_sees_the_mean_over_real_steps() -> None:
     split = generate(Options(steps=7)).splits["train"]
     values, mask = split.inputs["audio"], split.masks["audio"]
