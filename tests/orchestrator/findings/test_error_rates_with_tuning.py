@@ -10,6 +10,7 @@ import pytest
 
 from msa_models import data
 from msa_models.data import Corpus
+from orchestrator.findings import contrasts
 from tests.benchmarks import _bank
 from tests.benchmarks._designs import Design, Unit, differences, studies, synthetic
 from tests.benchmarks.error_rates import significant
@@ -40,6 +41,32 @@ def test_a_part_worth_two_standard_deviations_is_found_in_nine_of_ten_studies_an
     called = significant(deltas)
     assert called[:, 0].mean() >= 0.9
     assert called[:, 1:].any(axis=1).mean() <= MOST
+
+
+def test_a_planted_part_helps_and_a_null_is_undecided_or_without_effect() -> None:
+    splits = [differences(values) for values in studies(BANK, DEFAULT, 40, 8)]
+    for deltas in splits:
+        deltas[:, 0] += 2 * deltas.std(ddof=1)
+    words = np.array([verdicts(np.stack(study, axis=1)) for study in zip(*splits, strict=True)])  # (40, 7, 2)
+    assert (words[:, 0] == "helps").mean() >= 0.9
+    unsure = np.isin(words[:, 1:], ["undecided", "no effect"])
+    assert unsure.all(axis=1).mean() >= 1 - MOST
+    assert 0.05 < (words[:, 1:] == "no effect").mean() < 1
+
+
+def verdicts(deltas: np.ndarray) -> np.ndarray:
+    """What the product says of one study (cells, splits, units)."""
+    found = contrasts.columns(
+        deltas,
+        kinds=["full"] * len(deltas),
+        twins=range(len(deltas)),
+        metrics=["valid/mae", "test/mae"],
+        objective="valid/mae",
+        alpha=0.05,
+        race=None,
+        smallest_effect=0.04,
+    )
+    return np.array(found["verdict"]).reshape(deltas.shape[:2])
 
 
 def test_an_effect_of_seven_hundredths_is_found_with_power_and_the_smallest_that_is_lies_below() -> None:
