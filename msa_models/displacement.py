@@ -1,6 +1,6 @@
 """Displacement: how far a balancing rule moves the updates of each encoder, measured while it trains.
 
-M modalities, B batch, T time steps, D width, F followed features.
+M modalities, B batch, T time steps, D width, F followed features, S steps.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from msa_models.representations import Representations
 
 FOLLOWED = 8  # F: enough that the lengths of their updates are within a few percent of those of a whole encoder
+TOGETHER = 64  # steps that are followed at once
 
 
 class Displacement:
@@ -21,18 +22,21 @@ class Displacement:
     would be added to it: its gradient is that of the representation times these features. Two optimisers follow it from
     the first step on; one sees the gradients that the rule lets through, the other those before it. Two whole ones
     would cost a second backward pass [ours]. Without their history a factor would seem to act under Adam, which in
-    truth divides by the size of what it let through before. Of a rule that is a factor it agrees with whole ones
-    within some 0.05; noise and other directions make it coarser (docs/log.md).
+    truth divides by the size of what it let through before. Of a rule that is a factor it agrees with whole ones within
+    some 0.05; noise and other directions make it coarser (docs/log.md).
 
     The learning rate cancels. Clipping is that of the step for both; weight decay is left out. Where a rule scales
     updates, the ratio is its factor. Nothing is drawn, and nothing that is trained is changed.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._settings = optimizer.defaults
+    def __init__(self, optimizer: torch.optim.Optimizer, limit: float | None) -> None:
+        """Of steps of an optimiser whose gradients are clipped to a length of `limit`."""
+        self._settings, self._limit = optimizer.defaults, limit
         self._gathered: torch.Tensor | None = None  # (2, M, D F): with and without the rule, of a step not complete
+        self._steps: list[tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]] = []  # not yet followed
         self._lengths: torch.Tensor | None = None  # (2, M): of all steps since they were told last
-        self.state: dict[str, torch.Tensor] = {}  # what both optimisers remember
+        self._averages: dict[str, torch.Tensor] = {}  # what both optimisers remember: of gradients, and of squares
+        self._num_steps = 0
 
     def gather(
         self,
@@ -42,49 +46,86 @@ class Displacement:
         share: float,
     ) -> None:
         """Take note of gradients (B, 1 + T, D) of a batch, which is a share of a step."""
-        features = {name: each.hidden.detach().flatten(0, 1)[:, :FOLLOWED] for name, each in representations.items()}
-        found = torch.stack(
-            [each[name].flatten(0, 1).T.mm(known) for each in (let_through, whole) for name, known in features.items()]
-        )
-        found = found.view(2, len(features), -1).mul_(share)
-        self._gathered = found if self._gathered is None else self._gathered.add_(found)
+        with torch.no_grad():
+            hidden = [each.hidden for each in representations.values()]
+            gradients = [each[name] for each in (let_through, whole) for name in representations]
+            if len({each.shape for each in hidden}) == 1:  # in few operations: each costs more than its arithmetic
+                features = torch.stack([each[..., :FOLLOWED] for each in hidden]).flatten(1, 2)  # (M, B (1 + T), F)
+                of_both = torch.stack(gradients).flatten(1, 2).unflatten(0, (2, -1))
+                found = (of_both.mT @ features).flatten(2)
+            else:
+                pairs = zip(gradients, [each[..., :FOLLOWED] for each in hidden] * 2, strict=True)
+                each_one = [each.flatten(0, 1).T @ known.flatten(0, 1) for each, known in pairs]
+                found = torch.stack(each_one).view(2, len(hidden), -1)
+        found = found if share == 1.0 else found * share
+        self._gathered = found if self._gathered is None else self._gathered + found
 
-    def step(self, scale: torch.Tensor | None, clipped: torch.Tensor | None) -> None:
-        """A step is complete; `scale` (M,) is that of the updates, `clipped` a scalar, that of all gradients."""
+    def step(self, scale: torch.Tensor | None, norm: torch.Tensor | None) -> None:
+        """A step is complete; `scale` (M,) is that of its updates, `norm` the length of all gradients, unclipped."""
         assert self._gathered is not None, "no batch was gathered"
-        gradient, self._gathered = self._gathered if clipped is None else self._gathered.mul_(clipped), None
-        lengths = torch.linalg.vector_norm(self._update(gradient), dim=-1)
-        if scale is not None:
-            lengths[0] *= scale
-        self._lengths = lengths if self._lengths is None else self._lengths.add_(lengths)
+        self._steps.append((self._gathered, scale, norm))
+        self._gathered = None
+        if len(self._steps) == TOGETHER:
+            self._follow()
 
     def tell(self) -> torch.Tensor:
         """The ratio (M,) of the steps since the last time; 1 where nothing would have moved without the rule."""
+        self._follow()
         assert self._lengths is not None, "no step was complete"
         (with_rule, without), self._lengths = self._lengths, None
         return torch.where(without > 0, with_rule / without, 1.0).clamp_max(torch.finfo(without.dtype).max)
 
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """What is to be remembered at the end of an epoch."""
+        return {**self._averages, "steps": torch.tensor(self._num_steps)}
+
     def restore(self, state: Mapping[str, torch.Tensor], device: str) -> None:
         """Go on from the `state` that another had at the end of an epoch."""
-        self._gathered = self._lengths = None
-        self.state = {name: tensor.clone() if name == "steps" else tensor.to(device) for name, tensor in state.items()}
+        self._gathered, self._lengths = None, None
+        self._steps.clear()
+        self._averages = {name: tensor.to(device) for name, tensor in state.items() if name != "steps"}
+        self._num_steps = int(state["steps"])
 
-    def _update(self, gradient: torch.Tensor) -> torch.Tensor:
-        """What the optimiser would take from the maps (2, M, D F), over the learning rate."""
-        if "betas" in self._settings:
-            return self._adam(gradient, self._settings["betas"], self._settings["eps"])
-        if self._settings["momentum"] == 0:
-            return gradient
-        average = self.state.setdefault("average", torch.zeros_like(gradient))
-        return average.mul_(self._settings["momentum"]).add_(gradient)
+    def _follow(self) -> None:
+        """Add the lengths of what both optimisers make of the steps that came in, all at once."""
+        if not self._steps:
+            return
+        gathered, scales, norms = zip(*self._steps, strict=True)
+        self._steps.clear()
+        gradients = torch.stack(gathered)  # (S, 2, M, D F)
+        if self._limit is not None:
+            clipped = self._limit / (torch.stack(norms) + 1e-6)  # as torch has it
+            gradients = gradients * clipped.clamp_max(1.0).view(-1, 1, 1, 1)
+        lengths = self._updates(gradients).norm(dim=-1)
+        if any(scale is not None for scale in scales):
+            ones = lengths.new_ones(lengths.shape[-1])
+            lengths[:, 0] *= torch.stack([ones if scale is None else scale for scale in scales])
+        lengths = lengths.sum(0)
+        self._lengths = lengths if self._lengths is None else self._lengths + lengths
 
-    def _adam(self, gradient: torch.Tensor, betas: tuple[float, float], epsilon: float) -> torch.Tensor:
-        """Algorithm 1 of arXiv:1412.6980, without the correction of the first moment, which cancels."""
-        first, second = betas
-        if not self.state:
-            self.state = {"average": torch.zeros_like(gradient), "square": torch.zeros_like(gradient)}
-            self.state["steps"] = torch.zeros((), dtype=torch.float64)
-        average, square, steps = self.state["average"], self.state["square"], self.state["steps"].add_(1.0)
-        average.lerp_(gradient, 1.0 - first)
-        square.mul_(second).addcmul_(gradient, gradient, value=1.0 - second)
-        return average / (square.sqrt() / (1.0 - second ** steps.item()) ** 0.5 + epsilon)
+    def _updates(self, gradients: torch.Tensor) -> torch.Tensor:
+        """What the optimiser would take from the maps (S, 2, M, D F) in each step, over the learning rate."""
+        settings = self._settings
+        if "betas" not in settings:
+            return self._averaged("average", gradients, settings["momentum"], 1.0)
+        # Algorithm 1 of arXiv:1412.6980, without the correction of the first moment, which cancels.
+        first, second = settings["betas"]
+        averages = self._averaged("average", gradients, first, 1.0 - first)
+        squares = self._averaged("square", gradients.square(), second, 1.0 - second)
+        steps = torch.arange(1, len(gradients) + 1, device=gradients.device) + self._num_steps
+        self._num_steps += len(gradients)
+        corrections = (1.0 - second**steps).sqrt().view(-1, 1, 1, 1)
+        return averages / (squares.sqrt() / corrections + settings["eps"])
+
+    def _averaged(self, name: str, values: torch.Tensor, decay: float, gain: float) -> torch.Tensor:
+        """a_t = decay a_{t-1} + gain v_t of all steps at once, and the last one remembered."""
+        if decay == 0.0:
+            return gain * values
+        before = self._averages.get(name, torch.zeros_like(values[0]))
+        place = torch.arange(len(values), device=values.device)
+        weights = gain * (decay ** (place.unsqueeze(1) - place).clamp_min(0)).tril()
+        faded = (decay ** (place + 1)).view(-1, 1, 1, 1) * before
+        averages = (weights @ values.flatten(1)).view_as(values) + faded
+        self._averages[name] = averages[-1].clone()
+        return averages

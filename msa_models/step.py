@@ -29,7 +29,7 @@ class Step:
         self.optimizer = optimizer.optimizer_of(network)
         modulator = network.spec.modulator
         balanced = not isinstance(modulator, Unmodulated)
-        self.displacement = Displacement(self.optimizer) if balanced else None
+        self.displacement = Displacement(self.optimizer, network.spec.training.gradient_clip) if balanced else None
         terms = {name: term.group for name, term in network.spec.terms.items()}
         self._groups = {"task": TASK, **terms, modulator.name: modulator.group}
         self._gathered, self._scale = 0, None  # samples, and scale of the update, of a step that is not complete
@@ -87,13 +87,12 @@ class Step:
             self._scale = part if self._scale is None else self._scale + part
         if self._gathered < of:
             return False
-        limit, clipped = self._spec.training.gradient_clip, None
+        limit, norm = self._spec.training.gradient_clip, None
         if limit is not None:
             norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit, foreach=True)
-            clipped = (limit / (norm + 1e-6)).clamp_max(1.0)  # as torch has it
         optimizer.update(self.optimizer, self._scale, list(self._network.encoders))
         if self.displacement is not None:
-            self.displacement.step(self._scale, clipped)
+            self.displacement.step(self._scale, norm)
         self._gathered, self._scale = 0, None
         return True
 
