@@ -24,8 +24,10 @@ from orchestrator.store.faults import os_fault
 class Listener(Protocol):
     """Hears how a run goes; `orchestrator.views.live` has the one that draws."""
 
-    def encoding(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """While the block runs, so many texts are encoded; what it yields is told of each batch of them."""
+    def encoding(
+        self, title: str, total: int, unit: str = "texts encoded"
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """While the block runs, so many texts are encoded (or `unit`); what it yields is told of each batch of them."""
         ...
 
     def running(self, campaign: Campaign, terminal: TextIO) -> AbstractContextManager[None]:
@@ -45,7 +47,7 @@ class Silent:
     """The listener of a run that nobody watches."""
 
     @contextlib.contextmanager
-    def encoding(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    def encoding(self, title: str, total: int, unit: str = "texts encoded") -> Iterator[Callable[[int], None]]:
         yield lambda number: None
 
     @contextlib.contextmanager

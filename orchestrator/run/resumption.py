@@ -24,12 +24,14 @@ from search_spaces.parts import Data
 from search_spaces.schema import Experiment
 
 
-def stored(storage: str, *, moved: Sequence[str] = (), allow_changed: bool = False) -> Prepared:
+def stored(
+    storage: str, *, moved: Sequence[str] = (), allow_changed: bool = False, command: str = "resume"
+) -> Prepared:
     """What a storage holds, planned again as it was resolved; its corpora are read where trials are left.
 
     `moved`: files that have corpora of the storage, wherever they lie now. With `allow_changed` corpora are read at
-    once, if they are there, for they may be others. Raises StorageError, and CorpusError for a file that is none of
-    the storage's corpora.
+    once, if they are there, for they may be others. `command` is that of `msa` which goes on where one is gone. Raises
+    StorageError, and CorpusError for a file that is none of the storage's corpora.
     """
     store, read = Store.open(storage), Read()
     record = store.record
@@ -38,7 +40,7 @@ def stored(storage: str, *, moved: Sequence[str] = (), allow_changed: bool = Fal
     asked = asked_corpora(experiment, ablation)
 
     def whole() -> Prepared:
-        _require(asked, storage)
+        _require(asked, storage, command)
         if not allow_changed:  # before anything is planned on others
             here = [_record(each, read) for each in asked]
             check_corpora(store.files, record, dict(zip(record.corpora, here, strict=False)))
@@ -120,14 +122,12 @@ def _record(asked: Data, read: Read) -> CorpusRecord:
     return CorpusRecord.of_corpus(CorpusInfo.of(read_corpus(asked, read)))
 
 
-def _require(asked: Sequence[Data], storage: str) -> None:
+def _require(asked: Sequence[Data], storage: str, command: str) -> None:
     """Raises CorpusError where a file is gone, and says what goes on without it."""
     if absent := _absent(asked):
-        again = shlex.join(["msa", "resume", storage, *(word for _ in absent for word in ("--data", "PATH"))])
-        raise CorpusError(
-            f"{listed(absent)}: there is no such file, and trials are left that read it; {again} goes on, wherever "
-            "it lies now"
-        )
+        why = "trials are left that read it" if command == "resume" else "its models are evaluated on it"
+        again = shlex.join(["msa", command, storage, *(word for _ in absent for word in ("--data", "PATH"))])
+        raise CorpusError(f"{listed(absent)}: there is no such file, and {why}; {again} goes on, wherever it lies now")
 
 
 def _absent(asked: Sequence[Data]) -> list[str]:

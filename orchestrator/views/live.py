@@ -24,12 +24,12 @@ class Live:
         self._bar: _Bar | None = None
 
     @contextmanager
-    def encoding(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar for `total` texts that moves by what it is told."""
+    def encoding(self, title: str, total: int, unit: str = "texts encoded") -> Iterator[Callable[[int], None]]:
+        """A bar for `total` texts, or other units, that moves by what it is told."""
         done, started = 0, time.monotonic()
         console = Console(highlight=False)
         console.print(title, soft_wrap=True)
-        bar = _Bar(console, "texts encoded", lambda: (done, total, _left(done, total - done, started)))
+        bar = _Bar(console, unit, lambda: (done, total, _left(done, total - done, started)))
 
         def advance(number: int) -> None:
             nonlocal done

@@ -108,10 +108,10 @@ def status(summary: dict[str, Any]) -> str:
         lines.append("driver      none" + ("; `msa resume` goes on with what was interrupted" if running else ""))
     if running:
         label = "running" if driver else "interrupted"
-        lines.append(f"{label:12}" + _some([f"{each['trial_id']} (epoch {each['epochs']})" for each in running]))
+        lines.append(f"{label:12}" + some([f"{each['trial_id']} (epoch {each['epochs']})" for each in running]))
     if summary["best"] and len(studies) < 2:
         best = [f"{each['value']:.4f} in {each['trial_id']}" for each in summary["best"]]
-        lines.append(f"best        {_some(best)}")
+        lines.append(f"best        {some(best)}")
     if run := summary["run"]:
         rate = "-" if run["trials_per_min"] is None else f"{run['trials_per_min']:.1f}"
         used = "-" if run["utilisation"] is None else f"{run['utilisation']:.0%}"
@@ -119,7 +119,7 @@ def status(summary: dict[str, Any]) -> str:
             f"speed       {rate} trials/min, {used} of {run['slots'] or '?'} slots used, since {run['started_at']}"
         )
     if summary["failures"]:
-        lines.append("failed      " + _some([f"{count} x {kind}" for kind, count in summary["failures"].items()]))
+        lines.append("failed      " + some([f"{count} x {kind}" for kind, count in summary["failures"].items()]))
     how = {"initial_indent": "warning     ", "subsequent_indent": " " * 12, "break_on_hyphens": False}
     lines += [fill(line, WIDTH, break_long_words=False, **how) for line in summary["warnings"]]
     return "\n".join(lines) + (f"\n\n{_status_table(studies)}" if len(studies) > 1 else "")
@@ -152,7 +152,7 @@ def converted(source: Path, target: Path, what: Converted) -> str:
     """One line on a conversion: names, sizes, samples of the splits, steps and widths, and what was left out."""
     samples = ", ".join(f"{name} {count}" for name, count in what.samples.items())
     shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in what.shapes.items()) or "no features"
-    left_out = f"; left out {_some(what.left_out)}, which no array can hold" if what.left_out else ""
+    left_out = f"; left out {some(what.left_out)}, which no array can hold" if what.left_out else ""
     before, after = (f"{size / 1e6:,.1f} MB" for size in (what.size_before, what.size_after))
     return f"{source} ({before}) -> {target} ({after}): {samples}; {shapes}{left_out}"
 
@@ -163,7 +163,7 @@ def _block(storage: str, group: Group) -> str:
     parts = [
         f"{_counted(group)}: {group.cause} ({group.error_type}{place})",
         f"  {group.message}",
-        f"  trials: {_some(group.trial_ids)}",
+        f"  trials: {some(group.trial_ids)}",
         *([f"  on {', '.join(group.hosts)}"] if group.hosts else []),
         *(f"  | {line}" for line in group.traceback.strip().splitlines()),
         f"  {group.cause.advice}",
@@ -176,7 +176,8 @@ def _counted(group: Group) -> str:
     return f"{len(group.trial_ids)} trial{'s' * (len(group.trial_ids) > 1)}"
 
 
-def _some(texts: Sequence[str]) -> str:
+def some(texts: Sequence[str]) -> str:
+    """The first few of many names, and how many more there are."""
     more = f" and {len(texts) - _NUM_SHOWN} more" if len(texts) > _NUM_SHOWN else ""
     return ", ".join(texts[:_NUM_SHOWN]) + more
 
