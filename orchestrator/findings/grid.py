@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from orchestrator.findings import contrasts, importance, utterances
+from orchestrator.findings import contrasts, importance, robustness, utterances
 from orchestrator.store import Store, selection
 from orchestrator.store import grid_file as file
 from orchestrator.store.record import AblationRecord
@@ -49,7 +49,7 @@ def collect(store: Store) -> pa.Table:
     if not ablation:
         raise ValueError(f"{store.files.uri} holds a sweep and no ablation; `msa table` shows what a sweep found")
     entries = _entries(ablation)
-    table = store.trials([*selection.COLUMNS, *_metrics(store)])
+    table = robustness.with_summaries(store, store.trials([*selection.COLUMNS, *_metrics(store)]))
     trials = _trials(store, table, ablation)
     by_seed = np.stack([_delta(entry, trials) for entry in entries])
     deltas = _mean(by_seed)
@@ -74,8 +74,8 @@ def collect(store: Store) -> pa.Table:
     }
     repeated["unit"] = np.repeat(ablation.unit, len(entries) * len(trials.metrics))
     where = {
-        "split": [split for split in SPLITS for _ in store.metrics] * len(entries),
-        "metric": [*store.metrics] * len(SPLITS) * len(entries),
+        "split": [name.partition("/")[0] for name in trials.metrics] * len(entries),
+        "metric": [name.partition("/")[2] for name in trials.metrics] * len(entries),
     }
     return file.grid_table(repeated | where | columns | {"trial_ids": _trial_ids(entries, trials)})
 
@@ -167,7 +167,7 @@ def _twins(entries: Sequence[_Entry]) -> list[int]:
 
 
 def _trials(store: Store, table: pa.Table, ablation: AblationRecord) -> _Trials:
-    metrics, record = _metrics(store), store.record
+    metrics, record = tuple(table.column_names[len(selection.COLUMNS) :]), store.record
     rows = table.select(list(selection.COLUMNS)).to_pylist()
     measured = np.column_stack([table[name].to_numpy() for name in metrics]).astype(float)
     found = selection.confirm_trials(record, rows, planned=True)

@@ -60,13 +60,17 @@ def summaries(store: Store) -> dict[str, Values]:
 
 
 def with_summaries(store: Store, table: pa.Table) -> pa.Table:
-    """Trials with `valid/…`, which is null, and `test/…` of each summary; the same table where nothing is summed up."""
+    """Trials with each summary as `valid/…`, which is null, behind the metrics of valid, and as `test/…` at the end.
+
+    The same table where nothing is summed up.
+    """
     found = summaries(store)
     names = [name for name in robust_names(store.metrics) if any(name in each for each in found.values())]
     ids = table["trial_id"].to_pylist()
-    for name in names:
+    place = 1 + max((at for at, name in enumerate(table.column_names) if name.startswith("valid/")), default=-1)
+    for at, name in enumerate(names):
         values = [found.get(trial, {}).get(name) for trial in ids]
-        table = table.append_column(f"valid/{name}", pa.nulls(len(ids), pa.float64()))
+        table = table.add_column(place + at, f"valid/{name}", pa.nulls(len(ids), pa.float64()))
         table = table.append_column(f"test/{name}", pa.array(values, pa.float64(), from_pandas=True))
     return table
 

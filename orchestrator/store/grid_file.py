@@ -95,8 +95,9 @@ def read(files: Files) -> pa.Table | None:
 
 
 def sources(files: Files) -> dict[str, int | None]:
-    """When each thing that a grid is made of was last written, in ns: experiment.json, the trials and their folder.
+    """When each thing that a grid is made of was last written, in ns: experiment.json, trials, robustness, folders.
 
     A file system without times for folders gives None for that one.
     """
-    return {path: files.modified(path) for path in (RECORD_PATH, "trials")} | files.modified_in("trials")
+    whole = {path: files.modified(path) for path in (RECORD_PATH, "trials")}
+    return whole | files.modified_in("trials") | files.modified_in("robustness")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from msa_models.data.probes import FLAG
-from msa_models.metrics import direction, of_one_class
+from msa_models.metrics import direction, of_one_class, robust_names
 from orchestrator.findings import utterances
 from orchestrator.store.record import Record
 from orchestrator.views import captions
@@ -48,13 +48,14 @@ def tables(
 
 
 def shown_metrics(asked: Sequence[str] | None, record: Record) -> list[str]:
-    """The metrics that a table shows: those asked for, else all but those of a single class that is not the objective.
+    """The metrics that a table shows: those asked for, else all but those of a single class that is not the objective,
+    and none that sum up how robust a model is.
 
     Names may have the split before them, as the headers do; ValueError for one that there is not.
     """
-    known, objective = record.metrics, record.objective.rpartition("/")[2]
+    known, objective = [*record.metrics, *robust_names(record.metrics)], record.objective.rpartition("/")[2]
     if asked is None:
-        return [name for name in known if name == objective or not of_one_class(name)]
+        return [name for name in record.metrics if name == objective or not of_one_class(name)]
     asked = [name.rpartition("/")[2] for name in asked]
     for name in asked:
         if name not in known:
@@ -88,6 +89,8 @@ def _metrics(rows: pa.Table, cells: Sequence[_Pair], record: Record, shown: Sequ
     columns = _where(cells)
     for metric in shown:
         mine = _by_dataset(test.filter(pc.field("metric") == metric).to_pylist())
+        if not mine:
+            raise ValueError(f"no value of {metric} yet: no confirmed trial here was evaluated so (confirm.robustness)")
         best = {}
         for dataset in {row["dataset"] for row in mine}:
             deltas = [_from_full(row) for row in mine if row["dataset"] == dataset]

@@ -18,7 +18,7 @@ from msa_models.data.convert import Converted
 from orchestrator.findings.failures import UNTESTED_COLUMNS, Group, untested
 from orchestrator.findings.grid import current
 from orchestrator.findings.importance import importances
-from orchestrator.findings.robustness import of_studies
+from orchestrator.findings.robustness import of_studies, with_summaries
 from orchestrator.store import Store
 from orchestrator.store.selection import COLUMNS, confirm_trials
 from orchestrator.views import robustness_tables, trial_tables
@@ -48,7 +48,7 @@ def tables(
     whole = format in ("csv", "json")  # for programs
     if whole:
         phase = phase or "search"
-    trials, objective = store.trials(), store.record.objective
+    trials, objective = with_summaries(store, store.trials()), store.record.objective
     named = store.metrics if whole and metrics is None else shown_metrics(metrics, store.record)
     facts = trials, objective, store.record.direction, named
     several = len(set(trials["study_id"].to_pylist())) > 1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import orchestrator
+from orchestrator.findings.grid import current, write
 from orchestrator.findings.robustness import of_studies, summaries
 from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
 from orchestrator.plan.plan import plan
@@ -22,6 +23,7 @@ from orchestrator.run.provenance import Provenance
 from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.run.workload import train as real
 from orchestrator.store import Store
+from orchestrator.store.grid_file import read
 from orchestrator.views import terminal
 from search_spaces.faults import ExperimentError
 from search_spaces.loading import validate
@@ -234,3 +236,57 @@ def test_the_setting_is_no_part_of_what_a_study_or_a_trial_is() -> None:
     assert without.robustness is None
     assert with_it.robustness == {**ASKED, "missing_modalities": "all_sets", "modalities": None, "seed": 0}
     assert replace(with_it, robustness=None) == without
+
+
+# columns of an ablation
+
+
+@pytest.fixture(scope="module")
+def ablated(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    changes = {"confirm": {"seeds": 3, "robustness": ASKED}, "search": {"trials": 1}}
+    section = {"modalities": ["text", "text+audio"], "tuning": "none"}
+    asked = prepare(validate(experiment(**changes, ablation=section)), ablation=True)
+    return played(tmp_path_factory.mktemp("ablated") / "storage", asked)
+
+
+def test_the_grid_tests_the_summaries_as_it_tests_other_metrics(ablated: Store) -> None:
+    grid = current(ablated).to_pandas().set_index(["variant", "split", "metric"])
+    found = summaries(ablated)
+    for name in ("auilc_mae", "missing_mae"):
+        values = [found[trial][name] for trial in grid.loc["full", "test", name]["trial_ids"]]
+        assert np.isclose(grid.loc["full", "test", name]["mean"], np.mean(values))
+        assert np.isnan(grid.loc["full", "valid", name]["mean"])
+    other = grid.loc["only text+audio", "test", "auilc_mae"]
+    assert np.isclose(other["delta"], other["mean"] - grid.loc["full", "test", "auilc_mae"]["mean"])
+    assert 0 < other["p_holm"] <= 1
+    assert other["verdict"] is not None
+
+
+def test_a_cell_of_one_modality_has_no_set_of_missing_modalities(ablated: Store) -> None:
+    grid = current(ablated).to_pandas().set_index(["variant", "split", "metric"])
+    assert np.isnan(grid.loc["only text", "test", "missing_mae"]["mean"])
+    assert np.isfinite(grid.loc["only text", "test", "auilc_mae"]["mean"])
+
+
+def test_summaries_are_shown_where_they_are_asked_for(ablated: Store, swept: Store) -> None:
+    assert "auilc" not in terminal.ablation(ablated, "latex") + terminal.tables(swept)
+    assert r"test/auilc\_mae" in terminal.ablation(ablated, "latex", metrics=["mae", "auilc_mae"])
+    assert "test/auilc_mae" in terminal.tables(swept, metrics=["auilc_mae"])
+    with pytest.raises(ValueError, match=r"no metric 'auilc_mea'.*Did you mean 'auilc_mae'"):
+        terminal.ablation(ablated, metrics=["auilc_mea"])
+
+
+def test_several_cells_stand_side_by_side(ablated: Store) -> None:
+    text = terminal.robustness(ablated, "markdown")
+    assert text.splitlines()[2].count("|") == 5
+    (row,) = [line for line in text.splitlines() if line.startswith("| without text+vision")]
+    assert ["±" in cell for cell in row.split("|")[2:5]] == [True, False, False]
+
+
+def test_a_grid_is_made_anew_once_a_trial_was_evaluated_later(ablated: Store, tmp_path: Path) -> None:
+    store = copied(ablated, tmp_path)
+    write(store)
+    assert read(store.files) is not None
+    name = store.files.names("robustness")[0]
+    store.files.write(f"robustness/{name}", store.files.read(f"robustness/{name}"))
+    assert read(store.files) is None
