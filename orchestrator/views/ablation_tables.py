@@ -59,7 +59,9 @@ def shown_metrics(asked: Sequence[str] | None, record: Record) -> list[str]:
     asked = [name.rpartition("/")[2] for name in asked]
     for name in asked:
         if name not in known:
-            raise ValueError(f"no metric {name!r}; this storage has {listed(known)}{did_you_mean(name, known)}")
+            raise ValueError(
+                f"no metric {name!r}; this storage has {listed(record.metrics)}{did_you_mean(name, known)}"
+            )
     return list(dict.fromkeys(asked))
 
 
