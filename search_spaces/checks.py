@@ -13,6 +13,7 @@ from search_spaces.faults import listed, show
 
 MAX_SEED = 2**32 - 1
 MAX_SEEDS = 1_000
+MAX_TOP = 100
 MAX_MEMBERS = 100  # trainings of one search trial, of its seeds and of its folds
 MAX_UNITS = 1_000
 NUM_SEEDS = 5  # unless an experiment says otherwise

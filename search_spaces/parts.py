@@ -221,6 +221,14 @@ class Confirm(Part):
         default=tuple(range(1, 1 + checks.NUM_SEEDS)),
         description="How many seeds, counted on from the search's (after seed 0, 5 means 1 to 5), or a list.",
     )
+    top: Annotated[int, Ge(1), Le(checks.MAX_TOP)] = Field(
+        default=1,
+        description="How many of the best configurations of a search are trained once more, on seeds of their own, "
+        "before the best of them by the mean on valid is confirmed; 1: the best is confirmed as it is.",
+    )
+    top_seeds: Annotated[int, Ge(1), Le(checks.MAX_SEEDS)] = Field(
+        default=3, description="On how many seeds each of them is trained, which neither search nor confirmation uses."
+    )
     keep: Literal["none", "best"] = Field(
         default="none", description="best: the model of the best epoch stays in models/, of each confirm trial."
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +12,7 @@ from msa_models.metrics import Direction
 from orchestrator.findings.failures import untested
 from orchestrator.store import Store, holder
 from orchestrator.store.schema import PHASES, STATES
-from orchestrator.store.selection import best_trial
+from orchestrator.store.selection import COLUMNS, best_trial, chosen_params
 
 _COLUMNS = ("trial_id", "study_id", "phase", "number", "state", "value", "error_type", "attempts", "finished_at")
 _COLUMNS += ("dataset", "warning")
@@ -18,14 +20,19 @@ _COLUMNS += ("dataset", "warning")
 
 def summary(store: Store) -> dict[str, Any]:
     """Counts, what runs, the best so far, speed of the newest run, who drives, what failed; fit for JSON."""
-    rows = store.trials(columns=_COLUMNS).to_pylist()
-    counts = {phase: {state: 0 for state in STATES} for phase in PHASES}
+    chooses = any(study.select_seeds for study in store.record.studies.values())
+    rows = store.trials(
+        columns=(*_COLUMNS, *(name for name in COLUMNS if chooses and name not in _COLUMNS))
+    ).to_pylist()
+    phases = [phase for phase in PHASES if chooses or phase != "select"]
+    counts = {phase: {state: 0 for state in STATES} for phase in phases}
     for row in rows:
-        counts[row["phase"]][row["state"]] += 1
+        counts.setdefault(row["phase"], dict.fromkeys(STATES, 0))[row["state"]] += 1
     failed = [row for row in rows if row["state"] == "FAIL"]
     attempts = {row["trial_id"]: row["attempts"] or 0 for row in failed}
     driver = holder(store.files)
     direction = store.record.direction
+    best = _best(rows, direction, chosen_params(store.record, rows) if chooses else {})
     return {
         "storage": store.files.uri,
         "method": store.record.method,
@@ -38,8 +45,8 @@ def summary(store: Store) -> dict[str, Any]:
             for trial in store.running(clean=False)
             if trial["trial_id"] not in attempts or trial.get("attempts", 0) > attempts[trial["trial_id"]]
         ],
-        "best": _best(rows, direction),
-        "studies": _studies(store, rows, direction),
+        "best": best,
+        "studies": _studies(store, rows, best, phases),
         "run": _newest_run(store, rows, driver),
         "driver": driver and {name: driver[name] for name in ("host", "pid", "since", "beat")},
         "failures": dict(Counter(row["error_type"] or "unknown" for row in failed).most_common()),
@@ -47,26 +54,31 @@ def summary(store: Store) -> dict[str, Any]:
     }
 
 
-def _studies(store: Store, rows: list[dict[str, Any]], direction: Direction) -> list[dict[str, Any]]:
+def _studies(
+    store: Store, rows: list[dict[str, Any]], best: list[dict[str, Any]], phases: list[str]
+) -> list[dict[str, Any]]:
     """Finished trials by phase and the best value of the search, of each study that the driver recorded."""
-    best = {found["study_id"]: found["value"] for found in _best(rows, direction)}
+    values = {found["study_id"]: found["value"] for found in best}
     finished = Counter((row["study_id"], row["phase"]) for row in rows)
     return [
         {
             "study_id": study_id,
             **study.model_dump(include={"name", "method", "dataset", "planned"}),
-            "finished": {phase: finished[study_id, phase] for phase in PHASES},
-            "best": best.get(study_id),
+            "finished": {phase: finished[study_id, phase] for phase in phases},
+            "best": values.get(study_id),
         }
         for study_id, study in store.record.studies.items()
     ]
 
 
-def _best(rows: list[dict[str, Any]], direction: Direction) -> list[dict[str, Any]]:
-    """The best COMPLETE search trial of each study, by its value on valid."""
+def _best(
+    rows: list[dict[str, Any]], direction: Direction, chosen: Mapping[str, dict[str, Any] | None]
+) -> list[dict[str, Any]]:
+    """The best COMPLETE search trial of each study, by its value on valid; of the configuration that was `chosen`."""
     searched: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        if row["phase"] == "search":
+        wanted = chosen.get(row["study_id"])
+        if row["phase"] == "search" and (wanted is None or json.loads(row["params"]) == wanted):
             searched.setdefault(row["study_id"], []).append(row)
     best = (best_trial(mine, direction) for mine in searched.values())
     return [{name: row[name] for name in ("study_id", "trial_id", "number", "value")} for row in best if row]

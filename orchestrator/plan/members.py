@@ -1,12 +1,33 @@
-"""The members of a search trial: how many trainings its value is the mean of, and with which seeds."""
+"""The members of a search trial: the trainings that its value is the mean of."""
 
 from __future__ import annotations
 
-from msa_models.seeding import derive
-from search_spaces.parts import Search
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-_SEED_BITS = 32
-_SEARCH_TRIAL = 1 << _SEED_BITS  # a bit that no confirm seed has
+from orchestrator.plan.seeds import member
+
+if TYPE_CHECKING:  # a worker needs no schema
+    from search_spaces.parts import Search
+
+
+@dataclass(frozen=True, kw_only=True)
+class Members:
+    """The trainings whose mean is the value of a search trial, each with a seed of its own.
+
+    With `folds` the member of index i is measured on fold i modulo `folds` of train and valid, drawn by `fold_seed`.
+    They are trained side by side, or `in_turn`; then the epochs of the trial go on by `epochs` with each of them, which
+    no configuration of its study exceeds.
+    """
+
+    seeds: tuple[int, ...]
+    folds: int = 0
+    fold_seed: int = 0
+    in_turn: bool = False
+    epochs: int
+
+    def __len__(self) -> int:
+        return len(self.seeds)
 
 
 def number(search: Search) -> int:
@@ -14,8 +35,14 @@ def number(search: Search) -> int:
     return search.seeds * (search.folds or 1)
 
 
-def seeds(search: Search, trial_seed: int) -> tuple[int, ...]:
-    """The training seed of each member; that of the first is the trial's own."""
-    owner = trial_seed >> _SEED_BITS + 2 << _SEED_BITS + 2
-    drawn = (derive(trial_seed, "member", index) % 2**_SEED_BITS for index in range(1, number(search)))
-    return trial_seed, *(owner + _SEARCH_TRIAL + seed for seed in drawn)
+def members(search: Search, trial_seed: int, most_epochs: int) -> Members | None:
+    """Those of a search trial with this seed, which is that of the first; None where it is one training."""
+    if number(search) == 1:
+        return None
+    return Members(
+        seeds=(trial_seed, *(member(trial_seed, index) for index in range(1, number(search)))),
+        folds=search.folds or 0,
+        fold_seed=search.seed,
+        in_turn=search.pruner.kind == "asha" and search.pruner.rungs != "epochs",
+        epochs=most_epochs,
+    )

@@ -169,6 +169,8 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
         if space.distributions
         else asked.search.model_copy(update={"trials": 1, "seeds": 1, "folds": None}),
         confirm_seeds=asked.confirm.seeds,
+        top=asked.confirm.top,
+        top_seeds=asked.confirm.top_seeds,
         keep=asked.confirm.keep == "best",
         robustness=disturbed,
         encoders=encoders,

@@ -26,9 +26,17 @@ def confirm(seed: int, replicate: int = 0, role: Role = "") -> int:
     return _seed(seed, _CONFIRM, replicate, role)
 
 
-def select(seed: int, replicate: int = 0, role: Role = "") -> int:
-    """The seed of a trial that helps to choose among the best configurations of a search."""
-    return _seed(seed, _SELECT, replicate, role)
+def selects(search_seed: int, number: int) -> tuple[int, ...]:
+    """So many seeds for choosing among the best configurations of a search, counted on from the search's."""
+    owner = search_seed >> _SEED_BITS + _PURPOSE_BITS << _PURPOSE_BITS
+    first = search_seed % 2**_SEED_BITS + 1
+    return tuple((owner + _SELECT << _SEED_BITS) + (first + each) % 2**_SEED_BITS for each in range(number))
+
+
+def member(trial_seed: int, index: int) -> int:
+    """The seed of a training of a search trial beside its first, which has the trial's own."""
+    owner = trial_seed >> _SEED_BITS + _PURPOSE_BITS << _PURPOSE_BITS
+    return (owner + _SEARCH_TRIAL << _SEED_BITS) + derive(trial_seed, "member", index) % 2**_SEED_BITS
 
 
 def search_trial(search_seed: int, number: int, others: Collection[int] = ()) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from msa_models.metrics import Direction
+from orchestrator.plan import seeds
 from orchestrator.plan.race import Race, Unit
 from orchestrator.plan.seeds import Role
 from search_spaces.dotted import flatten, placed
@@ -59,6 +60,8 @@ class Study:
     reference: str | None = None  # the first study of what its cell is compared with
     unit: Unit = "seeds"  # what a test counts
     race: Race | None = None  # for how many units are enough
+    top: int = 1  # how many of the best configurations of its search are trained once more, before one is confirmed
+    top_seeds: int = 0  # on how many seeds
     keep: bool = False  # the model of the best epoch of each confirm trial
     robustness: Mapping[str, Any] | None = None  # conditions that each confirm trial is evaluated in, as plain data
     encoders: Mapping[str, str] = field(default_factory=dict)  # fingerprints of the text encoders that it can come to
@@ -85,10 +88,22 @@ class Study:
     @property
     def least(self) -> Mapping[str, int]:
         """Number of trials by phase that are planned for sure; a race may come to more."""
+        selects = {"select": self.num_selects} if self.num_selects else {}
         if self.race and self.unit != "seeds" and self.replicate >= self.race.min:
-            return {"search": 0, "confirm": 0}
+            return dict.fromkeys(("search", *selects, "confirm"), 0)
         num_seeds = self.race.min if self.race and self.unit == "seeds" else len(self.confirm_seeds)
-        return {"search": self.search.trials, "confirm": num_seeds}
+        return {"search": self.search.trials, **selects, "confirm": num_seeds}
+
+    @property
+    def select_seeds(self) -> tuple[int, ...]:
+        """Of the trials that choose among the best of its search; none where its best is confirmed as it is."""
+        chooses = self.top > 1 and self.leader is None and self.distributions and self.search.trials > 1
+        return seeds.selects(self.search.seed, self.top_seeds) if chooses and self.confirm_seeds else ()
+
+    @property
+    def num_selects(self) -> int:
+        """How many trials choose, at most."""
+        return min(self.top, self.search.trials) * len(self.select_seeds)
 
     @property
     def meaning(self) -> tuple[Any, ...]:

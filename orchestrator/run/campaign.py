@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.plan.studies import Study
-from orchestrator.run.curve import at_best, curve, key
+from orchestrator.run.curve import at_best, curve, intermediate_values, key
 from orchestrator.run.messages import Assignment, Failure, Outcome, Report
 from orchestrator.run.provenance import Provenance
-from orchestrator.run.study_state import COMPLETE, FAIL, PRUNED, StudyState, intermediate_values
+from orchestrator.run.study_state import COMPLETE, FAIL, PRUNED, StudyState
 from orchestrator.run.unit_race import races
 from orchestrator.store import OutOfReach, Store
 from orchestrator.store.failure_types import FailureType, failure_type_of
@@ -102,13 +102,13 @@ class Campaign:
     @property
     def num_planned(self) -> int:
         """Trials of all studies and phases; a cell that several studies come to is one trial."""
-        cells = [trial_id for study in self.studies for trial_id in study.confirm_ids]
+        cells = [trial_id for study in self.studies for trial_id in study.cell_ids]
         return sum(study.num_planned for study in self.studies) - (len(cells) - len(set(cells)))
 
     @property
     def num_finished(self) -> int:
         """How many of the planned trials are finished; what was trained for an earlier plan does not count."""
-        cells = {trial_id for study in self.studies for trial_id in study.confirm_ids if trial_id in self._cells}
+        cells = {trial_id for study in self.studies for trial_id in study.cell_ids if trial_id in self._cells}
         return sum(study.num_searched for study in self.studies) + len(cells)
 
     @property
@@ -220,7 +220,7 @@ class Campaign:
             "state": state,
             "objective": assignment.metric,
             "value": None if state == FAIL or not values else values[-1],
-            "intermediate_values": json.dumps(intermediate_values(assignment, values)),
+            "intermediate_values": json.dumps(intermediate_values(assignment.rungs, values)),
             "params": json.dumps(assignment.params, sort_keys=True),
             "config": json.dumps(assignment.config, sort_keys=True),
             "epochs": len(rows),

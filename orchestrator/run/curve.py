@@ -40,6 +40,11 @@ def curve(rows: Iterable[Row], metric: str, direction: Direction) -> list[float]
     return values
 
 
+def intermediate_values(rungs: Iterable[int], values: Sequence[float]) -> dict[int, float]:
+    """The values at the rungs a trial has reached, in Optuna's sense."""
+    return {epoch: values[epoch - 1] for epoch in rungs if epoch <= len(values)}
+
+
 def at_best(rows: Iterable[Row], metric: str, direction: Direction) -> tuple[int, dict[str, float]]:
     """The best epoch, the first of equal ones, and what valid was then: the means over the members, the epoch rounded.
 

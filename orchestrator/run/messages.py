@@ -12,25 +12,7 @@ from typing import Any, Self
 
 from msa_models.metrics import Direction
 from msa_models.text.encoder import TextEncoder
-
-
-@dataclass(frozen=True, kw_only=True)
-class Members:
-    """The trainings whose mean is the value of a search trial, each with a seed of its own.
-
-    With `folds` the member of index i is measured on fold i modulo `folds` of train and valid, drawn by `fold_seed`.
-    They are trained side by side, or `in_turn`; then the epochs of the trial go on by `epochs` with each of them, which
-    no configuration of its study exceeds.
-    """
-
-    seeds: tuple[int, ...]
-    folds: int = 0
-    fold_seed: int = 0
-    in_turn: bool = False
-    epochs: int
-
-    def __len__(self) -> int:
-        return len(self.seeds)
+from orchestrator.plan.members import Members
 
 
 @dataclass(frozen=True, kw_only=True)

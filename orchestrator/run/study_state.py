@@ -15,39 +15,24 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from msa_models.seeding import derive
-from orchestrator.plan import members, seeds
+from orchestrator.plan import seeds
+from orchestrator.plan.members import members
 from orchestrator.plan.space import most_epochs
-from orchestrator.plan.studies import Study, confirm_trial_id, search_trial_id
-from orchestrator.run.messages import Assignment, Members
+from orchestrator.plan.studies import Study, search_trial_id
+from orchestrator.run.choice import CONFIRM, Cell, Choice, confirms, left
+from orchestrator.run.curve import intermediate_values
+from orchestrator.run.messages import Assignment
 from orchestrator.run.pruning import Rungs, rungs_of
 from orchestrator.run.sampling import NUM_BEST, past_trial, suggest
-from orchestrator.store.selection import distinct
 
-SEARCH, CONFIRM = "search", "confirm"
+SEARCH = "search"
 COMPLETE, PRUNED, FAIL = "COMPLETE", "PRUNED", "FAIL"
-
-
-def intermediate_values(assignment: Assignment, curve: Sequence[float]) -> dict[int, float]:
-    """The values at the rungs a trial has reached, in Optuna's sense."""
-    return {epoch: curve[epoch - 1] for epoch in assignment.rungs if epoch <= len(curve)}
-
-
-def members_of(study: Study, seed: int) -> Members | None:
-    """The members of a search trial with this seed; None where it is one training."""
-    search = study.search
-    if members.number(search) == 1:
-        return None
-    return Members(
-        seeds=members.seeds(search, seed),
-        folds=search.folds or 0,
-        fold_seed=search.seed,
-        in_turn=search.pruner.kind == "asha" and search.pruner.rungs != "epochs",
-        epochs=most_epochs(study.fixed, study.distributions),
-    )
 
 
 class StudyState:
     """Search first, pruned by ASHA; then the chosen configuration on every confirm seed, never pruned.
+
+    In between, with `confirm.top`, the best few are trained on seeds of their own, and choose.
 
     `history`: finished rows of this study. `interrupted`: assignments of its search that were started but not finished.
     `again`: rows of failed trials of this study that are trained once more, as if they had not been.
@@ -80,8 +65,8 @@ class StudyState:
         self._cells = cells
         self._sign = study.direction.sign
         self._best: list[tuple[float, int, dict[str, Any]]] = []  # sign * value, number, params of the best, in order
-        self._configurations: list[dict[str, Any]] | None = None  # from the best on, once the search is over
-        self._confirm_ids: list[str] | None = None  # once they are known
+        self._choice: Choice | None = None  # once the search is over
+        self._confirms: list[Cell] | None = None  # once they are known
         finished = list(history)
         self.num_started = len(finished)
         self._replay(finished, [*interrupted, *map(self._as_before, again)])
@@ -91,7 +76,7 @@ class StudyState:
         """Whether nothing is left to hand out or to wait for."""
         if not self.wanted:
             return not self._running
-        return self._search_is_over and not self._running and not self._confirms_left()
+        return self._is_decided and not self._running and not self._cells_left()
 
     @property
     def exhausted(self) -> bool:
@@ -100,7 +85,7 @@ class StudyState:
             return True
         if self.num_seeds == 0:
             return not self._waiting and len(self.past) >= self.study.search.trials
-        return self._search_is_over and not self._confirms_left()
+        return self._is_decided and not self._cells_left()
 
     @property
     def best_value(self) -> float | None:
@@ -109,23 +94,20 @@ class StudyState:
 
     @property
     def num_planned(self) -> int:
-        """Number of trials of both phases."""
+        """Number of trials of all phases."""
         if not self.wanted:
             return 0
-        return self.study.search.trials + self.num_seeds
+        num_selects = len(self._choice.cells) if self._choice else self.study.num_selects
+        return self.study.search.trials + num_selects + self.num_seeds
 
     @property
     def num_searched(self) -> int:
         """Number of finished search trials."""
-        if not self.wanted:
-            return 0
-        return len(self.past) - self._num_searching
+        return len(self.past) - self._num_searching if self.wanted else 0
 
     @property
     def chosen(self) -> dict[str, Any] | None:
-        """What is confirmed; None before the search is over, or where it has no such configuration."""
-        if not self._search_is_over:
-            return None
+        """What is confirmed; None before it is known, or where the search has no such configuration."""
         if self._leader is not None:
             found = self._leader.configuration(self.study.rank)
             return None if found is None else {path: found[path] for path in self.study.distributions}
@@ -134,35 +116,25 @@ class StudyState:
     def configuration(self, rank: int) -> dict[str, Any] | None:
         """Of the different configurations that completed this study's search, the best (`rank` 0) or a later one.
 
-        None where there are fewer; of a study that searches nothing its only one.
+        None before it is known, and where there are fewer; of a study that searches nothing its only one.
         """
-        if self.study.search.trials == 0:
-            return {} if rank == 0 else None
-        if self._configurations is None:
-            complete = [
-                (self._sign * trial.value, number, trial.params)
-                for number, trial in enumerate(self.past)
-                if trial.value is not None
-            ]
-            self._configurations = distinct(params for _, _, params in sorted(complete, key=lambda each: each[:2]))
-        return self._configurations[rank] if rank < len(self._configurations) else None
+        return choice.configuration(rank) if (choice := self._made_choice()) else None
 
     @property
     def confirm_ids(self) -> list[str]:
-        """The trials of the second phase; none before the search is over, nor after one without a COMPLETE trial."""
-        params = self.chosen
-        if params is None or not self.wanted:
-            return []
-        if self._confirm_ids is None:
-            study, code = self.study, self._code_fingerprint
-            self._confirm_ids = [confirm_trial_id(study, params, seed, code) for seed in study.confirm_seeds]
-        return self._confirm_ids[: self.num_seeds]
+        """The trials of the last phase; none before it is known of what, nor after a search that completed nothing."""
+        return [cell.trial_id for cell in self._confirm_cells()]
+
+    @property
+    def cell_ids(self) -> list[str]:
+        """These, and the trials that choose what they are of."""
+        return [*(cell.trial_id for cell in self._select_cells()), *self.confirm_ids]
 
     def next(self, running: Collection[str] = ()) -> Assignment | None:
         """The next trial, or None while there is nothing to hand out (yet); `running`: cells that others train."""
         if not self.wanted:
             return None
-        assignment = self._waiting.popleft() if self._waiting else self._next_search() or self._next_confirm(running)
+        assignment = self._waiting.popleft() if self._waiting else self._next_search() or self._next_cell(running)
         if assignment is not None:
             self._running.add(assignment.trial_id)
             self.num_started += 1
@@ -173,7 +145,7 @@ class StudyState:
         if not self.wanted:
             return 0
         searches = len(self._waiting) + max(0, self.study.search.trials - len(self.past))
-        return searches + sum(trial_id not in running for _, trial_id in self._confirms_left())
+        return searches + sum(cell.trial_id not in running for cell in self._cells_left())
 
     def give_back(self, assignment: Assignment) -> None:
         """A trial that was handed out and could not be trained is to be the next one."""
@@ -197,7 +169,7 @@ class StudyState:
         """Take note of how a trial ended; the sampler hears COMPLETE, PRUNED or FAIL as what it is."""
         self._running.discard(assignment.trial_id)
         if assignment.phase == SEARCH:
-            rungs = intermediate_values(assignment, curve)
+            rungs = intermediate_values(assignment.rungs, curve)
             for epoch, intermediate in rungs.items():
                 self._rungs.record(assignment.number, epoch, intermediate)  # passed before an interruption, perhaps
             self._num_searching -= 1
@@ -218,25 +190,46 @@ class StudyState:
         seed = seeds.search_trial(self.study.search.seed, number, others=self.study.confirm_seeds)
         return self._assignment(SEARCH, number, seed, params, search_trial_id(self.study.study_id, number))
 
-    def _next_confirm(self, running: Collection[str]) -> Assignment | None:
-        for number, trial_id in self._confirms_left():
-            if trial_id not in running:
-                assert self.chosen is not None
-                return self._assignment(CONFIRM, number, self.study.confirm_seeds[number], self.chosen, trial_id)
-        return None
+    @property
+    def _is_decided(self) -> bool:
+        """Whether it is known what is confirmed, if anything."""
+        if self._leader is not None:
+            return self._leader._is_decided
+        choice = self._made_choice()
+        return choice is not None and choice.is_made
 
-    def _confirms_left(self) -> list[tuple[int, str]]:
-        """Number and id of those that are neither finished nor running here."""
-        return [
-            (number, trial_id)
-            for number, trial_id in enumerate(self.confirm_ids)
-            if trial_id not in self._cells and trial_id not in self._running
-        ]
+    def _made_choice(self) -> Choice | None:
+        """Of a study with a search of its own that is over."""
+        if self._choice is None and self._leader is None and self._search_is_over:
+            past = enumerate(self.past)
+            values = [(self._sign * each.value, number) for number, each in past if each.value is not None]
+            searched = [self.past[number].params for _, number in sorted(values)]
+            found = searched if self.study.search.trials else [{}]
+            self._choice = Choice(self.study, found, self._code_fingerprint, self._cells)
+        return self._choice
+
+    def _select_cells(self) -> list[Cell]:
+        choice = self._made_choice() if self.wanted else None
+        return choice.cells if choice else []
+
+    def _confirm_cells(self) -> list[Cell]:
+        params = self.chosen
+        if params is None or not self.wanted:
+            return []
+        if self._confirms is None:
+            self._confirms = confirms(self.study, params, self._code_fingerprint)
+        return self._confirms[: self.num_seeds]
+
+    def _next_cell(self, running: Collection[str]) -> Assignment | None:
+        return next((self._assignment(*cell) for cell in self._cells_left() if cell.trial_id not in running), None)
+
+    def _cells_left(self) -> list[Cell]:
+        return left((*self._select_cells(), *self._confirm_cells()), self._cells, self._running)
 
     def _assignment(self, phase: str, number: int, seed: int, params: Mapping[str, Any], trial_id: str) -> Assignment:
         config = self.study.config(params)
-        several = members_of(self.study, seed) if phase == SEARCH else None
-        epochs = config["training"]["epochs"]
+        most = most_epochs(self.study.fixed, self.study.distributions)
+        several = members(self.study.search, seed, most) if phase == SEARCH else None
         return Assignment(
             trial_id=trial_id,
             study_id=self.study.study_id,
@@ -250,7 +243,7 @@ class StudyState:
             config=config,
             metric=self.study.metric,
             direction=self.study.direction,
-            rungs=rungs_of(self.study.search.pruner, epochs, several) if phase == SEARCH else (),
+            rungs=rungs_of(self.study.search.pruner, config["training"]["epochs"], several) if phase == SEARCH else (),
             members=several,
             keep=self.study.keep and phase == CONFIRM,
             robustness=self.study.robustness if phase == CONFIRM else None,

@@ -16,6 +16,7 @@ from msa_models.data import Corpus
 from msa_models.training import Objective, Training
 from orchestrator.plan import registry
 from orchestrator.plan.configure import configure
+from orchestrator.plan.members import members
 from orchestrator.run.messages import Assignment
 from orchestrator.run.pruning import rungs_of
 
@@ -59,8 +60,9 @@ def estimate_time(studies: Sequence[Study], corpora: Mapping[str, Corpus]) -> Es
     seconds = most = 0.0
     for study in studies:
         search, confirm = epoch_s[study.dataset] * _expected_epochs(study), epoch_s[study.dataset] * _epochs(study)
-        seconds += search * study.least["search"] + confirm * study.least["confirm"]
-        most += search * study.search.trials + confirm * len(study.confirm_seeds)
+        least, num_selects = study.least, study.num_selects
+        seconds += search * least["search"] + confirm * (least["confirm"] + least.get("select", 0))
+        most += search * study.search.trials + confirm * (len(study.confirm_seeds) + num_selects)
     return Estimate(slot_hours=seconds / 3600, epoch_s=epoch_s, most_slot_hours=most / 3600)
 
 
@@ -86,11 +88,10 @@ def _epochs(study: Study) -> int:
 
 def _expected_epochs(study: Study) -> float:
     """Of all trainings of a search trial together, when one in `reduction` goes on at each rung."""
-    from orchestrator.run.study_state import members_of
-
-    pruner, epochs, members = study.search.pruner, _epochs(study), members_of(study, 0)
-    trained, turns = (1, 1) if members is None else (1, len(members)) if members.in_turn else (len(members), 1)
-    ends = [*rungs_of(pruner, epochs, members), epochs * turns]
+    pruner, epochs = study.search.pruner, _epochs(study)
+    several = members(study.search, 0, epochs)
+    trained, turns = (1, 1) if several is None else (1, len(several)) if several.in_turn else (len(several), 1)
+    ends = [*rungs_of(pruner, epochs, several), epochs * turns]
     return trained * sum(
         (end - before) / pruner.reduction**rung
         for rung, (before, end) in enumerate(zip([0, *ends], ends, strict=False))

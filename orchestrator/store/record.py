@@ -97,7 +97,9 @@ class StudyRecord(_Part):
     replicate: int = 0  # which of the units of its cell it is
     role: Role = ""
     seeds: tuple[int, ...] = ()  # of the confirm trials, at most
-    planned: dict[Literal["search", "confirm"], int]
+    top: int = 1  # how many of the best of its search are trained once more, on `select_seeds`, before one is confirmed
+    select_seeds: tuple[int, ...] = ()
+    planned: dict[str, int]  # trials by phase
 
     @classmethod
     def planned_as(cls, study: Study) -> StudyRecord:
@@ -117,7 +119,9 @@ class StudyRecord(_Part):
             replicate=study.replicate,
             role=study.role,
             seeds=study.confirm_seeds,
-            planned={"search": study.search.trials, "confirm": study.least["confirm"]},
+            top=study.top,
+            select_seeds=study.select_seeds,
+            planned={**study.least, "search": study.search.trials},
         )
 
 

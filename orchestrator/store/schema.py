@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 4  # see `orchestrator.store.experiment_file` for what each version changed
-PHASES = ("search", "confirm")
+PHASES = ("search", "select", "confirm")
 STATES = ("COMPLETE", "PRUNED", "FAIL")
 SPLITS = ("valid", "test")
 

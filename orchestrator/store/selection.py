@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import Any
 
 from msa_models.metrics import Direction
@@ -55,7 +56,7 @@ def chosen_params(record: Record, rows: Iterable[Row]) -> dict[str, dict[str, An
     With a `leader` they are those of the `rank` in the leader's search, as far as the study has them in its own space.
     A study that searches nothing has none: {}.
     """
-    studies = record.studies
+    studies, rows = record.studies, list(rows)
     searched: dict[str, list[Row]] = {study_id: [] for study_id in studies}
     for row in rows:
         if row["phase"] == "search" and row["study_id"] in searched:
@@ -65,8 +66,13 @@ def chosen_params(record: Record, rows: Iterable[Row]) -> dict[str, dict[str, An
     for study_id, study in studies.items():
         searching = study.leader or study_id
         if searching not in best:
-            searches = studies[searching].space and studies[searching].planned.get("search")
-            best[searching] = configurations(searched[searching], record.direction) if searches else [{}]
+            leader = studies[searching]
+            if leader.space and leader.planned.get("search"):
+                best[searching] = _ranked_anew(
+                    leader, configurations(searched[searching], record.direction), rows, record
+                )
+            else:
+                best[searching] = [{}]
         chosen = best[searching][study.rank] if study.rank < len(best[searching]) else None
         found[study_id] = chosen and {path: chosen[path] for path in study.space if path in chosen}
     return found
@@ -75,6 +81,23 @@ def chosen_params(record: Record, rows: Iterable[Row]) -> dict[str, dict[str, An
 def configurations(rows: Iterable[Row], direction: Direction) -> list[dict[str, Any]]:
     """The parameters of the COMPLETE trials of a search, the best first, each only once."""
     return distinct(json.loads(row["params"]) for row in ranked(_complete(rows), direction))
+
+
+def preferred(
+    found: Sequence[dict[str, Any]], values: Sequence[Sequence[float | None]], direction: Direction
+) -> list[dict[str, Any]]:
+    """Configurations from a search, the best first, with the first few put in order by seeds of their own.
+
+    `values`: of each of these few the objective by seed, None for a FAIL. The best mean comes first, one with a FAIL
+    after all without, and of equal ones that which was first.
+    """
+
+    def loss(index: int) -> tuple[int, float]:
+        known = [value for value in values[index] if value is not None]
+        return len(values[index]) - len(known), direction.sign * fmean(known) if known else math.inf
+
+    order = sorted(range(len(values)), key=loss)
+    return [*(found[index] for index in order), *found[len(values) :]]
 
 
 def distinct(params: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -100,6 +123,24 @@ def one_per_seed(rows: Iterable[Row]) -> dict[int, Row]:
     """Trials of one configuration by ascending seed; of a seed that was trained twice the trial that finished last."""
     ordered = sorted(rows, key=lambda row: (row["seed"], row["finished_at"] or _LONG_AGO, row["trial_id"]))
     return {row["seed"]: row for row in ordered}
+
+
+def _ranked_anew(
+    study: StudyRecord, found: list[dict[str, Any]], rows: Iterable[Row], record: Record
+) -> list[dict[str, Any]]:
+    """As `preferred` has it, once every seed of the few is finished; before, as the search has them."""
+    few = found[: study.top] if study.select_seeds else []
+    if not few:
+        return found
+    cell = (study.method, study.data_fingerprint, "+".join(study.modalities))
+    values: dict[str, dict[int, float | None]] = {}
+    for row in rows:
+        if row["phase"] == "select" and tuple(row[name] for name in CELL[:-1]) == cell:
+            values.setdefault(_canonical(json.loads(row["config"])), {})[row["seed"]] = row["value"]
+    mine = [values.get(_canonical(placed(study.config, params)), {}) for params in few]
+    if not all(seed in each for each in mine for seed in study.select_seeds):
+        return found
+    return preferred(found, [[each[seed] for seed in study.select_seeds] for each in mine], record.direction)
 
 
 def _complete(rows: Iterable[Row]) -> Iterable[Row]:

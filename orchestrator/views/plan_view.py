@@ -100,6 +100,7 @@ def ablation(experiment: Experiment, grid: Grid) -> str:
         **_hardly_acting(list(studies.values())),
         "objective": f"{full.metric}, {full.direction}d",
         "tuning": _TUNING[grid.tuning].format(trials=f"{full.search.trials} trials{_averaged(full.search)}"),
+        **_chosen_by([study for study in studies.values() if study.select_seeds][:1]),
         "units": _units(grid.units),
         "cells": f"{len(grid.cells)}, {different} of them different",
         "comparisons": ", ".join(f"{number} {_KINDS[kind]}" for kind, number in kinds.items()) or "none",
@@ -133,6 +134,7 @@ def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
         **_hardly_acting(studies),
         "objective": f"{study.metric}, {study.direction}d",
         "search": f"{trials}, {search.sampler}, seed {search.seed}, {pruning}",
+        **_chosen_by(studies),
         "confirm": f"{best} on seeds {', '.join(map(str, seeds))}" if seeds else "none",
         "per trial": f"{experiment.resources.cpu:g} CPU, {experiment.resources.gpu:g} GPU",
     }
@@ -142,6 +144,18 @@ def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
     del facts["studies"]
     changes = {"swapped": _swapped(study), "removed": ", ".join(_removed(study)), "not searched": ", ".join(study.idle)}
     return facts | {name: text for name, text in changes.items() if text}
+
+
+def _chosen_by(studies: Sequence[Study]) -> dict[str, str]:
+    """What the best of a search are trained for once more; nothing where the best is confirmed as it is."""
+    found = [study for study in studies if study.select_seeds]
+    if not found:
+        return {}
+    top, number = max(study.num_selects for study in found) // len(found[0].select_seeds), len(found[0].select_seeds)
+    each = " of each study" if len(studies) > 1 else ""
+    return {
+        "select": f"the {top} best{each} on {number} seed{'s' * (number > 1)} of their own, the best mean is confirmed"
+    }
 
 
 def _averaged(search: Search) -> str:
@@ -245,13 +259,16 @@ def _units(units: Units) -> str:
 
 
 def _trials(studies: Sequence[Study]) -> str:
-    """`180 search and 45 to 90 confirm trials`."""
+    """`180 search and 45 to 90 confirm trials`, and those of `select` where there are any."""
     least: Counter[str] = Counter()
     for study in studies:
         least.update(study.least)
     most = {"search": sum(study.search.trials for study in studies)}
+    if num_selects := sum(study.num_selects for study in studies):
+        most["select"] = num_selects
     most["confirm"] = sum(len(study.confirm_seeds) for study in studies)
-    return " and ".join(f"{_number(least[phase], most[phase])} {phase}" for phase in most) + " trials"
+    *first, last = [f"{_number(least[phase], most[phase])} {phase}" for phase in most]
+    return f"{', '.join(first)} and {last} trials"
 
 
 def _number(least: int, most: int) -> str:

@@ -20,6 +20,7 @@ from orchestrator.findings.grid import current
 from orchestrator.findings.importance import importances
 from orchestrator.findings.robustness import of_studies, with_summaries
 from orchestrator.store import Store
+from orchestrator.store.schema import PHASES
 from orchestrator.store.selection import COLUMNS, confirm_trials
 from orchestrator.views import robustness_tables, trial_tables
 from orchestrator.views.ablation_tables import shown_metrics
@@ -127,14 +128,15 @@ def status(summary: dict[str, Any]) -> str:
 
 def _status_table(studies: list[dict[str, Any]]) -> str:
     where = [name for name in ("method", "dataset") if len({study[name] for study in studies}) > 1]
+    phases = [phase for phase in PHASES if any(phase in study["planned"] for study in studies)]
     rows = []
     for study in studies:
         finished = study["finished"]  # a race for seeds may come to more than was planned
-        of = [f"{finished[phase]} of {max(planned, finished[phase])}" for phase, planned in study["planned"].items()]
+        of = [f"{finished[phase]} of {max(study['planned'].get(phase, 0), finished[phase])}" for phase in phases]
         best = "-" if study["best"] is None else f"{study['best']:.4f}"
         rows.append((study["name"], *(study[name] for name in where), *of, best))
-    headers = ("study", *where, *studies[0]["planned"], "best")
-    align = ["left"] * (1 + len(where)) + ["right"] * 3
+    headers = ("study", *where, *phases, "best")
+    align = ["left"] * (1 + len(where)) + ["right"] * (len(phases) + 1)
     return tabulate(rows, headers, colalign=align, disable_numparse=True)
 
 

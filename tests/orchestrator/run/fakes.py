@@ -165,7 +165,9 @@ def planted(assignment: Assignment, corpus: Corpus) -> ToyRun:
     return PlantedRun(assignment)
 
 
-def ablation(components: Sequence[str] = ("conflict_penalty", "gated_fusion"), **section) -> Prepared:
+def ablation(
+    components: Sequence[str] = ("conflict_penalty", "gated_fusion"), confirm: Mapping | None = None, **section
+) -> Prepared:
     """A small ablation: 4 search trials of 3 epochs for each cell."""
     experiment = validate(
         {
@@ -178,6 +180,7 @@ def ablation(components: Sequence[str] = ("conflict_penalty", "gated_fusion"), *
                 "conflict_penalty.threshold": {"low": 1.1, "high": 4.0},
             },
             "search": {"trials": 4, "startup": 2, "pruner": {"kind": "none"}},
+            "confirm": dict(confirm or {}),
             "ablation": {"leave_one_out": list(components)} | section,
         }
     )

@@ -134,3 +134,13 @@ def test_what_a_search_trial_of_several_trainings_costs_is_said() -> None:
         "20 trials of 8 trainings each (2 seeds on 4 folds of train and valid), tpe, seed 0, ASHA from epoch 9" in said
     )
     assert "of the first training and after each training, one in 3" in said
+
+
+def test_what_the_best_few_of_a_search_are_trained_for_is_said() -> None:
+    said = " ".join(outline("cpsl", "confirm.top=3", "confirm.top_seeds=4").split())
+    assert "select the 3 best on 4 seeds of their own, the best mean is confirmed" in said
+    assert "select" not in outline("cpsl")
+    studies = outline("balance", "search.trials=20", "confirm.seeds=5", "confirm.top=2", "confirm.top_seeds=2")
+    number = len(asked(load("balance").experiment))
+    trials = f"{20 * number} search, {4 * number} select and {5 * number} confirm trials"
+    assert trials in " ".join(studies.split())

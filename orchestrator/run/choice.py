@@ -1,0 +1,69 @@
+"""What a search that is over comes to: its configurations, the best first, or as trials on seeds of their own put them.
+
+Everything follows from the search and the finished trials, so a choice made again from the files is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from itertools import product
+from typing import Any, NamedTuple
+
+from orchestrator.plan.studies import Study, confirm_trial_id
+from orchestrator.store.selection import distinct, preferred
+
+SELECT, CONFIRM = "select", "confirm"
+Values = Mapping[str, float | None]  # of every finished trial by id, None for a FAIL; kept up to date
+
+
+class Cell(NamedTuple):
+    """A trial that stands for its configuration."""
+
+    phase: str
+    number: int
+    seed: int
+    params: dict[str, Any]
+    trial_id: str
+
+
+class Choice:
+    """`searched`: the configurations that completed the search of a study, the best first."""
+
+    def __init__(self, study: Study, searched: Iterable[dict[str, Any]], code_fingerprint: str, values: Values) -> None:
+        self._study, self._values = study, values
+        self._searched = distinct(searched)
+        few = self._searched[: study.top] if study.select_seeds else []
+        self.cells = [
+            Cell(SELECT, number, seed, params, confirm_trial_id(study, params, seed, code_fingerprint))
+            for number, (params, seed) in enumerate(product(few, study.select_seeds))
+        ]
+        self._ranking: list[dict[str, Any]] | None = None  # once it is made
+
+    @property
+    def is_made(self) -> bool:
+        """Whether all trials that choose are finished."""
+        return all(cell.trial_id in self._values for cell in self.cells)
+
+    def configuration(self, rank: int) -> dict[str, Any] | None:
+        """The best (`rank` 0) or a later one; None before the choice is made, and where there are fewer."""
+        if self._ranking is None:
+            if not self.is_made:
+                return None
+            found = [self._values[cell.trial_id] for cell in self.cells]
+            number = len(self._study.select_seeds) or 1
+            by_configuration = [found[first : first + number] for first in range(0, len(found), number)]
+            self._ranking = preferred(self._searched, by_configuration, self._study.direction)
+        return self._ranking[rank] if rank < len(self._ranking) else None
+
+
+def confirms(study: Study, params: dict[str, Any], code_fingerprint: str) -> list[Cell]:
+    """The chosen configuration of a study on each of its confirm seeds."""
+    return [
+        Cell(CONFIRM, number, seed, params, confirm_trial_id(study, params, seed, code_fingerprint))
+        for number, seed in enumerate(study.confirm_seeds)
+    ]
+
+
+def left(cells: Iterable[Cell], finished: Values, running: Collection[str]) -> list[Cell]:
+    """Those that are neither finished nor running."""
+    return [cell for cell in cells if cell.trial_id not in finished and cell.trial_id not in running]
