@@ -19,7 +19,7 @@ def wait_until(
     *,
     seen: Callable[[], object] | None = None,
     process: subprocess.Popen[str] | None = None,
-    every_s: float = 0.01,
+    every_s: float = 0.05,
 ) -> None:
     """Look again and again; fails after `LIMIT_S` with what was `seen`, or when the `process` has ended without it."""
     deadline = time.monotonic() + LIMIT_S

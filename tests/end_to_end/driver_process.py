@@ -75,7 +75,7 @@ class DriverProcess:
             happened = condition()
             return happened or self.over
 
-        wait_until(decided, seen=lambda: self.said()[-2000:], every_s=0.005)
+        wait_until(decided, seen=lambda: self.said()[-2000:], every_s=0.02)
         return happened
 
     def end(self, lingering: Counter[str]) -> float:
@@ -90,7 +90,7 @@ class DriverProcess:
                 break
             if time.monotonic() - began > LONG_S:
                 late |= {Path(_title(process)).name for process in rest}
-            time.sleep(0.02)
+            time.sleep(0.2)
         lingering.update(late)
         took_s = math.inf if rest else time.monotonic() - began
         for process in self.processes():
