@@ -90,6 +90,7 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
     msa table runs/mosi
     msa table runs/mosi --top 3 --format latex
     msa table runs/mosi --format csv --phase confirm
+    msa table runs/ablation --ablation --notes
     msa table runs/ablation --ablation --format latex --metrics mae,corr,acc7
     msa table runs/iemocap --metrics f1_weighted,f1_happy,recall_happy
     msa table runs/mosi --importance
@@ -105,6 +106,7 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
     "--phase", type=click.Choice(["search", "confirm"]), help="One of the two [default: both; csv and json: search]."
 )
 @click.option("--ablation", is_flag=True, help="What each part contributes, as a paper's table.")
+@click.option("--notes", is_flag=True, help="With --ablation: all columns, and what the tables say of themselves.")
 @click.option("--metrics", metavar="NAME,…", help="Metrics to show [default: all but those of single classes].")
 @click.option("--importance", is_flag=True, help="How much each hyperparameter of a search matters (PED-ANOVA).")
 @click.option("--robustness", is_flag=True, help="Confirmed models with modalities missing or noisy.")
@@ -115,6 +117,7 @@ def table(
     phase: str | None,
     metrics: str | None,
     ablation: bool,
+    notes: bool,
     importance: bool,
     robustness: bool,
 ) -> int:
@@ -124,6 +127,8 @@ def table(
 
     if importance:
         refuse("only without --importance", metrics=metrics)
+    if not ablation or layout != "plain":
+        refuse("only with --ablation, on the screen", notes=notes or None)
     if ablation or importance or robustness:
         refuse("neither with --ablation nor with --importance nor with --robustness", top=top, phase=phase)
     asked = [name for name, is_asked in (("--ablation", ablation), ("--importance", importance)) if is_asked]
@@ -132,7 +137,7 @@ def table(
         raise click.UsageError(f"{' and '.join(asked)} exclude each other: got {len(asked)}, expected one of them")
     store, named = Store.open(storage), None if metrics is None else words(metrics)
     if ablation:
-        click.echo(terminal.ablation(store, layout, metrics=named))
+        click.echo(terminal.ablation(store, layout, metrics=named, notes=notes))
     elif robustness:
         click.echo(terminal.robustness(store, layout, metrics=named))
     elif importance:

@@ -58,12 +58,14 @@ def collect(store: Store) -> pa.Table:
     )
     columns |= contrasts.columns(
         deltas,
-        kinds=[entry.comparison if entry.weights else None for entry in entries],
+        kinds=[_kind(entry) for entry in entries],
         twins=_twins(entries),
         metrics=trials.metrics,
         objective=store.record.objective,
         alpha=ablation.alpha,
         race=ablation.race,
+        smallest_effect=getattr(ablation, "smallest_effect", None),
+        decidable=getattr(ablation, "units", None) != 1,
     )
     shares = importance.of_cells(store.record, table)
     mine = [shares.get((entry.dataset, entry.variant), np.nan) if entry.cell else np.nan for entry in entries]
@@ -157,6 +159,13 @@ def _entries(ablation: AblationRecord) -> list[_Entry]:
 
 def _metrics(store: Store) -> tuple[str, ...]:
     return tuple(f"{split}/{name}" for split in SPLITS for name in store.metrics)
+
+
+def _kind(entry: _Entry) -> str | None:
+    """The family that an entry is tested in."""
+    if not entry.weights:
+        return None
+    return contrasts.CONTROL if getattr(entry, "role", "") else entry.comparison
 
 
 def _twins(entries: Sequence[_Entry]) -> list[int]:

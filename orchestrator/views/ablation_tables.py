@@ -16,7 +16,7 @@ from msa_models.data.probes import FLAG
 from msa_models.metrics import direction, of_one_class, robust_names
 from orchestrator.findings import utterances
 from orchestrator.store.record import Record
-from orchestrator.views import captions
+from orchestrator.views import captions, verdicts
 from orchestrator.views.table import Cell, Interval, Marked, MeanSd, Signed, Table
 from search_spaces.faults import did_you_mean, listed
 
@@ -39,12 +39,18 @@ def tables(
     shown = shown_metrics(metrics, record)
     objective = record.objective.rpartition("/")[2]
     rows = grid.drop_columns(["trial_ids", "designs"])
-    mine = rows.filter(pc.field("metric") == objective)
-    cells = _pairs(mine.filter(pc.field("comparison") == "full"))
-    others = _pairs(mine.filter(pc.field("comparison") != "full"))
+    cells, others = of_objective(grid, record)
     boot = rows.filter((pc.field("metric") == utterances.metric(record)) & (pc.field("comparison") == "full"))
     found = [_contributions(cells, _pairs(boot), record, objective), _metrics(rows, cells, record, shown)]
     return [*found, _effects(others, record, objective)] if others else found
+
+
+def of_objective(grid: pa.Table, record: Record) -> tuple[list[_Pair], list[_Pair]]:
+    """Valid and test rows of the objective's metric: of the cells, then of steps and effects."""
+    mine = grid.drop_columns(["trial_ids", "designs"]).filter(pc.field("metric") == record.objective.rpartition("/")[2])
+    kinds = pc.field("comparison") == "full", pc.field("comparison") != "full"
+    cells, others = (_pairs(mine.filter(kind)) for kind in kinds)
+    return cells, others
 
 
 def shown_metrics(asked: Sequence[str] | None, record: Record) -> list[str]:
@@ -67,6 +73,7 @@ def shown_metrics(asked: Sequence[str] | None, record: Record) -> list[str]:
 
 def _contributions(cells: Sequence[_Pair], boot: Sequence[_Pair], record: Record, objective: str) -> Table:
     level = captions.level(record)
+    resampled = next((test["resampled"] for _, test in boot if test["resampled"]), "utterances")
     columns: dict[str, list[Cell]] = _where(cells) | {
         f"valid/{objective}": [_mean_sd(valid) for valid, _ in cells],
         "delta valid": [_signed(valid["delta"]) for valid, _ in cells],
@@ -74,14 +81,16 @@ def _contributions(cells: Sequence[_Pair], boot: Sequence[_Pair], record: Record
         "delta test": [_signed(test["delta"]) for _, test in cells],
         f"{level} CI": [_interval(test["ci_low"], test["ci_high"]) for _, test in cells],
         "p (Holm)": [test["p_holm"] for _, test in cells],
-        "verdict": [test["verdict"] or "" for _, test in cells],
+        "verdict": [test["variant_is"] or "" for _, test in cells],
         "note": [_note(test) for _, test in cells],
+        "bootstrap p": [test["p_bootstrap"] for _, test in cells],
         "sign-flip p": [_signflip(test, record) for _, test in cells],
         "effect size d": [_signed(test["effect_size"]) for _, test in cells],
-        f"utterances {level} CI": [_interval(test["boot_low"], test["boot_high"]) for _, test in boot],
+        f"{resampled} {level} CI": [_interval(test["boot_low"], test["boot_high"]) for _, test in boot],
         "importance": [test["importance"] for _, test in cells],
     }
-    caption = captions.contributions(record, cells, utterances.metric(record) if _any(columns, "utterances") else None)
+    bootstrapped = utterances.metric(record) if _any(columns, resampled) else None
+    caption = captions.contributions(record, cells, bootstrapped, resampled)
     return _table(columns, caption, "tab:contributions")
 
 
@@ -116,7 +125,7 @@ def _effects(contrasts: Sequence[_Pair], record: Record, objective: str) -> Tabl
         "dataset": where["dataset"],
         "name": where["variant"],
         "kind": [test["comparison"] for _, test in contrasts],
-        "seeds": where["seeds"],
+        captions.units(contrasts): where[captions.units(contrasts)],
         "delta valid": [_signed(valid["delta"]) for valid, _ in contrasts],
         "delta test": [_signed(test["delta"]) for _, test in contrasts],
         f"{captions.level(record)} CI": [_interval(test["ci_low"], test["ci_high"]) for _, test in contrasts],
@@ -132,25 +141,30 @@ def _from_full(row: _Row) -> float | None:
 
 
 def _pairs(rows: pa.Table) -> list[_Pair]:
-    """Valid and test of each entry in the order of the record, one dataset after the other."""
+    """Valid and test of each entry in the order of the record, the control after full, one dataset after the other."""
     both = [_by_dataset(rows.filter(pc.field("split") == split).to_pylist()) for split in ("valid", "test")]
     return list(zip(*both, strict=True))
 
 
 def _by_dataset(rows: Sequence[_Row]) -> list[_Row]:
     order = {dataset: place for place, dataset in enumerate(dict.fromkeys(row["dataset"] for row in rows))}
-    return sorted(rows, key=lambda row: order[row["dataset"]])
+
+    def place(row: _Row) -> tuple[int, int]:
+        is_full = row["comparison"] == "full" and row["num_pairs"] is None
+        return order[row["dataset"]], 0 if is_full else 1 if verdicts.is_control(row) else 2
+
+    return sorted(rows, key=place)
 
 
 def _where(pairs: Sequence[_Pair]) -> dict[str, list[Cell]]:
-    """Which cell it is, and of how many seeds; datasets and pairs only where they are not all the same."""
+    """Which cell it is, and of how many units; datasets and pairs only where they are not all the same."""
     tests = [test for _, test in pairs]
     several = len({test["dataset"] for test in tests}) > 1
     fewer = any(test["num_pairs"] not in (None, test["n"]) for test in tests)
     return {
         "dataset": [test["dataset"] if several else None for test in tests],
         "variant": [test["variant"] for test in tests],
-        "seeds": [test["n"] for test in tests],
+        captions.units(pairs): [test["n"] for test in tests],
         "pairs": [test["num_pairs"] if fewer else None for test in tests],
     }
 
@@ -189,7 +203,12 @@ def _signflip(row: _Row, record: Record) -> Cell:
 
 def _note(test: _Row) -> str:
     notes = [FLAG] if test["carries_over"] is False else []
+    notes += {"disagrees": ["bootstrap disagrees"], "cannot tell": ["bootstrap cannot tell"]}.get(test["guard"], [])
+    notes += [test["flag"]] if test["flag"] else []
     if test["verdict"] == "undecided" and test["effect_size"]:
         more = test["more_seeds"]
-        notes.append("more than 1,000 seeds more" if more is None else f"about {more} seed{'s' * (more != 1)} more")
+        unit = test.get("unit") or "seeds"
+        notes.append(
+            f"more than 1,000 {unit} more" if more is None else f"about {more} {captions.counted(more, unit)} more"
+        )
     return "; ".join(notes)

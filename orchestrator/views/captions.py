@@ -12,23 +12,33 @@ from orchestrator.store.record import AblationRecord, Record
 _Pairs = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]  # valid and test rows of a grid
 
 
-def contributions(record: Record, cells: _Pairs, bootstrapped: str | None) -> str:
-    """`bootstrapped`: the metric of the intervals over utterances, if the table has them."""
+def contributions(record: Record, cells: _Pairs, bootstrapped: str | None, resampled: str = "utterances") -> str:
+    """`bootstrapped`: the metric of the intervals over `resampled`, videos or utterances, if the table has them."""
     alpha, objective = ablation(record).alpha, record.objective
+    unit = units(cells)
     parts = [
         f"Contributions on {_datasets(cells)} by {objective}, mean ± sd (ddof=1).",
         *_design(record, cells),
-        "Delta is variant minus full over the seeds that both have; interval, p-values, effect size (Cohen's d of the "
-        "deltas) and verdict are of test.",
-        _correction(record, cells),
-        f"What the variant lacks helps where the variant is significantly worse than full (p < {alpha:g}), and hurts "
-        "where it is significantly better.",
-        *_signflip(record, cells),
+        f"Delta is variant minus full over the {unit} that both have; interval, p-values, effect size (Cohen's d of "
+        "the deltas) and verdict are of test.",
     ]
-    if bootstrapped:
+    if any(test["p_holm"] is not None for _, test in cells):
+        parts += [
+            _correction(record, cells),
+            f"A variant is worse or better where it differs significantly from full (p < {alpha:g}): what it lacks "
+            "helps where it is worse, and hurts where it is better.",
+        ]
+    if any(test["p_tost"] is not None for _, test in cells):
         parts.append(
-            f"Utterances: paired bootstrap of the difference in test/{bootstrapped}, {NUM_RESAMPLES:,} resamples of "
-            "the test utterances, percentile interval, seeds averaged."
+            f"No effect: none beyond ±{record_smallest_effect(record):g} in {_metric(objective)}, by two one-sided t "
+            f"tests (p < {alpha:g}, Holm's correction over the same comparisons)."
+        )
+    parts += _guards(record, cells)
+    if bootstrapped:
+        drawn = "whole test videos" if resampled == "videos" else "the test utterances, whose ids name no video"
+        parts.append(
+            f"{resampled.capitalize()}: paired bootstrap of the difference in test/{bootstrapped}, {NUM_RESAMPLES:,} "
+            f"resamples of {drawn}, percentile interval, all trials averaged."
         )
     if any(test["importance"] is not None for _, test in cells):
         parts.append(
@@ -36,10 +46,18 @@ def contributions(record: Record, cells: _Pairs, bootstrapped: str | None) -> st
             "much their values mattered, not whether the component helps."
         )
     if any(test["verdict"] == "undecided" for _, test in cells):
-        parts.append("Seeds more: until a test would probably (80 %) decide, if the effect is as large as it seems.")
+        parts.append(
+            f"{unit.capitalize()} more: until a test would probably (80 %) decide, if the effect is as large as it "
+            "seems."
+        )
     if any(test["carries_over"] is False for _, test in cells):
         parts.append("A gain does not carry over where test keeps less than half of the delta on valid, beyond chance.")
-    return " ".join([*parts, _HONEST])
+    if any(test.get("role") == "control" for _, test in cells):
+        parts.append(
+            "The control is the full method once more, with seeds of its own and a family of its own; if it gets a "
+            "verdict, those of this study are not to be trusted."
+        )
+    return " ".join([*parts, honest(record, unit)])
 
 
 def metrics(record: Record, cells: _Pairs) -> str:
@@ -47,7 +65,8 @@ def metrics(record: Record, cells: _Pairs) -> str:
     best = "bold (Markdown, LaTeX): the best by its difference from full on common seeds"
     parts = [f"Test metrics on {_datasets(cells)}, mean ± sd (ddof=1); {best}.", *_design(record, cells)]
     parts.append("Different from full: * p < 0.05, ** p < 0.01, *** p < 0.001.")
-    return " ".join([*parts, f"{_correction(record, cells)[:-1]}, each metric by itself.", _HONEST])
+    corrected = f"{_correction(record, cells)[:-1]}, each metric by itself."
+    return " ".join([*parts, corrected, honest(record, units(cells))])
 
 
 def effects(record: Record, contrasts: _Pairs, objective: str) -> str:
@@ -69,10 +88,11 @@ def effects(record: Record, contrasts: _Pairs, objective: str) -> str:
         f"Steps and effects on {_datasets(contrasts)} by {objective}.",
         *_design(record, ()),
         f"Deltas: {'; '.join(meaning[kind] for kind in kinds)}. Interval, p-value and verdict are of test.",
-        f"Paired t test over seeds, two-sided; Holm's correction over the comparisons of a kind ({families}).",
+        f"Paired t test over {units(contrasts)}, two-sided; Holm's correction over the comparisons of a kind "
+        f"({families}).",
         f"A part helps where the delta is significantly better than 0 (p < {alpha:g}), and hurts where it is worse.",
     ]
-    return " ".join([*parts, _HONEST])
+    return " ".join([*parts, honest(record, units(contrasts))])
 
 
 def ablation(record: Record) -> AblationRecord:
@@ -92,7 +112,35 @@ def least_signflip_p(num_pairs: int, record: Record) -> float:
     return min(1.0, smallest_signflip_p(num_pairs) / (race.share(num_pairs) if race else 1.0))
 
 
-_HONEST = "Intervals cover the luck of the seed, not that of the search or of the split."
+def honest(record: Record, unit: str) -> str:
+    """What the intervals cover, and what they do not."""
+    if unit == "searches":
+        return "Intervals cover the luck of the search and of the seed, not that of the split."
+    if unit == "configurations":
+        return (
+            "Intervals cover the luck of the seed and of the configuration, not that of the split. The configurations "
+            "are good ones of the full method, so the comparison leans towards it."
+        )
+    return "Intervals cover the luck of the seed, not that of the search or of the split."
+
+
+def units(pairs: _Pairs) -> str:
+    """What the tests count: searches, configurations or seeds."""
+    return next((test["unit"] for _, test in pairs if test.get("unit")), "seeds")
+
+
+def counted(number: int, unit: str) -> str:
+    """The word for so many units."""
+    return {"searches": "search"}.get(unit, unit.removesuffix("s")) if number == 1 else unit
+
+
+def record_smallest_effect(record: Record) -> float:
+    """The smallest effect of interest in the unit of the objective, where one was given."""
+    return getattr(ablation(record), "smallest_effect", None) or 0.0
+
+
+def _metric(objective: str) -> str:
+    return objective.rpartition("/")[2]
 
 
 def _design(record: Record, cells: _Pairs) -> list[str]:
@@ -119,6 +167,12 @@ def _design(record: Record, cells: _Pairs) -> list[str]:
     return [seeds, tuning, *([lacks] if done < len(cells) else [])]
 
 
+def unfinished(record: Record, cells: _Pairs) -> str:
+    """How many cells have all of their units, where not all have; else nothing."""
+    done = sum(_complete(valid, record) for valid, _ in cells)
+    return f"{done} of {len(cells)} cells have all of their {units(cells)}." if done < len(cells) else ""
+
+
 def _complete(valid: Mapping[str, Any], record: Record) -> bool:
     """Whether a cell has all of its seeds; in a race, whether its interval is as narrow as it was to be."""
     race = ablation(record).race
@@ -131,15 +185,34 @@ def _complete(valid: Mapping[str, Any], record: Record) -> bool:
 
 
 def _correction(record: Record, cells: _Pairs) -> str:
-    family = sum(test["p_holm"] is not None for _, test in cells)
-    return f"Paired t test over seeds, two-sided; Holm's correction over {family} comparison{'s' * (family != 1)}."
+    family = sum(test["p_holm"] is not None and test.get("role") != "control" for _, test in cells)
+    return (
+        f"Paired t test over {units(cells)}, two-sided; Holm's correction over {family} "
+        f"comparison{'s' * (family != 1)}, which keeps the rate of false alarms at {ablation(record).alpha:g} where "
+        "differences are normal with equal variances."
+    )
 
 
-def _signflip(record: Record, cells: _Pairs) -> list[str]:
+def _guards(record: Record, cells: _Pairs) -> list[str]:
+    """Of the tests beside the t test, and of flags."""
     numbers = sorted({test["num_pairs"] for _, test in cells if test["p_signflip"] is not None})
     unable = [(number, least_signflip_p(number, record)) for number in numbers]
     said = [f"{least:.3g} with {number}" for number, least in unable if least > ablation(record).alpha]
-    return [f"The sign-flip test is exact, but cannot go below {', '.join(said)} seeds."] if said else []
+    unit = units(cells)
+    parts = [f"The sign-flip test is exact, but cannot go below {', '.join(said)} {unit}."] if said else []
+    if any(test["guard"] in ("disagrees", "cannot tell") for _, test in cells):
+        parts.append(
+            "The guard is the symmetric studentised bootstrap, corrected as the t test is: where it disagrees, the "
+            f"verdict leans on differences being normal; of too few {unit} it cannot tell."
+        )
+    flagged = sum(bool(test["flag"]) for _, test in cells)
+    if flagged:
+        parts.append(
+            f"{flagged} of {sum(test['flag'] is not None for _, test in cells)} differences are not as normal ones "
+            "(outlying: Grubbs' test, skewed: D'Agostino's, each at 0.01): then false alarms are more frequent, also "
+            "among the others."
+        )
+    return parts
 
 
 def _datasets(pairs: _Pairs) -> str:

@@ -22,8 +22,8 @@ from orchestrator.findings.robustness import of_studies, with_summaries
 from orchestrator.store import Store
 from orchestrator.store.schema import PHASES
 from orchestrator.store.selection import COLUMNS, confirm_trials
-from orchestrator.views import robustness_tables, trial_tables
-from orchestrator.views.ablation_tables import shown_metrics
+from orchestrator.views import robustness_tables, trial_tables, verdicts
+from orchestrator.views.ablation_tables import of_objective, shown_metrics
 from orchestrator.views.ablation_tables import tables as ablation_tables
 from orchestrator.views.table import WIDTH, Table, blocks, render, transposed, warning, with_dataset, with_last
 from orchestrator.views.trial_tables import confirmed, leaderboard
@@ -60,18 +60,25 @@ def tables(
     return _shown([transposed(table) for table in shown] if plain else shown, format, store)
 
 
-def ablation(store: Store, format: str = "plain", metrics: Sequence[str] | None = None) -> str:
+def ablation(store: Store, format: str = "plain", metrics: Sequence[str] | None = None, *, notes: bool = False) -> str:
     """The tables of an ablation: contributions, then all test metrics, steps and effects.
 
-    csv and json are one table each: the contributions. On the screen their means come after the verdicts.
+    csv and json are one table each: the contributions. On the screen verdicts come first, in sentences and one table;
+    with `metrics` their table follows, with `notes` all tables and what they say of themselves.
     """
-    contributions, *others = ablation_tables(current(store), store.record, metrics=metrics)
+    grid = current(store)
+    contributions, *others = ablation_tables(grid, store.record, metrics=metrics)
     if format in ("csv", "json"):
         return _shown([contributions], format, store)
+    if format != "plain":
+        return _shown([contributions, *others], format, store)
+    more = f"More: msa table {shlex.quote(store.files.uri)} --ablation --notes"
+    first = verdicts.screen(*of_objective(grid, store.record), store.record, more)
     means = [header for header in contributions.headers if "/" in header]
-    shown = [with_last(contributions, means), *others]
-    shown = [with_dataset(table) for table in shown] if format == "plain" else [contributions, *others]
-    return _shown(shown, format, store)
+    asked = others[:1] if metrics is not None else []
+    shown = [with_last(contributions, means), *others] if notes else asked
+    below = _shown([with_dataset(table) for table in shown], format, store)
+    return "\n\n".join(part for part in (first, below) if part)
 
 
 def robustness(store: Store, format: str = "plain", metrics: Sequence[str] | None = None) -> str:
@@ -211,6 +218,7 @@ def _shown(tables: Sequence[Table], format: str, store: Store) -> str:
         return "\n\n".join(render(table, format) for table in (*tables[:-1], replace(tables[-1], warnings=beware)))
     parts = []
     for table in tables:
-        parts += [fill(table.caption, width)] if table.caption else []
+        parts += [fill(table.caption, width)] if table.caption and not table.label else []
         parts += [render(block) for block in blocks(replace(table, caption=""), width)]
+        parts += [fill(table.caption, width)] if table.caption and table.label else []  # of a paper's table, below it
     return "\n\n".join([*parts, *map(warning, beware)])

@@ -34,10 +34,10 @@ def test_contributions_have_a_row_for_each_cell_with_what_was_found_on_test(tabl
     contributions = tables[0]
     assert contributions.headers == (
         *("variant", "seeds", "valid/mae", "delta valid", "test/mae", "delta test", "95 % CI", "p (Holm)"),
-        *("verdict", "note", "sign-flip p", "effect size d"),
+        *("verdict", "note", "bootstrap p", "sign-flip p", "effect size d"),
     )
     assert column(contributions, "variant") == list(EFFECTS)
-    assert column(contributions, "verdict") == ["", "helps", "hurts", "undecided"]
+    assert column(contributions, "verdict") == ["", "worse", "better", "undecided"]
     full, gate, *_ = contributions.rows
     assert {cell for cell in full if not isinstance(cell, MeanSd)} == {"full", 5, None, ""}
     delta = gate[contributions.headers.index("delta test")]
@@ -88,6 +88,7 @@ def test_the_caption_states_what_was_done_and_what_it_does_not_cover(tmp_path: P
     for each in made(tmp_path / "s", record, table(noisy(EFFECTS))):
         for said in (
             *("on mosi", "5 seeds (1, 2, 3, 4, 5)", "No tuning", "Paired t test over seeds, two-sided"),
+            *(["where differences are normal with equal variances"] if each.label == "tab:contributions" else []),
             "Intervals cover the luck of the seed, not that of the search or of the split.",
         ):
             assert said in each.caption
