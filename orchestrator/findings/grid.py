@@ -64,8 +64,8 @@ def collect(store: Store) -> pa.Table:
         objective=store.record.objective,
         alpha=ablation.alpha,
         race=ablation.race,
-        smallest_effect=getattr(ablation, "smallest_effect", None),
-        decidable=getattr(ablation, "units", None) != 1,
+        smallest_effect=ablation.smallest_effect,
+        decidable=not _of_one_search(store),
     )
     shares = importance.of_cells(store.record, table)
     mine = [shares.get((entry.dataset, entry.variant), np.nan) if entry.cell else np.nan for entry in entries]
@@ -74,7 +74,7 @@ def collect(store: Store) -> pa.Table:
         name: np.repeat([getattr(entry, name) for entry in entries], len(trials.metrics))
         for name in ("dataset", "variant", "modalities", "setting", "comparison", "designs", "role")
     }
-    repeated["unit"] = np.repeat(ablation.unit, len(entries) * len(trials.metrics))
+    repeated["unit"] = np.repeat("seeds" if ablation.units == 1 else ablation.unit, len(entries) * len(trials.metrics))
     where = {
         "split": [name.partition("/")[0] for name in trials.metrics] * len(entries),
         "metric": [name.partition("/")[2] for name in trials.metrics] * len(entries),
@@ -165,7 +165,17 @@ def _kind(entry: _Entry) -> str | None:
     """The family that an entry is tested in."""
     if not entry.weights:
         return None
-    return contrasts.CONTROL if getattr(entry, "role", "") else entry.comparison
+    return contrasts.CONTROL if entry.role else entry.comparison
+
+
+def _of_one_search(store: Store) -> bool:
+    """Whether each cell has what a single search has found, whose luck its seeds do not show."""
+    ablation = store.record.ablation
+    assert ablation is not None
+    if ablation.tuning != "per_variant":
+        return ablation.units == 1
+    searched = any(study.planned.get("search") for study in store.record.studies.values())
+    return ablation.units == 1 or (ablation.unit == "seeds" and searched)
 
 
 def _twins(entries: Sequence[_Entry]) -> list[int]:
@@ -194,7 +204,7 @@ def _trials(store: Store, table: pa.Table, ablation: AblationRecord) -> _Trials:
                 if seed in found[study_id]:
                     trial_id = found[study_id][seed]["trial_id"]
                     values[cell, :, unit, column], ids[cell, unit, column] = measured[place[trial_id]], number[trial_id]
-    if ablation.unit == "seeds":
+    if ablation.unit == "seeds" or num_units == 1:  # of a single unit its seeds are shown, and allow no verdict
         values, ids = values.swapaxes(2, 3), ids.swapaxes(1, 2)
     cells = {study_id: index for index, study_id in enumerate(studies)}
     return _Trials(cells=cells, metrics=metrics, values=values, ids=ids, names=names)

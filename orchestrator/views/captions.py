@@ -12,6 +12,12 @@ from orchestrator.store.record import AblationRecord, Record
 _Pairs = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]  # valid and test rows of a grid
 
 
+NO_VERDICTS = (
+    "No verdicts: each cell has the configuration that a single search of its own has found, and seeds do not show the "
+    "luck of a search. `--set ablation.searches=10` or `--set ablation.tuning=shared` would allow verdicts."
+)
+
+
 def contributions(record: Record, cells: _Pairs, bootstrapped: str | None, resampled: str = "utterances") -> str:
     """`bootstrapped`: the metric of the intervals over `resampled`, videos or utterances, if the table has them."""
     alpha, objective = ablation(record).alpha, record.objective
@@ -28,6 +34,8 @@ def contributions(record: Record, cells: _Pairs, bootstrapped: str | None, resam
             f"A variant is worse or better where it differs significantly from full (p < {alpha:g}): what it lacks "
             "helps where it is worse, and hurts where it is better.",
         ]
+    elif any(test["delta"] is not None for _, test in cells):
+        parts.append(NO_VERDICTS)
     if any(test["p_tost"] is not None for _, test in cells):
         parts.append(
             f"No effect: none beyond ±{record_smallest_effect(record):g} in {_metric(objective)}, by two one-sided t "
@@ -64,9 +72,10 @@ def metrics(record: Record, cells: _Pairs) -> str:
     """Of the table with all test metrics."""
     best = "bold (Markdown, LaTeX): the best by its difference from full on common seeds"
     parts = [f"Test metrics on {_datasets(cells)}, mean ± sd (ddof=1); {best}.", *_design(record, cells)]
-    parts.append("Different from full: * p < 0.05, ** p < 0.01, *** p < 0.001.")
-    corrected = f"{_correction(record, cells)[:-1]}, each metric by itself."
-    return " ".join([*parts, corrected, honest(record, units(cells))])
+    if any(test["p_holm"] is not None for _, test in cells):
+        parts.append("Different from full: * p < 0.05, ** p < 0.01, *** p < 0.001.")
+        parts.append(f"{_correction(record, cells)[:-1]}, each metric by itself.")
+    return " ".join([*parts, honest(record, units(cells))])
 
 
 def effects(record: Record, contrasts: _Pairs, objective: str) -> str:
@@ -136,7 +145,7 @@ def counted(number: int, unit: str) -> str:
 
 def record_smallest_effect(record: Record) -> float:
     """The smallest effect of interest in the unit of the objective, where one was given."""
-    return getattr(ablation(record), "smallest_effect", None) or 0.0
+    return ablation(record).smallest_effect or 0.0
 
 
 def _metric(objective: str) -> str:
@@ -149,21 +158,25 @@ def _design(record: Record, cells: _Pairs) -> list[str]:
     if race:
         looks = ", ".join(map(str, race.looks[:-1]))
         seeds = (
-            f"{race.min} to {race.max} seeds, the same for all: a race with looks at {looks} and {race.looks[-1]}, "
-            f"more while the interval of the delta on {record.objective} is wider than ± {race.until:g}; each look "
-            "pays its share of the error rate."
+            f"{race.min} to {race.max} {asked.unit}{_inside(record)}, the same for all: a race with looks at {looks} "
+            f"and {race.looks[-1]}, more while the interval of the delta on {record.objective} is wider than "
+            f"± {race.until:g}; each look pays its share of the error rate."
         )
-    else:
+    elif _counts_seeds(record):
         number = len(asked.seeds)
         seeds = f"{number} seed{'s' * (number != 1)} ({', '.join(map(str, asked.seeds))}), the same for all."
+    else:
+        seeds = f"{asked.units} {asked.unit}{_inside(record)}, the same for all."
     searches = [study.planned.get("search", 0) for study in record.studies.values()]
     tuning = {
         "none": "No tuning: values as configured, for all.",
-        "shared": f"Tuning: the full method's best configuration of {max(searches, default=0)} trials, for all.",
+        "shared": f"Tuning: the full method's {_best(asked)} of {max(searches, default=0)} trials, for all.",
         "per_variant": f"Tuning: a search of equal budget for each, {max(searches, default=0)} trials.",
     }[asked.tuning]
     done = sum(_complete(valid, record) for valid, _ in cells)
-    lacks = f"{done} of {len(cells)} cells have all of their seeds; the others are not finished, or trials failed."
+    lacks = (
+        f"{done} of {len(cells)} cells have all of their {units(cells)}; the others are not finished, or trials failed."
+    )
     return [seeds, tuning, *([lacks] if done < len(cells) else [])]
 
 
@@ -173,11 +186,27 @@ def unfinished(record: Record, cells: _Pairs) -> str:
     return f"{done} of {len(cells)} cells have all of their {units(cells)}." if done < len(cells) else ""
 
 
+def _best(asked: AblationRecord) -> str:
+    several = asked.unit == "configurations" and asked.units > 1
+    return f"{asked.units} best distinct configurations" if several else "best configuration"
+
+
+def _counts_seeds(record: Record) -> bool:
+    """Whether seeds are what is counted: as the units, or of the only one."""
+    return ablation(record).unit == "seeds" or ablation(record).units == 1
+
+
+def _inside(record: Record) -> str:
+    """How many seeds are in each unit."""
+    number = len(ablation(record).seeds)
+    return "" if _counts_seeds(record) else f" of {number} {counted(number, 'seeds')} each"
+
+
 def _complete(valid: Mapping[str, Any], record: Record) -> bool:
     """Whether a cell has all of its seeds; in a race, whether its interval is as narrow as it was to be."""
     race = ablation(record).race
     if race is None:
-        return valid["n"] >= len(ablation(record).seeds)
+        return valid["n"] >= (len(ablation(record).seeds) if _counts_seeds(record) else ablation(record).units)
     if valid["num_pairs"] is None or valid["num_pairs"] >= race.max:
         return valid["n"] >= race.min
     narrow = valid["ci_low"] is not None and (valid["ci_high"] - valid["ci_low"]) / 2 <= race.until

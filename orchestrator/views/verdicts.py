@@ -13,7 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from msa_models.data.probes import FLAG
-from orchestrator.store.record import FULL, Record
+from orchestrator.store.record import Record
 from orchestrator.views import captions
 from orchestrator.views.table import WIDTH
 
@@ -26,12 +26,6 @@ _MARKS = {
     "n": "n: differences are skewed or one is outlying; 0.05 holds where they are normal.",
     "v": f"v: {FLAG}.",
 }
-
-
-NO_VERDICTS = (
-    "No verdicts: each cell has the configuration that a single search of its own has found, and seeds do not show the "
-    "luck of a search. `--set ablation.searches=10` or `--set ablation.tuning=shared` would allow verdicts."
-)
 
 
 def screen(cells: _Pairs, contrasts: _Pairs, record: Record, more: str) -> str:
@@ -52,8 +46,8 @@ def screen(cells: _Pairs, contrasts: _Pairs, record: Record, more: str) -> str:
     widths = [max(12, WIDTH - rest), *[None] * (len(headers) - 1)]
     table = tabulate(rows, headers, colalign=align, disable_numparse=True, maxcolwidths=widths)
     notes = [
-        f"valid, test: difference from {reference(cells)} in {_bare(record)}; interval and verdict are of test, over "
-        f"{unit}."
+        f"valid, test: difference from {captions.ablation(record).reference} in {_bare(record)}; interval and verdict "
+        f"are of test, over {unit}."
     ]
     if unit == "configurations":
         notes.append("The configurations are good ones of the full method: the comparison leans towards it.")
@@ -66,17 +60,21 @@ def screen(cells: _Pairs, contrasts: _Pairs, record: Record, more: str) -> str:
 
 def sentences(cells: _Pairs, record: Record) -> list[str]:
     """What came out, decided ones first; and what forbids or belittles verdicts."""
-    lines = []
+    reference, lines = captions.ablation(record).reference, []
     for _, test in cells:
         if is_control(test) and test["variant_is"] in ("better", "worse"):
             lines.append(
-                f"{test['variant']}, the full method once more, is {test['variant_is']} than itself: the verdicts of "
-                "this study are not to be trusted."
+                f"The control '{test['variant']}' is {test['variant_is']} than {reference}, which it repeats: the "
+                "verdicts of this study are not to be trusted."
             )
     variants = [test for _, test in cells if test["num_pairs"] is not None and not is_control(test)]
     if variants and all(test["verdict"] is None for test in variants):
-        return [*lines, NO_VERDICTS]
-    removed = {(cell.dataset, cell.variant): cell.removed for cell in captions.ablation(record).cells}
+        return [*lines, captions.NO_VERDICTS]
+    removed = {
+        (cell.dataset, cell.variant): cell.removed
+        for cell in captions.ablation(record).cells
+        if cell.variant.startswith("without ")  # and not with something in its place
+    }
     several = len({test["dataset"] for test in variants}) > 1
     for test in variants:
         if test["variant_is"] in ("better", "worse"):
@@ -89,7 +87,7 @@ def sentences(cells: _Pairs, record: Record) -> list[str]:
                 without = "it" if len(parts) == 1 else "them"
                 lines.append(f"{where}{' and '.join(parts)} {verb}: without {without} {said}")
             else:
-                lines.append(f"{where}{test['variant']} is {test['variant_is']} than {reference(cells)}: {said}")
+                lines.append(f"{where}{test['variant']} is {test['variant_is']} than {reference}: {said}")
     for verdict, words in (
         ("no effect", f"no effect beyond ±{captions.record_smallest_effect(record):g}"),
         ("undecided", "undecided"),
@@ -106,11 +104,6 @@ def sentences(cells: _Pairs, record: Record) -> list[str]:
 def is_control(row: _Row) -> bool:
     """Whether a row is of the full method once more, with seeds of its own."""
     return row.get("role") == "control"
-
-
-def reference(cells: _Pairs) -> str:
-    """What the others are compared with: the full method, or the first of several studies."""
-    return next((test["variant"] for _, test in cells if test["num_pairs"] is None), FULL)
 
 
 def _note_marks(test: _Row) -> str:

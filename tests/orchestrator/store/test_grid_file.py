@@ -48,10 +48,10 @@ def written(store: Store, table: pa.Table) -> int:
 
 def test_the_columns_have_the_documented_order_and_explicit_types() -> None:
     table = a_grid()
-    assert table.column_names[:8] == [
-        *("dataset", "variant", "modalities", "setting", "comparison", "designs", "split", "metric"),
+    assert table.column_names[:10] == [
+        *("dataset", "variant", "modalities", "setting", "comparison", "designs", "role", "unit", "split", "metric"),
     ]
-    assert table.column_names[8:] == [
+    assert table.column_names[10:] == [
         *("n", "mean", "sd", "num_pairs", "delta", "ci_low", "ci_high", "p", "p_holm", "p_signflip", "effect_size"),
         *("boot_low", "boot_high", "resampled", "importance", "p_bootstrap", "p_tost", "p_tost_holm"),
         *("verdict", "variant_is", "guard", "flag", "carries_over", "more_seeds", "trial_ids"),

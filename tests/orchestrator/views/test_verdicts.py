@@ -21,7 +21,8 @@ SEEDS = list(range(1, 11))
 
 def made(folder: Path, effects: dict[str, float] | None = None, **options: Any) -> Store:
     effects = effects or EFFECTS
-    record = ablations.record(list(effects), **{"seeds": SEEDS} | options)
+    options = {"seeds": SEEDS} | options
+    record = ablations.record(list(effects), **options)
     seeds = record["ablation"]["seeds"]
     return storage(folder / "s", record, table(noisy(effects, num_seeds=len(seeds))), seeds=seeds)
 
@@ -66,7 +67,7 @@ def test_a_control_with_a_verdict_forbids_trust_and_one_without_is_silent(tmp_pa
     store = made(tmp_path)
     control = {"role": "control"}
     assert said(store, without_gate=control)[0] == (
-        "without gate, the full method once more, is worse than itself: the verdicts of this study are not to be "
+        "The control 'without gate' is worse than full, which it repeats: the verdicts of this study are not to be "
         "trusted."
     )
     assert said(store, without_heads=control)[0].startswith("gate helps")
