@@ -128,7 +128,7 @@ class Ablation(Part):
         default_factory=dict, description="Searched values of components that a swap brings in, for tuning per_variant."
     )
     tuning: Literal["none", "shared", "per_variant"] = Field(
-        default="per_variant",
+        default="shared",
         description="per_variant: every cell has searches of its own, of the same budget; shared: the best "
         "configurations of the full method for all; none: fixed values and defaults for all.",
     )
@@ -140,12 +140,14 @@ class Ablation(Part):
     configurations: Units = Field(
         default=None,
         description="With tuning shared: at how many of the best configurations of the full method every cell is "
-        "trained, which are what a test counts: a number or a race; left out: 1.",
+        "trained, which are what a test counts: a number or a race; left out: 10, or 1 with several searches or a "
+        "race for seeds.",
     )
     seeds: Seeds = Field(
         default=None,
         description="Paired seeds of every cell, in each of its units, as in `confirm`; with a single unit they are "
-        "what a test counts, and may be a race; left out: those of `confirm`.",
+        "what a test counts, and may be a race; left out: those of `confirm`, the first 2 of them in each of several "
+        "units.",
     )
     control: bool | None = Field(
         default=None,

@@ -19,6 +19,8 @@ from search_spaces.ablation import Ablation
 from search_spaces.faults import fault
 from search_spaces.schema import Experiment
 
+CONFIGURATIONS, SEEDS_EACH = 10, 2  # unless an experiment says otherwise; see docs/log.md for what they find
+
 
 @dataclass(frozen=True, kw_only=True)
 class Units:
@@ -66,7 +68,7 @@ def units_of(experiment: Experiment) -> Units:
     Raises ExperimentError where what is asked for does not fit the tuning, or a test would have nothing to count.
     """
     asked = experiment.ablation
-    unit, number = _asked(asked, searched=bool(experiment.space or asked.space))
+    unit, number = _asked(asked, experiment.search.trials if experiment.space or asked.space else 0)
     if unit == "configurations" and _most(number) > (trials := experiment.search.trials):
         message = f"got {_said(number)} of a search of {trials} trials; expected no more than it has"
         raise fault("ablation.configurations", message)
@@ -81,7 +83,8 @@ def units_of(experiment: Experiment) -> Units:
         race = f"{{min: {inside.min}, max: {inside.max}, until: {inside.until:g}}}"
         message = f"got a race for seeds, but {unit} are what is counted; expected ablation.{unit}={race}"
         raise fault("ablation.seeds", message)
-    own = inside or experiment.confirm.seeds
+    several = unit != "seeds" and _most(number) > 1
+    own = inside or experiment.confirm.seeds[: SEEDS_EACH if several else None]
     if unit == "seeds" or not own:
         try:
             checks.enough_seeds(own)
@@ -101,7 +104,7 @@ def units_of_studies(experiment: Experiment) -> Units:
         raise fault("ablation.configurations", message)
     number = asked.searches or 1
     race = Race(**number.model_dump(), alpha=asked.alpha) if isinstance(number, ablation.Race) else None
-    return Units(unit="searches", number=_most(number), seeds=experiment.confirm.seeds, race=race)
+    return Units(unit="searches", number=_most(number), seeds=experiment.confirm.seeds[:SEEDS_EACH], race=race)
 
 
 def has_control(asked: Ablation, units: Units) -> bool:
@@ -110,9 +113,12 @@ def has_control(asked: Ablation, units: Units) -> bool:
     return tested if asked.control is None else asked.control
 
 
-def _asked(asked: Ablation, *, searched: bool) -> tuple[Unit, int | ablation.Race]:
-    """What is counted, and how many of it; 1 search is a unit that allows no test."""
-    searches, configurations = asked.searches or 1, asked.configurations or 1
+def _asked(asked: Ablation, trials: int) -> tuple[Unit, int | ablation.Race]:
+    """What is counted, and how many; a single search allows no test. `trials`: of a search, 0 where there is none."""
+    searches, configurations, searched = asked.searches or 1, asked.configurations, trials > 0
+    if configurations is None:
+        several = asked.tuning == "shared" and searches == 1 and searched and not isinstance(asked.seeds, ablation.Race)
+        configurations = min(CONFIGURATIONS, trials) if several else 1
     if configurations != 1:
         if asked.tuning != "shared":
             message = f"got {_said(configurations)} with tuning {asked.tuning}; expected tuning: shared, or `searches`"
@@ -120,10 +126,9 @@ def _asked(asked: Ablation, *, searched: bool) -> tuple[Unit, int | ablation.Rac
         if searches != 1:
             message = f"got {_said(configurations)} and {_said(searches)} searches; expected one of the two"
             raise fault("ablation.configurations", message)
-        if searched:
-            return "configurations", configurations
-        if asked.configurations is not None:
+        if not searched:
             raise fault("ablation.configurations", f"got {_said(configurations)}, but nothing is searched; delete it")
+        return "configurations", configurations
     if searches != 1 and (asked.tuning == "none" or not searched):
         why = "nothing is searched" if asked.tuning != "none" else "with tuning none there is no search"
         raise fault("ablation.searches", f"got {_said(searches)}, but {why}; delete it")

@@ -19,6 +19,7 @@ from orchestrator.plan.plan import Cell, Grid
 from orchestrator.plan.space import described
 from orchestrator.plan.studies import Study
 from orchestrator.plan.units import Units
+from orchestrator.views.captions import counted as unit_word
 from search_spaces.dotted import flatten
 from search_spaces.parts import Search
 from search_spaces.schema import Experiment
@@ -253,7 +254,7 @@ def _units(units: Units) -> str:
     inside = "" if units.unit == "seeds" else f", {len(units.seeds)} seed{'s' * (len(units.seeds) != 1)} in each"
     if units.race is None:
         listed = f", paired: {', '.join(map(str, units.seeds))}" if units.unit == "seeds" else ""
-        return f"{units.number} {units.unit if units.number != 1 else units.unit[:-1]}{listed}{inside}"
+        return f"{units.number} {unit_word(units.number, units.unit)}{listed}{inside}"
     looks = ", ".join(map(str, units.race.looks))
     return f"a race: {looks} {units.unit}{inside}, until the interval of a delta is ±{units.race.until:g} on valid"
 

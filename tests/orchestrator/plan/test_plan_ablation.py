@@ -31,7 +31,10 @@ MINIMAL: dict[str, Any] = {
 @pytest.fixture
 def planned(fake: ModuleType, corpus: CorpusInfo):
     def make(*others: CorpusInfo, experiment: dict[str, Any] | None = None, **section: Any) -> Plan:
-        return plan_ablation(validate(MINIMAL | (experiment or {}) | {"ablation": section}), [corpus, *others])
+        return plan_ablation(
+            validate(MINIMAL | (experiment or {}) | {"ablation": {"tuning": "per_variant"} | section}),
+            [corpus, *others],
+        )
 
     return make
 
@@ -87,7 +90,7 @@ def test_without_tuning_nothing_is_searched_and_defaults_are_trained(planned, fa
 
 @pytest.mark.parametrize("tuning", ["none", "shared", "per_variant"])
 def test_cells_that_mean_the_same_configuration_share_a_study_and_are_not_compared(planned, tuning) -> None:
-    found = planned(tuning=tuning, sensitivity={"penalty.threshold": [3.0, 2.0]})
+    found = planned(tuning=tuning, sensitivity={"penalty.threshold": [3.0, 2.0]}, configurations=1)
     studies = cells(found)
     assert studies["penalty.threshold=3.0"] is studies["full"]  # 3.0 is the default
     assert [study.variant.name for study in found.studies] == ["full", "penalty.threshold=2.0"]
@@ -112,7 +115,7 @@ def test_modalities_are_those_of_the_cell(planned) -> None:
 
 def test_on_several_corpora_each_has_a_full_method_of_its_own(planned, corpus: CorpusInfo) -> None:
     other = replace(corpus, name="other", fingerprint="f" * 16, modalities=("text",))
-    found = planned(other, leave_one_out=["gate"], tuning="shared")
+    found = planned(other, leave_one_out=["gate"], tuning="shared", configurations=1)
     assert [(cell.study.dataset, cell.name) for cell in found.grid.cells] == [
         (dataset, name) for dataset in ("synthetic", "other") for name in ("full", "without gate")
     ]
@@ -192,7 +195,7 @@ def test_the_grid_is_kept_as_plain_data(planned) -> None:
         ({"swap": {"penalty": "xtra"}}, "ablation.swap.penalty", "no component 'xtra'"),
         ({"space": {"extra.weight": {"low": 0, "high": 1}}}, "ablation.space.extra.weight", "no swap brings in extra"),
         (
-            {"tuning": "shared", "experiment": {"confirm": {"seeds": 1}}},
+            {"tuning": "none", "experiment": {"confirm": {"seeds": 1}}},
             "confirm.seeds",
             "got 1 seed, expected at least 2",
         ),

@@ -171,7 +171,7 @@ def test_leaving_out_the_encoder_leaves_the_corpus_own_text_features(corpus: Cor
             "text_encoder.learning_rate": {"low": 1e-6, "high": 1e-4, "log": True},
             "encoder.width": {"choices": [32, 64]},
         },
-        "ablation": {"leave_one_out": ["text_encoder", "conflict_penalty"]},
+        "ablation": {"leave_one_out": ["text_encoder", "conflict_penalty"], "control": False},
     }
     found = cells(plan_ablation(validate(MINIMAL | experiment), [corpus]))
     assert list(found) == ["full", "without text_encoder", "without conflict_penalty"]

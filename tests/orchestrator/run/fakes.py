@@ -181,7 +181,7 @@ def ablation(
             },
             "search": {"trials": 4, "startup": 2, "pruner": {"kind": "none"}},
             "confirm": dict(confirm or {}),
-            "ablation": {"leave_one_out": list(components)} | section,
+            "ablation": {"leave_one_out": list(components), "tuning": "per_variant"} | section,
         }
     )
     info = CorpusInfo.of(corpus())

@@ -42,7 +42,7 @@ def test_trials_of_all_variants_and_phases_interleave(tmp_path):
 
 
 def test_shared_tuning_gives_all_variants_the_best_values_of_the_full_method(tmp_path):
-    fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=2, tuning="shared"))
+    fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=2, tuning="shared", configurations=1))
     search = rows_of(tmp_path, "search")
     assert {row["variant"] for row in search} == {"full"}
     best = json.loads(min(search, key=lambda row: row["value"])["params"])
@@ -82,9 +82,9 @@ def test_a_cell_that_fails_with_every_seed_does_not_drag_the_others_to_the_end(t
 
 
 def test_what_an_earlier_plan_trained_is_not_counted_as_progress(tmp_path):
-    campaign = fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=2, tuning="shared"))
+    campaign = fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=2, tuning="shared", configurations=1))
     assert campaign.num_finished == campaign.num_planned == 4 + 3 * 2
-    fewer = fakes.ablation(seeds=[1, 3], tuning="shared")
+    fewer = fakes.ablation(seeds=[1, 3], tuning="shared", configurations=1)
     again = Campaign(Store.open(str(tmp_path)), fewer.plan.studies, fakes.PROVENANCE)
     assert (again.num_finished, again.num_planned) == (4 + 3, 4 + 3 * 2)
 

@@ -119,8 +119,14 @@ def test_another_corpus_is_refused_with_what_differs(
 
 
 def lasting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows without tracebacks, which name lines of a program, and configurations, which have more fields by and by."""
-    return [row | {"traceback": None, "config": None} for row in rows]
+    """Rows without tracebacks, which name lines of a program, configurations, which have more fields by and by, and
+    what versions before measured of the test split in a search.
+    """
+    searched = [{name for name in row if row["phase"] == "search" and name.startswith("test/")} for row in rows]
+    return [
+        row | {"traceback": None, "config": None} | dict.fromkeys(unread)
+        for row, unread in zip(rows, searched, strict=True)
+    ]
 
 
 def write(path: Path, *, num_train: int = 12, width: int = 3, modality: str = "audio") -> None:
