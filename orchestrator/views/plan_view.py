@@ -18,7 +18,7 @@ from orchestrator.plan.meaning import hardly_acting
 from orchestrator.plan.plan import Cell, Grid
 from orchestrator.plan.space import described
 from orchestrator.plan.studies import Study
-from orchestrator.plan.units import Units
+from orchestrator.plan.units import CONFIGURATIONS, SEEDS_EACH, Units
 from orchestrator.views.captions import counted as unit_word
 from search_spaces.dotted import flatten
 from search_spaces.parts import Search
@@ -26,7 +26,7 @@ from search_spaces.schema import Experiment
 
 _TUNING = {
     "none": "none: fixed values and defaults for all",
-    "shared": "shared: the best configuration of the full method for all",
+    "shared": "shared: the best configurations of the full method for all",
     "per_variant": "per_variant: a search of its own for each, of {trials}",
 }
 
@@ -109,7 +109,40 @@ def ablation(experiment: Experiment, grid: Grid) -> str:
     }
     headers = ["cell", *(["corpus"] if len(datasets) > 1 else []), "modalities", "searched values", "trials", "designs"]
     rows = [_cell_line(cell, grid, len(datasets) > 1) for cell in grid.cells]
-    return f"{tabulate(facts.items(), tablefmt='plain')}\n\n{tabulate(rows, headers, disable_numparse=True)}"
+    parts = [tabulate(facts.items(), tablefmt="plain"), tabulate(rows, headers, disable_numparse=True)]
+    if choices := _choices(experiment, grid):
+        headers = ["a test could count", "ablation.…", "search", "confirm"]
+        parts.append(tabulate(choices, headers, disable_numparse=True))
+    return "\n\n".join(parts)
+
+
+def _choices(experiment: Experiment, grid: Grid) -> list[tuple[str, str, str, str]]:
+    """What each kind of unit would cost, for as many units and seeds; nothing where nothing is searched."""
+    if grid.tuning == "none" or not experiment.space:
+        return []
+    own = experiment.search.trials
+    controls = {cell.study.study_id for cell in grid.cells if cell.study.role}
+    num_cells = len({cell.study.study_id for cell in grid.cells} - controls)
+    num_corpora = len({cell.study.dataset for cell in grid.cells})
+    unit = grid.units.unit
+    number, seeds = (
+        (CONFIGURATIONS, SEEDS_EACH)
+        if grid.units.number == 1 or unit == "seeds"
+        else (grid.units.number, len(grid.units.seeds))
+    )
+    with_control = num_cells + num_corpora
+    found = [
+        ("configurations", f"tuning=shared configurations={number}", num_corpora, with_control),
+        ("searches of the full method", f"tuning=shared searches={number}", number * num_corpora, with_control),
+        ("searches of each cell", f"tuning=per_variant searches={number}", number * with_control, with_control),
+        (
+            "seeds at one configuration",
+            f"tuning=shared configurations=1 seeds={number * seeds}",
+            num_corpora,
+            num_cells,
+        ),
+    ]
+    return [(name, how, f"{searches * own:,}", f"{cells * number * seeds:,}") for name, how, searches, cells in found]
 
 
 def estimated(slot_hours: float, most_slot_hours: float, epoch_s: dict[str, float]) -> str:

@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from msa_models import metrics
+from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
 from orchestrator.plan.plan import plan
+from orchestrator.views.plan_view import ablation
 from orchestrator.views.plan_view import sweep as render
 from search_spaces.changes import asked
 from search_spaces.loading import load, validate
@@ -144,3 +146,45 @@ def test_what_the_best_few_of_a_search_are_trained_for_is_said() -> None:
     number = len(asked(load("balance").experiment))
     trials = f"{20 * number} search, {4 * number} select and {5 * number} confirm trials"
     assert trials in " ".join(studies.split())
+
+
+def test_an_ablation_says_what_each_kind_of_unit_would_cost() -> None:
+    asked_for = load("cpsl", ["ablation.modalities=null"]).experiment
+    grid = plan_ablation(asked_for, [CORPUS]).grid
+    assert grid is not None
+    text = ablation(asked_for, grid)
+    assert words(text, "units") == ["units", "10", "configurations,", "2", "seeds", "in", "each"]
+    assert words(text, "trials ") == [
+        "trials",
+        "60",
+        "search",
+        "and",
+        "180",
+        "confirm",
+        "trials",
+    ]  # the control is one of 9 cells
+    assert words(text, "configurations") == ["configurations", "tuning=shared", "configurations=10", "60", "180"]
+    assert words(text, "searches of the full")[-3:] == ["searches=10", "600", "180"]
+    assert words(text, "searches of each")[-3:] == ["searches=10", "5,400", "180"]
+    assert words(text, "seeds at one")[-3:] == ["seeds=20", "60", "160"]
+    assert max(map(len, text[text.index("a test could count") :].splitlines())) <= 80
+    for choice, cost in (
+        (["ablation.tuning=per_variant", "ablation.searches=10"], "5400 search and 180 confirm"),
+        (["ablation.tuning=shared", "ablation.searches=10"], "600 search and 180 confirm"),
+        (["ablation.configurations=1", "ablation.seeds=20"], "60 search and 160 confirm"),
+    ):
+        planned = plan_ablation(load("cpsl", ["ablation.modalities=null", *choice]).experiment, [CORPUS])
+        assert planned.grid is not None
+        assert f"{cost} trials" in ablation(asked_for, planned.grid)
+
+
+def test_several_studies_that_are_compared_say_over_what() -> None:
+    several = load("balance", ["ablation.searches=3"]).experiment
+    planned = plan(several, CORPUS)
+    lines = render(several, planned.studies, planned.grid).splitlines()
+    first = next(iter(several.studies))
+    assert f"compared   with {first} over 3 searches, 2 seeds in each" in lines
+    num_cells = len(several.studies) + 1  # with the control
+    trials = num_cells * 3 * several.search.trials
+    assert f"in all     {trials} search and {num_cells * 3 * 2} confirm trials" in lines
+    assert sum(line.startswith(f"{first} ") for line in lines) == 1
