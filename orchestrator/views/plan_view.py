@@ -111,7 +111,7 @@ def ablation(experiment: Experiment, grid: Grid) -> str:
     rows = [_cell_line(cell, grid, len(datasets) > 1) for cell in grid.cells]
     parts = [tabulate(facts.items(), tablefmt="plain"), tabulate(rows, headers, disable_numparse=True)]
     if choices := _choices(experiment, grid):
-        headers = ["a test could count", "ablation.…", "search", "confirm"]
+        headers = ["a unit could be", "ablation.…", "search", "confirm"]
         parts.append(tabulate(choices, headers, disable_numparse=True))
     return "\n\n".join(parts)
 
@@ -133,10 +133,10 @@ def _choices(experiment: Experiment, grid: Grid) -> list[tuple[str, str, str, st
     with_control = num_cells + num_corpora
     found = [
         ("configurations", f"tuning=shared configurations={number}", num_corpora, with_control),
-        ("searches of the full method", f"tuning=shared searches={number}", number * num_corpora, with_control),
-        ("searches of each cell", f"tuning=per_variant searches={number}", number * with_control, with_control),
+        ("searches, shared", f"tuning=shared searches={number}", number * num_corpora, with_control),
+        ("searches, own", f"tuning=per_variant searches={number}", number * with_control, with_control),
         (
-            "seeds at one configuration",
+            "seeds",
             f"tuning=shared configurations=1 seeds={number * seeds}",
             num_corpora,
             num_cells,

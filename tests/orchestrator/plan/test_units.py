@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.plan import seeds
 from orchestrator.plan.race import Race
-from orchestrator.plan.seeds import CONTROL
+from orchestrator.plan.seeds import CONTROL, Role
 from orchestrator.plan.units import Units, has_control, units_of, units_of_studies
 from search_spaces.faults import ExperimentError
 from search_spaces.loading import validate
@@ -17,7 +17,7 @@ from search_spaces.schema import Experiment
 SPACE = {"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
 
 
-def experiment(space: Any = SPACE, trials: int = 30, **ablation: Any) -> Experiment:
+def experiment(space: Any = SPACE, trials: Any = 30, **ablation: Any) -> Experiment:
     return validate(
         {
             "method": "cpsl",
@@ -100,7 +100,10 @@ def test_a_control_is_there_where_several_units_are_tuned_unless_it_is_said_othe
 
 
 def test_seeds_of_replicates_roles_and_purposes_are_disjoint() -> None:
-    owners = [(replicate, role) for replicate in (0, 1, 2, seeds.MAX_REPLICATES - 1) for role in ("", CONTROL)]
+    roles: tuple[Role, ...] = ("", CONTROL)
+    owners: list[tuple[int, Role]] = [
+        (replicate, role) for replicate in (0, 1, 2, seeds.MAX_REPLICATES - 1) for role in roles
+    ]
     found: dict[int, tuple[Any, ...]] = {}
     for replicate, role in owners:
         confirm = [seeds.confirm(seed, replicate, role) for seed in (0, 1, 5, 2**32 - 1)]

@@ -164,10 +164,10 @@ def test_an_ablation_says_what_each_kind_of_unit_would_cost() -> None:
         "trials",
     ]  # the control is one of 9 cells
     assert words(text, "configurations") == ["configurations", "tuning=shared", "configurations=10", "60", "180"]
-    assert words(text, "searches of the full")[-3:] == ["searches=10", "600", "180"]
-    assert words(text, "searches of each")[-3:] == ["searches=10", "5,400", "180"]
-    assert words(text, "seeds at one")[-3:] == ["seeds=20", "60", "160"]
-    assert max(map(len, text[text.index("a test could count") :].splitlines())) <= 80
+    assert words(text, "searches, shared")[-3:] == ["searches=10", "600", "180"]
+    assert words(text, "searches, own")[-3:] == ["searches=10", "5,400", "180"]
+    assert words(text, "seeds ")[-3:] == ["seeds=20", "60", "160"]
+    assert max(map(len, text[text.index("a unit could be") :].splitlines())) <= 80
     for choice, cost in (
         (["ablation.tuning=per_variant", "ablation.searches=10"], "5400 search and 180 confirm"),
         (["ablation.tuning=shared", "ablation.searches=10"], "600 search and 180 confirm"),
