@@ -19,7 +19,7 @@ from orchestrator.plan import seeds
 from orchestrator.plan.members import members
 from orchestrator.plan.space import most_epochs
 from orchestrator.plan.studies import Study, search_trial_id
-from orchestrator.run.choice import CONFIRM, Cell, Choice, confirms, left
+from orchestrator.run.choice import CONFIRM, Cell, Choice, confirms, left, searched
 from orchestrator.run.curve import intermediate_values
 from orchestrator.run.messages import Assignment
 from orchestrator.run.pruning import Rungs, rungs_of
@@ -201,10 +201,7 @@ class StudyState:
     def _made_choice(self) -> Choice | None:
         """Of a study with a search of its own that is over."""
         if self._choice is None and self._leader is None and self._search_is_over:
-            past = enumerate(self.past)
-            values = [(self._sign * each.value, number) for number, each in past if each.value is not None]
-            searched = [self.past[number].params for _, number in sorted(values)]
-            found = searched if self.study.search.trials else [{}]
+            found = searched(self.past, self.study.direction) if self.study.search.trials else [{}]
             self._choice = Choice(self.study, found, self._code_fingerprint, self._cells)
         return self._choice
 

@@ -79,8 +79,16 @@ def chosen_params(record: Record, rows: Iterable[Row]) -> dict[str, dict[str, An
 
 
 def configurations(rows: Iterable[Row], direction: Direction) -> list[dict[str, Any]]:
-    """The parameters of the COMPLETE trials of a search, the best first, each only once."""
-    return distinct(json.loads(row["params"]) for row in ranked(_complete(rows), direction))
+    """The parameters of the COMPLETE trials of a search, the best first, then of the PRUNED ones; each only once.
+
+    None without a COMPLETE trial. The pruned ones, by the value they had come to, are for who wants more configurations
+    than pruning has left.
+    """
+    rows = list(rows)
+    complete, pruned = (
+        ranked((row for row in rows if row["state"] == state), direction) for state in ("COMPLETE", "PRUNED")
+    )
+    return distinct(json.loads(row["params"]) for row in [*complete, *pruned]) if complete else []
 
 
 def preferred(
@@ -110,7 +118,7 @@ def distinct(params: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def best_trial(rows: Iterable[Row], direction: Direction, value: str = "value") -> Row | None:
     """Of some trials the COMPLETE one with the best finite `value`; of equal ones that with the lowest number."""
-    return next(iter(ranked(_complete(rows), direction, value)), None)
+    return next(iter(ranked((row for row in rows if row["state"] == "COMPLETE"), direction, value)), None)
 
 
 def ranked(rows: Iterable[Row], direction: Direction, value: str = "value") -> list[Row]:
@@ -141,10 +149,6 @@ def _ranked_anew(
     if not all(seed in each for each in mine for seed in study.select_seeds):
         return found
     return preferred(found, [[each[seed] for seed in study.select_seeds] for each in mine], record.direction)
-
-
-def _complete(rows: Iterable[Row]) -> Iterable[Row]:
-    return (row for row in rows if row["state"] == "COMPLETE")
 
 
 def _counts(seed: int, study: StudyRecord, planned: bool) -> bool:

@@ -19,8 +19,13 @@ SMALL = (
     "search.pruner.kind=none",
     "resources.max_concurrent=1",
 )
-SECTION = ("ablation.modalities=[text]", "ablation.factorial=[conflict_penalty, gated_fusion]", "ablation.seeds=2")
-NUM_TRIALS = 5 * (3 + 2)  # full, two components, both of them, text
+SECTION = (
+    "ablation.modalities=[text]",
+    "ablation.factorial=[conflict_penalty, gated_fusion]",
+    "ablation.configurations=2",
+    "ablation.seeds=2",
+)
+NUM_TRIALS = 3 + 6 * 2 * 2  # one search, and full, the control, two components, both of them, text
 
 
 def arguments(storage, *more):
@@ -43,7 +48,7 @@ def test_an_ablation_ends_with_its_tables_and_nothing_of_ray_on_the_screen(finis
     lines = result.stdout.splitlines()
     last = progress(lines)[-1]
     assert last.startswith(f"{NUM_TRIALS}/{NUM_TRIALS} trials")
-    assert "5 of 5 studies done" in last
+    assert "12 of 12 studies done" in last
     assert lines[-1] == "results: whole (msa table --ablation, msa status, grid.parquet)"
     for name in ("full", "without conflict_penalty", "without gated_fusion", "only text"):
         assert any(line.startswith(name) for line in lines)
@@ -59,7 +64,7 @@ def test_the_table_of_an_ablation_has_every_format(finished):
         result = msa("table", "whole", "--ablation", "--format", layout)
         assert result.returncode == 0, result.stderr
         assert "without gated_fusion" in result.stdout
-    assert len(json.loads(result.stdout)["rows"]) == 5
+    assert len(json.loads(result.stdout)["rows"]) == 6
     latex = msa("table", "whole", "--ablation", "--format", "latex", "--metrics", "mae,acc7").stdout
     assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 3
     assert r"without gated\_fusion" in latex
@@ -73,8 +78,8 @@ def test_the_dry_run_says_what_was_done(finished):
     msa, _ = finished
     result = msa(*arguments("unused"), "--dry-run")
     assert result.returncode == 0, result.stderr
-    assert "5, 5 of them different" in result.stdout
-    assert "15 search and 10 confirm trials" in result.stdout
+    assert "6, 6 of them different" in result.stdout
+    assert "3 search and 24 confirm trials" in result.stdout
     assert "on one slot" in result.stdout.splitlines()[-1]
     assert not (msa.folder / "unused").exists()
 

@@ -2,12 +2,15 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from orchestrator.findings import grid
+from orchestrator.plan.ablation import plan_ablation
 from orchestrator.run.campaign import Campaign
 from orchestrator.store import Files, Store
+from search_spaces.loading import validate
 from tests.orchestrator.run import fakes
 from tests.orchestrator.run.test_campaign import Killed
 
@@ -215,6 +218,18 @@ def test_more_units_train_only_what_is_new(tmp_path):
     after = {row["trial_id"]: row for row in fakes.table(uri)}
     assert {name: after[name] for name in before} == before
     assert campaign.num_new == len(after) - len(before) == 3 * (4 + 1)
+
+
+def test_configurations_that_pruning_has_stopped_come_after_those_it_has_left(tmp_path):
+    prepared = fakes.ablation(["gated_fusion"], seeds=1, tuning="shared", configurations=4, control=False)
+    pruner = {"search": {"trials": 4, "startup": 2, "pruner": {"kind": "asha", "min_epochs": 1, "reduction": 2}}}
+    experiment = validate(prepared.experiment.model_dump(mode="json") | pruner)
+    prepared = replace(prepared, experiment=experiment, plan=plan_ablation(experiment, prepared.infos))
+    fakes.play_ablation(str(tmp_path), prepared)
+    states = Counter(row["state"] for row in rows_of(tmp_path, "search"))
+    assert states["PRUNED"] > 0
+    assert counted(tmp_path, "confirm") == {"full": 4, "without gated_fusion": 4}
+    assert {row["n"] for row in grid.collect(Store.open(str(tmp_path))).to_pylist()} == {4}
 
 
 def test_a_unit_without_a_configuration_is_left_out_and_the_others_are_compared(tmp_path):

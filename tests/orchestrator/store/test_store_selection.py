@@ -9,7 +9,7 @@ import pytest
 
 from msa_models.metrics import Direction
 from orchestrator.store.record import Record
-from orchestrator.store.selection import best_trial, chosen_params, confirm_trials, one_per_seed, placed
+from orchestrator.store.selection import best_trial, chosen_params, configurations, confirm_trials, one_per_seed, placed
 from tests.orchestrator.findings import ablations
 
 SPACE = {"encoder.width": "a distribution", "gate.depth": "a distribution"}
@@ -38,6 +38,17 @@ def test_the_best_complete_search_trial_is_chosen_and_of_equals_the_first() -> N
     assert best_trial(rows, Direction.MINIMIZE) is rows[1]
     assert best_trial(rows, Direction.MAXIMIZE) is rows[2]
     assert best_trial(rows[3:], Direction.MINIMIZE) is None
+
+
+def test_configurations_are_the_complete_ones_and_then_the_pruned_ones_each_once() -> None:
+    def at(number: int, value: float | None, width: int, state: str) -> dict[str, Any]:
+        return searched(number, value, f'{{"encoder.width": {width}}}', state=state)
+
+    rows = [at(0, 0.1, 1, "PRUNED"), at(1, 0.9, 2, "COMPLETE"), at(2, 0.5, 3, "COMPLETE"), at(3, None, 4, "FAIL")]
+    rows += [at(4, 0.05, 3, "PRUNED"), at(5, 0.01, 5, "PRUNED")]
+    found = configurations(rows, Direction.MINIMIZE)
+    assert [params["encoder.width"] for params in found] == [3, 2, 5, 1]
+    assert configurations([row for row in rows if row["state"] != "COMPLETE"], Direction.MINIMIZE) == []
 
 
 def test_a_follower_takes_the_best_of_its_leader_as_far_as_it_has_those_parameters() -> None:
