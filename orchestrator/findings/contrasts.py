@@ -66,9 +66,9 @@ def columns(
     verdicts = _verdicts(delta, p_holm < alpha, tost_holm < alpha, kinds, metrics)
     more = np.full(shape, None, dtype=object)
     if decidable:
-        for row, column in zip(*np.nonzero((verdicts == UNDECIDED) & mine), strict=True):
-            each = alpha * shares[row, column] / max(1, family[row, column])
-            more[row, column] = more_seeds(float(effect[row, column]), int(n[row, column]), alpha=float(each))
+        unsure = (verdicts == UNDECIDED) & mine
+        levels = (alpha * shares / np.maximum(1, family))[unsure]
+        more[unsure] = more_seeds(effect[unsure], n[unsure], alpha=levels)
     else:
         verdicts[:] = None
     num_pairs = n.astype(object)

@@ -130,27 +130,33 @@ def smallest_signflip_p(n: int) -> float:
     return min(1.0, 2 / 2**n)
 
 
-def more_seeds(effect_size: float, n: int, *, alpha: float, power: float = 0.8, most: int = 1000) -> int | None:
-    """How many more than n units a two-sided paired t test needs to decide with probability `power`.
+def more_seeds(
+    effect_size: np.ndarray, n: np.ndarray, *, alpha: np.ndarray, power: float = 0.8, most: int = 1000
+) -> np.ndarray:
+    """How many more than n units (R,) two-sided paired t tests need to decide with probability `power`, (R,) of int.
 
-    `effect_size` is d_z, taken as true. None where it takes more than `most`, or there is no effect to be found.
+    `effect_size` (R,) are d_z, taken as true, and `alpha` (R,) the levels of the tests. None where it takes more than
+    `most`, or there is no effect to be found.
     """
-    if math.isnan(effect_size) or effect_size == 0:
-        return None
-    from statsmodels.stats.power import TTestPower
+    from scipy.special import nctdtr, stdtrit
 
-    def enough(more: int) -> bool:
+    size = np.abs(effect_size)
+
+    def enough(more: np.ndarray) -> np.ndarray:
         # One side of the test: deciding on the wrong one adds nothing near such a power, but its tail is NaN at times.
         # So is that of the right one, where it is almost certain.
-        return not TTestPower().power(abs(effect_size), n + more, alpha / 2, alternative="larger") < power
+        units = n + more
+        return ~(1 - nctdtr(units - 1, size * np.sqrt(units), -stdtrit(units - 1, alpha / 2)) < power)
 
-    if not enough(most):
-        return None
-    low, high = max(0, 2 - n), most  # bisection, as power grows with the number of units
-    while low < high:
+    low, high = np.maximum(0, 2 - n), np.full(len(n), most)
+    found = (size > 0) & enough(high)
+    while (low < high).any():  # bisection, as power grows with the number of units
         middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle + 1, high)
-    return low
+        there = enough(middle)
+        low, high = np.where(there, low, np.minimum(middle + 1, high)), np.where(there, middle, high)
+    needed = low.astype(object)
+    needed[~found] = None
+    return needed
 
 
 def summary(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

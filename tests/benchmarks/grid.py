@@ -1,5 +1,6 @@
-"""The grid of a large ablation: 1,000 cells of 5 seeds, 8 metrics, with predictions of 686 test utterances each.
+"""The grid of a large ablation: 1,000 cells of 10 seeds without any effect, 8 metrics, 686 test utterances.
 
+Without an effect every cell is undecided, so that it is asked of each how many more seeds would decide.
 Collecting `grid.parquet` (limit 5 s) and `msa table --ablation` as a process of its own (limit 2 s), as ratios to their
 limits; beside them what reading the same files costs at least, each opened once by pyarrow in as many threads.
 """
@@ -19,16 +20,17 @@ from orchestrator.store import Store
 from orchestrator.store.rows import part_ids, read_parts
 from tests.orchestrator.findings import ablations
 
-NUM_CELLS, NUM_UTTERANCES, REPEATS = 1_000, 686, 3
+NUM_CELLS, NUM_SEEDS, NUM_UTTERANCES, REPEATS = 1_000, 10, 686, 3
 COLLECT_LIMIT_S, TABLE_LIMIT_S = 5.0, 2.0
 
 
 def fill(folder: Path) -> Store:
     """An ablation as a driver leaves it."""
     names = ["full", *(f"without part{number}" for number in range(1, NUM_CELLS))]
-    record = ablations.record(names, metrics=metrics.names("regression", "mosi"))
-    values = ablations.noisy(dict.fromkeys(names, 0.0))
-    store = ablations.storage(folder, record, ablations.table(values))
+    seeds = list(range(1, NUM_SEEDS + 1))
+    record = ablations.record(names, metrics=metrics.names("regression", "mosi"), seeds=seeds, units=NUM_SEEDS)
+    values = ablations.noisy(dict.fromkeys(names, 0.0), num_seeds=NUM_SEEDS)
+    store = ablations.storage(folder, record, ablations.table(values), seeds=seeds)
     random = np.random.default_rng(0)
     sample_ids = np.array([f"video{number // 8}$_${number % 8}" for number in range(NUM_UTTERANCES)])
     targets = random.uniform(-3, 3, NUM_UTTERANCES).astype(np.float32)

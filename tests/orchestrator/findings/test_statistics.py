@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, norm, t
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
 from orchestrator.findings.statistics import NUM_FLIPS, holm, more_seeds, paired, smallest_signflip_p, summary
@@ -156,17 +157,22 @@ def test_holm_multiplies_by_how_many_are_left_and_never_goes_down() -> None:
     assert holm(np.array([0.04, 0.01, 0.03, 0.6])) == pytest.approx([0.09, 0.04, 0.09, 0.6])
 
 
+def more(effect_size: float, n: int, *, alpha: float, **options: int) -> int | None:
+    (found,) = more_seeds(np.array([effect_size]), np.array([n]), alpha=np.array([alpha]), **options)
+    return found
+
+
 def test_half_a_standard_deviation_takes_34_pairs_as_in_the_textbooks() -> None:
-    assert more_seeds(0.5, 5, alpha=0.05) == more_seeds(-0.5, 5, alpha=0.05) == 34 - 5
+    assert more(0.5, 5, alpha=0.05) == more(-0.5, 5, alpha=0.05) == 34 - 5
 
 
 @pytest.mark.parametrize("effect_size", [0.2, 0.7, 1.158, 1.5, 4.0])
 @pytest.mark.parametrize("alpha", [0.05, 0.05 / 7, 0.05 / 40])
 def test_as_many_seeds_more_have_the_power_and_one_less_has_not(effect_size: float, alpha: float) -> None:
-    more = more_seeds(effect_size, 2, alpha=alpha)
-    assert more is not None
-    assert power(effect_size, 2 + more, alpha) >= 0.8
-    assert power(effect_size, 1 + more, alpha) < 0.8
+    found = more(effect_size, 2, alpha=alpha)
+    assert found is not None
+    assert power(effect_size, 2 + found, alpha) >= 0.8
+    assert power(effect_size, 1 + found, alpha) < 0.8
 
 
 def power(effect_size: float, n: int, alpha: float) -> float:
@@ -177,17 +183,34 @@ def power(effect_size: float, n: int, alpha: float) -> float:
 
 
 def test_an_effect_that_is_too_small_or_does_not_exist_has_no_number_of_seeds() -> None:
-    assert more_seeds(0.0, 5, alpha=0.05) is None
-    assert more_seeds(NAN, 1, alpha=0.05) is None
-    assert more_seeds(0.05, 5, alpha=0.05) is None
-    assert more_seeds(0.5, 5, alpha=0.05, most=28) is None
-    assert more_seeds(0.5, 5, alpha=0.05, most=29) == 29
+    assert more(0.0, 5, alpha=0.05) is None
+    assert more(NAN, 1, alpha=0.05) is None
+    assert more(0.05, 5, alpha=0.05) is None
+    assert more(0.5, 5, alpha=0.05, most=28) is None
+    assert more(0.5, 5, alpha=0.05, most=29) == 29
 
 
 @pytest.mark.parametrize("effect_size", [4.0, 6.449, 7.539, 50.0, 1e6])
 @pytest.mark.parametrize("n", [10, 26, 38])
 def test_an_effect_that_is_plain_needs_no_more_seeds(effect_size: float, n: int) -> None:
-    assert more_seeds(effect_size, n, alpha=0.05) == 0
+    assert more(effect_size, n, alpha=0.05) == 0
+
+
+def test_how_many_seeds_would_decide_is_found_for_many_rows_as_for_each_alone_and_as_in_statsmodels() -> None:
+    random = np.random.default_rng(0)
+    sizes, n = random.normal(0, 0.5, 200), random.integers(2, 30, 200)
+    alpha = 0.05 / random.integers(1, 1000, 200)
+    found = more_seeds(sizes, n, alpha=alpha).tolist()
+    assert found == [more(*row, alpha=level) for *row, level in zip(sizes, n, alpha, strict=True)]
+    assert sum(each is None for each in found) > 20
+    for size, number, level, each in zip(sizes, n, alpha, found, strict=True):
+        if each != 0:  # of a single side: the other one's tail is NaN at times
+            less = 1000 if each is None else each - 1
+            before, after = (
+                TTestPower().power(abs(size), number + less + one, level / 2, alternative="larger") for one in (0, 1)
+            )
+            assert before < 0.8
+            assert each is None or after >= 0.8
 
 
 def test_a_summary_is_that_of_numpy_without_its_warnings() -> None:
