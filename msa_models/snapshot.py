@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import safetensors
@@ -38,6 +38,22 @@ def unpack(data: bytes) -> tuple[dict[str, Any], Groups]:
     return progress, groups
 
 
+def check(
+    trial: Mapping[str, str],
+    expected: Mapping[str, str],
+    networks: Iterable[Mapping[str, torch.Tensor]],
+    learned: Mapping[str, torch.Tensor],
+) -> None:
+    """Raises ValueError for a snapshot of another `trial` than expected, or of networks unlike what is `learned`.
+
+    Of the trial only what is expected is compared; of networks the names and shapes of their tensors.
+    """
+    if differing := [what for what, value in expected.items() if trial.get(what) != value]:
+        raise ValueError(f"a snapshot of another trial: {' and '.join(differing)} differ")
+    if any(_shapes(network) != _shapes(learned) for network in networks):
+        raise ValueError("a snapshot of another architecture: names or shapes of its tensors differ")
+
+
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """What an optimiser remembers of each parameter, as `<index>.<name>`."""
     states: dict[int, dict[str, torch.Tensor]] = optimizer.state_dict()["state"]
@@ -51,3 +67,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str,
         index, _, key = name.partition(".")
         states[int(index)][key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(states)})
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}

@@ -5,7 +5,7 @@ The draws of an epoch depend on (seed, epoch) alone, so a snapshot needs no gene
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,7 +206,8 @@ class Training:
         Raises ValueError for anything else, and then leaves everything as it was.
         """
         progress, groups = snapshot.unpack(data)
-        self._check(progress, groups["network"], *([groups["best"]] if groups["best"] else []))
+        networks = [groups["network"], *([groups["best"]] if groups["best"] else [])]
+        snapshot.check(progress.get("trial", {}), self._identity(), networks, self.network.learned())
         self.network.load_state_dict(groups["network"], strict=False)  # the names are the right ones, as just seen
         snapshot.load_optimizer_state(self.step.optimizer, groups["optimizer"])
         if self.step.displacement is not None:
@@ -234,20 +235,10 @@ class Training:
         The spec is the trial's own, however an earlier version of this program may have written it down in the file.
         """
         known, groups = snapshot.unpack(data)
-        self._check(known, groups["network"], but=("spec",))
+        expected = {what: value for what, value in self._identity().items() if what != "spec"}
+        snapshot.check(known.get("trial", {}), expected, [groups["network"]], self.network.learned())
         self._best = {name: tensor.to(self.device) for name, tensor in groups["network"].items()}
         self.best_epoch = known["best_epoch"]
-
-    def _check(
-        self, progress: Mapping[str, Any], *networks: Mapping[str, torch.Tensor], but: Collection[str] = ()
-    ) -> None:
-        """Raises ValueError for a snapshot or a model of something else."""
-        theirs, ours = progress.get("trial", {}), self._identity()
-        if differing := [what for what, value in ours.items() if what not in but and theirs.get(what) != value]:
-            raise ValueError(f"a snapshot of another trial: {' and '.join(differing)} differ")
-        expected = _shapes(self.network.learned())
-        if any(_shapes(network) != expected for network in networks):
-            raise ValueError("a snapshot of another architecture: names or shapes of its tensors differ")
 
     def _identity(self) -> dict[str, str]:
         """What a snapshot belongs to; of the corpus only what is cheap to tell, its fingerprint reads every feature."""
@@ -300,7 +291,3 @@ def _flat(means: Mapping[str, float | list[float]], modalities: tuple[str, ...])
         else:
             flat[name] = value
     return flat
-
-
-def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in tensors.items()}
