@@ -236,11 +236,12 @@ def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> i
     if finished.num_new == 0:
         click.echo(f"nothing to do: all {finished.num_planned} trials are finished")
     (store,) = claimed
-    if prepared.plan.grid is None:
+    if prepared.plan.grid is not None:
+        grid.write(store)
+    if not prepared.is_ablation:
         click.echo(terminal.tables(store))
         click.echo(f"\nresults: {storage} (msa table, msa status)")
     else:
-        grid.write(store)
         click.echo(terminal.ablation(store))
         click.echo(f"\nresults: {storage} (msa table --ablation, msa status, grid.parquet)")
     failed = failures.failures(store)

@@ -17,22 +17,25 @@ NO_VERDICTS = (
     "luck of a search. `--set ablation.searches=10` or `--set ablation.tuning=shared` would allow verdicts."
 )
 
+_LACKED = ": what it lacks helps where it is worse, and hurts where it is better."
+
 
 def contributions(record: Record, cells: _Pairs, bootstrapped: str | None, resampled: str = "utterances") -> str:
     """`bootstrapped`: the metric of the intervals over `resampled`, videos or utterances, if the table has them."""
-    alpha, objective = ablation(record).alpha, record.objective
-    unit = units(cells)
+    alpha, objective, reference = ablation(record).alpha, record.objective, ablation(record).reference
+    unit, what = units(cells), "study" if record.is_of_studies else "variant"
     parts = [
-        f"Contributions on {_datasets(cells)} by {objective}, mean ± sd (ddof=1).",
+        f"{'Comparison' if record.is_of_studies else 'Contributions'} on {_datasets(cells)} by {objective}, mean ± sd "
+        "(ddof=1).",
         *_design(record, cells),
-        f"Delta is variant minus full over the {unit} that both have; interval, p-values, effect size (Cohen's d of "
-        "the deltas) and verdict are of test.",
+        f"Delta is {what} minus {reference} over the {unit} that both have; interval, p-values, effect size (Cohen's d "
+        "of the deltas) and verdict are of test.",
     ]
     if any(test["p_holm"] is not None for _, test in cells):
         parts += [
             _correction(record, cells),
-            f"A variant is worse or better where it differs significantly from full (p < {alpha:g}): what it lacks "
-            "helps where it is worse, and hurts where it is better.",
+            f"A {what} is worse or better where it differs significantly from {reference} (p < {alpha:g})"
+            + ("." if record.is_of_studies else _LACKED),
         ]
     elif any(test["delta"] is not None for _, test in cells):
         parts.append(NO_VERDICTS)
@@ -62,7 +65,7 @@ def contributions(record: Record, cells: _Pairs, bootstrapped: str | None, resam
         parts.append("A gain does not carry over where test keeps less than half of the delta on valid, beyond chance.")
     if any(test.get("role") == "control" for _, test in cells):
         parts.append(
-            "The control is the full method once more, with seeds of its own and a family of its own; if it gets a "
+            f"The control is {_whole(record)} once more, with seeds of its own and a family of its own; if it gets a "
             "verdict, those of this study are not to be trusted."
         )
     return " ".join([*parts, honest(record, unit)])
@@ -70,10 +73,11 @@ def contributions(record: Record, cells: _Pairs, bootstrapped: str | None, resam
 
 def metrics(record: Record, cells: _Pairs) -> str:
     """Of the table with all test metrics."""
-    best = "bold (Markdown, LaTeX): the best by its difference from full on common seeds"
+    reference = ablation(record).reference
+    best = f"bold (Markdown, LaTeX): the best by its difference from {reference} on common seeds"
     parts = [f"Test metrics on {_datasets(cells)}, mean ± sd (ddof=1); {best}.", *_design(record, cells)]
     if any(test["p_holm"] is not None for _, test in cells):
-        parts.append("Different from full: * p < 0.05, ** p < 0.01, *** p < 0.001.")
+        parts.append(f"Different from {reference}: * p < 0.05, ** p < 0.01, *** p < 0.001.")
         parts.append(f"{_correction(record, cells)[:-1]}, each metric by itself.")
     return " ".join([*parts, honest(record, units(cells))])
 
@@ -184,6 +188,11 @@ def unfinished(record: Record, cells: _Pairs) -> str:
     """How many cells have all of their units, where not all have; else nothing."""
     done = sum(_complete(valid, record) for valid, _ in cells)
     return f"{done} of {len(cells)} cells have all of their {units(cells)}." if done < len(cells) else ""
+
+
+def _whole(record: Record) -> str:
+    """What the others are compared with, in words."""
+    return ablation(record).reference if record.is_of_studies else "the full method"
 
 
 def _best(asked: AblationRecord) -> str:

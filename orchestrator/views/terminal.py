@@ -43,7 +43,8 @@ def tables(
 
     `top`: trials of each study to show; left out, 5 of a single one and 1 each of several. Plain tables have one column
     per trial or study, as many side by side as fit the screen. csv and json are one table each: the search, unless
-    `phase` says otherwise, with all metrics unless some are asked for; others as of `shown_metrics`.
+    `phase` says otherwise, with all metrics unless some are asked for; others as of `shown_metrics`. Where the studies
+    of a sweep are compared over several searches, the comparison comes first unless a `phase` is asked for.
     """
     plain = format == "plain"
     whole = format in ("csv", "json")  # for programs
@@ -54,10 +55,20 @@ def tables(
     facts = trials, objective, store.record.direction, named
     several = len(set(trials["study_id"].to_pylist())) > 1
     search = leaderboard(*facts, top=top or (1 if several else 5), shared_only=several and not whole, whole_paths=whole)
-    confirm = confirmed(*facts, chosen=_chosen(store, trials))
+    compared = store.record.ablation is not None and store.record.is_of_studies
+    confirm = confirmed(*facts, chosen=_chosen(store, trials), compared=compared)
     both = [search, confirm] if confirm.rows else [search]
     shown = {"search": [search], "confirm": [confirm], None: both}[phase]
-    return _shown([transposed(table) for table in shown] if plain else shown, format, store)
+    below = _shown([transposed(table) for table in shown] if plain else shown, format, store)
+    return f"{_comparison(store, format)}\n\n{below}" if compared and phase is None else below
+
+
+def _comparison(store: Store, format: str) -> str:
+    """Of the studies of a sweep: sentences and one table on the screen, else the table with its caption."""
+    grid = current(store)
+    if format != "plain":
+        return render(ablation_tables(grid, store.record)[0], format)
+    return verdicts.screen(*of_objective(grid, store.record), store.record, _more(store))
 
 
 def ablation(store: Store, format: str = "plain", metrics: Sequence[str] | None = None, *, notes: bool = False) -> str:
@@ -72,13 +83,16 @@ def ablation(store: Store, format: str = "plain", metrics: Sequence[str] | None 
         return _shown([contributions], format, store)
     if format != "plain":
         return _shown([contributions, *others], format, store)
-    more = f"More: msa table {shlex.quote(store.files.uri)} --ablation --notes"
-    first = verdicts.screen(*of_objective(grid, store.record), store.record, more)
+    first = verdicts.screen(*of_objective(grid, store.record), store.record, _more(store))
     means = [header for header in contributions.headers if "/" in header]
     asked = others[:1] if metrics is not None else []
     shown = [with_last(contributions, means), *others] if notes else asked
     below = _shown([with_dataset(table) for table in shown], format, store)
     return "\n\n".join(part for part in (first, below) if part)
+
+
+def _more(store: Store) -> str:
+    return f"More: msa table {shlex.quote(store.files.uri)} --ablation --notes"
 
 
 def robustness(store: Store, format: str = "plain", metrics: Sequence[str] | None = None) -> str:

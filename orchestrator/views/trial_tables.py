@@ -80,11 +80,14 @@ def confirmed(
     direction: Direction,
     metrics: Sequence[str],
     chosen: Mapping[str, Collection[str]] | None = None,
+    *,
+    compared: bool = False,
 ) -> Table:
     """Per study the chosen configuration retrained on several seeds: mean ± sd of each validation and test metric.
 
     The study with the best mean of the objective comes first. `chosen`: the trials of each study by its name, where the
-    record tells; left out, they are told from the trials alone.
+    record tells; left out, they are told from the trials alone. `compared`: whether there is a comparison of the
+    studies over several searches.
     """
     valid = _valid_columns(trials, metrics)
     shown = [*valid, *(name for name in (f"test/{metric}" for metric in metrics) if name in trials.column_names)]
@@ -106,7 +109,7 @@ def confirmed(
     return Table(
         headers=("study", "method", *where, "seeds", *shown),
         rows=tuple(table),
-        caption=_confirmed_caption([len(rows) for rows in kept.values()], num_failed, objective, direction),
+        caption=_confirmed_caption([len(rows) for rows in kept.values()], num_failed, objective, direction, compared),
     )
 
 
@@ -258,7 +261,9 @@ def _mean_sd(values: Iterable[float | None]) -> MeanSd | None:
     return MeanSd(mean=statistics.fmean(present), sd=sd, n=len(present))
 
 
-def _confirmed_caption(num_seeds: Sequence[int], num_failed: int, objective: str, direction: Direction) -> str:
+def _confirmed_caption(
+    num_seeds: Sequence[int], num_failed: int, objective: str, direction: Direction, compared: bool
+) -> str:
     if not num_seeds:
         return "No confirmed configuration yet." + (f" {num_failed} confirm trials failed." if num_failed else "")
     low, high = min(num_seeds), max(num_seeds)
@@ -267,9 +272,11 @@ def _confirmed_caption(num_seeds: Sequence[int], num_failed: int, objective: str
         f"Configurations chosen by {objective} ({direction}), mean ± sd (ddof=1) over {seeds} seed{'s' * (high > 1)}."
     )
     if len(num_seeds) > 1:
-        caption += (
-            " The best mean comes first. With one search of each this says nothing of which study is better: "
-            "ablation.searches=10 compares them."
+        caption += " The best mean comes first. " + (
+            "Their comparison over all searches says which study is better (msa table --ablation)."
+            if compared
+            else "With one search of each this says nothing of which study is better: ablation.searches=10 compares "
+            "them."
         )
     if low == 1:
         caption += " One seed is not a finding: confirm on several."

@@ -73,7 +73,7 @@ def sentences(cells: _Pairs, record: Record) -> list[str]:
     removed = {
         (cell.dataset, cell.variant): cell.removed
         for cell in captions.ablation(record).cells
-        if cell.variant.startswith("without ")  # and not with something in its place
+        if not record.is_of_studies and cell.variant.startswith("without ")  # and not with something in its place
     }
     several = len({test["dataset"] for test in variants}) > 1
     for test in variants:

@@ -1,0 +1,62 @@
+"""What `msa table` says of a sweep whose studies are compared over several searches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.store import Store
+from orchestrator.views import terminal
+from tests.orchestrator.findings import ablations
+from tests.orchestrator.findings.ablations import contrast, noisy, storage, table
+
+SEEDS = list(range(1, 11))
+EFFECTS = {"full": 0.0, "without gate": 0.1, "ogm_ge": -0.1, "agm": 0.0}
+
+
+def made(folder: Path, **compared: Any) -> Store:
+    """A sweep of four studies; the reference, here the first of them, is called concat."""
+    values = noisy(EFFECTS, num_seeds=len(SEEDS))
+    plain = table(values)
+
+    def value(variant: str, *where: Any) -> float:
+        return plain("full" if variant == "concat" else variant, *where)
+
+    names = ["concat", *list(EFFECTS)[1:]]
+    contrasts = [contrast("full", name, {name: 1.0, "concat": -1.0}) for name in names[1:]]
+    record = ablations.record(names, contrasts=contrasts, seeds=SEEDS, units=len(SEEDS), reference="concat")
+    record["experiment"]["studies"] = {name: {} for name in names}
+    return storage(folder / "s", record | compared, value, seeds=SEEDS)
+
+
+def test_the_comparison_comes_first_and_the_confirmed_configurations_after_it(tmp_path: Path) -> None:
+    shown = terminal.tables(made(tmp_path))
+    assert shown.startswith("without gate is worse than concat: test/mae is worse by 0.0")
+    assert "ogm_ge is better than concat: test/mae is better by 0.1" in " ".join(shown.split())
+    assert "says nothing of which study is better" not in shown
+    assert shown.index("undecided: agm") < shown.index("More: msa table") < shown.rindex("test/corr")
+
+
+@pytest.mark.parametrize("format", ["plain", "markdown", "latex"])
+def test_studies_are_better_or_worse_than_the_reference_and_nothing_helps_or_hurts(tmp_path: Path, format: str) -> None:
+    store = made(tmp_path)
+    shown = " ".join((terminal.tables(store, format) + terminal.ablation(store, format, notes=True)).split())
+    for word in ("helps", "hurts", "lacks", "minus full", "from full"):
+        assert word not in shown
+    assert "worse" in shown
+    assert "Delta is study minus concat over" in shown or format == "plain"
+    assert "differs significantly from concat" in shown or format == "plain"
+
+
+def test_one_phase_and_tables_for_programs_are_without_the_comparison(tmp_path: Path) -> None:
+    store = made(tmp_path)
+    for format, phase in (("plain", "confirm"), ("csv", None), ("json", None)):
+        assert "undecided" not in terminal.tables(store, format, phase=phase)
+
+
+def test_studies_of_one_search_are_shown_as_before(tmp_path: Path) -> None:
+    store = made(tmp_path, ablation=None)
+    assert "better than" not in terminal.tables(store)
+    assert "says nothing of which study is better" in " ".join(terminal.tables(store).split())
