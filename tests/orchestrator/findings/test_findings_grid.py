@@ -17,6 +17,7 @@ from orchestrator.findings import grid
 from orchestrator.plan.race import Race
 from orchestrator.store import Store
 from orchestrator.store import grid_file as file
+from orchestrator.views import terminal
 from tests.orchestrator.findings import ablations
 from tests.orchestrator.findings.ablations import contrast, noisy, rows, storage, table
 
@@ -205,6 +206,23 @@ def test_only_the_undecided_rows_of_the_objective_say_how_many_seeds_would_decid
             TTestPower().power(abs(row["effect_size"]), 5 + row["more_seeds"] + more, 0.025) >= 0.8 for more in (-1, 0)
         ]
         assert power == [False, True]
+
+
+def test_seeds_of_one_search_a_variant_as_an_upgraded_storage_has_them_give_intervals_and_no_verdict(
+    tmp_path: Path, values: dict[str, Any]
+) -> None:
+    record = ablations.record(list(values), tuning="per_variant", unit="seeds", units=len(ablations.SEEDS))
+    for each in record["studies"].values():
+        each["planned"] = {"search": 20, "confirm": len(ablations.SEEDS)}
+    store = storage(tmp_path / "s", record, table(values))
+    found = grid.collect(store)
+    for name in ("verdict", "variant_is", "p", "p_holm", "p_bootstrap", "guard", "more_seeds"):
+        assert set(found[name].to_pylist()) == {None}, name
+    row = only(found, variant="without gate", split="test", metric="mae")
+    assert row["ci_low"] < row["delta"] < row["ci_high"]
+    shown = " ".join(terminal.ablation(store).split())
+    assert "--set ablation.searches=10" in shown
+    assert "--set ablation.tuning=shared" in shown
 
 
 @pytest.mark.parametrize(("num_cell", "look"), [(5, 5), (9, 10), (20, 20)])
