@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import click
 import pytest
 
-from orchestrator.store import Store
+from orchestrator.cli import run
+from orchestrator.run import launch
+from orchestrator.run.ray_backend.driver import Finished
+from orchestrator.store import Store, grid_file
 from orchestrator.views import terminal
 from tests.orchestrator.findings import ablations
 from tests.orchestrator.findings.ablations import contrast, noisy, storage, table
@@ -60,3 +66,22 @@ def test_studies_of_one_search_are_shown_as_before(tmp_path: Path) -> None:
     store = made(tmp_path, ablation=None)
     assert "better than" not in terminal.tables(store)
     assert "says nothing of which study is better" in " ".join(terminal.tables(store).split())
+
+
+def test_a_sweep_that_ends_shows_both_and_writes_the_grid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = made(tmp_path)
+
+    def launched(prepared: Any, storage: str, *, claimed: Callable[[Store], None], **how: Any) -> Finished:
+        claimed(store)
+        return Finished(num_new=1, num_planned=1, states={}, interrupted=False)
+
+    monkeypatch.setattr(launch, "launch", launched)
+    compared = SimpleNamespace(warnings=(), plan=SimpleNamespace(grid=object()), is_ablation=False)
+    with click.Context(run.sweep):
+        assert run._run(cast(Any, compared), store.files.uri, None) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("without gate is worse than concat")
+    assert "Configurations chosen by valid/mae" in shown
+    assert grid_file.read(store.files) is not None
