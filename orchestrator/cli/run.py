@@ -65,8 +65,9 @@ def sweep(experiment: str, **options: Any) -> int:
     cls=Examples,
     examples="""
     msa ablate cpsl
-    msa ablate cpsl --data mosi.pkl --trials 20 --seeds 5 --storage runs/ablation
-    msa ablate pase --designs leave_one_out,modalities --tuning shared --seeds '{min: 5, max: 20, until: 0.02}'
+    msa ablate cpsl --data mosi.pkl --trials 30 --storage runs/ablation
+    msa ablate pase --designs leave_one_out --set 'ablation.configurations={min: 5, max: 20, until: 0.02}'
+    msa ablate pase --tuning per_variant --set ablation.searches=10
     msa ablate pase --designs sensitivity --set 'ablation.sensitivity.transport.epsilon=[0.01, 0.1, 1]'
     msa ablate cpsl --components conflict_penalty,statistical_loss --dry-run
     """,
@@ -80,8 +81,9 @@ def sweep(experiment: str, **options: Any) -> int:
 def ablate(experiment: str, **options: Any) -> int:
     """Train EXPERIMENT's method with parts removed or changed, and say which of them help, with error bars.
 
-    Its `ablation:` section says what is compared. Every cell is trained on the same seeds, and compared with the full
-    method seed by seed. On a storage that holds some of it already, only what is new is trained.
+    Its `ablation:` section says what is compared. By default every cell is trained at the ten best configurations of
+    the full method's search, and compared with it over these, with a control beside it. On a storage that holds some of
+    it already, only what is new is trained.
     """
     return _start(experiment, ablation=True, **options)
 

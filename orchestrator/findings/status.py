@@ -63,7 +63,7 @@ def _studies(
     return [
         {
             "study_id": study_id,
-            **study.model_dump(include={"name", "method", "dataset", "planned"}),
+            **study.model_dump(include={"name", "method", "dataset", "planned", "replicate"}),
             "finished": {phase: finished[study_id, phase] for phase in phases},
             "best": values.get(study_id),
         }

@@ -98,7 +98,8 @@ class StudyState:
         if not self.wanted:
             return 0
         num_selects = len(self._choice.cells) if self._choice else self.study.num_selects
-        return self.study.search.trials + num_selects + self.num_seeds
+        num_confirms = 0 if self._is_decided and self.chosen is None else self.num_seeds  # no such configuration
+        return self.study.search.trials + num_selects + num_confirms
 
     @property
     def num_searched(self) -> int:

@@ -285,6 +285,8 @@ def _cell_line(cell: Cell, grid: Grid, several: bool) -> list[str]:
 def _units(units: Units) -> str:
     """What a test counts, and how many of it."""
     inside = "" if units.unit == "seeds" else f", {len(units.seeds)} seed{'s' * (len(units.seeds) != 1)} in each"
+    if units.unit == "searches" and units.number == 1:
+        return f"1 search{inside}: no verdict on a part (ablation.searches={CONFIGURATIONS} or tuning=shared)"
     if units.race is None:
         listed = f", paired: {', '.join(map(str, units.seeds))}" if units.unit == "seeds" else ""
         return f"{units.number} {unit_word(units.number, units.unit)}{listed}{inside}"

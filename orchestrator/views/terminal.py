@@ -150,12 +150,14 @@ def status(summary: dict[str, Any]) -> str:
 def _status_table(studies: list[dict[str, Any]]) -> str:
     where = [name for name in ("method", "dataset") if len({study[name] for study in studies}) > 1]
     phases = [phase for phase in PHASES if any(phase in study["planned"] for study in studies)]
+    replicated = any(study["replicate"] for study in studies)
     rows = []
     for study in studies:
         finished = study["finished"]  # a race for seeds may come to more than was planned
         of = [f"{finished[phase]} of {max(study['planned'].get(phase, 0), finished[phase])}" for phase in phases]
         best = "-" if study["best"] is None else f"{study['best']:.4f}"
-        rows.append((study["name"], *(study[name] for name in where), *of, best))
+        name = f"{study['name']} #{study['replicate'] + 1}" if replicated else study["name"]
+        rows.append((name, *(study[name] for name in where), *of, best))
     headers = ("study", *where, *phases, "best")
     align = ["left"] * (1 + len(where)) + ["right"] * (len(phases) + 1)
     return tabulate(rows, headers, colalign=align, disable_numparse=True)

@@ -46,8 +46,8 @@ def screen(cells: _Pairs, contrasts: _Pairs, record: Record, more: str) -> str:
     widths = [max(12, WIDTH - rest), *[None] * (len(headers) - 1)]
     table = tabulate(rows, headers, colalign=align, disable_numparse=True, maxcolwidths=widths)
     notes = [
-        f"valid, test: difference from {captions.ablation(record).reference} in {_bare(record)}; interval and verdict "
-        f"are of test, over {unit}."
+        f"valid, test: difference from {captions.ablation(record).reference} in {_bare(record)}; interval (of each "
+        f"comparison alone) and verdict (corrected for all of them) are of test, over {unit}."
     ]
     if unit == "configurations":
         notes.append("The configurations are good ones of the full method: the comparison leans towards it.")
