@@ -108,8 +108,8 @@ BAD_ABLATIONS = {
     ),
     "an unknown modality": (["cpsl", "--set", "ablation.modalities=[text+visoin]"], ["Did you mean 'vision'"]),
     "an unknown kind of tuning": (["cpsl", "--tuning", "per-variant"], ["Did you mean 'per_variant'"]),
-    "one seed": (["cpsl", "--seeds", "1"], ["got 1 seed, expected at least 2"]),
-    "no seeds": (["cpsl", "--seeds", "0"], ["got 0 seeds, expected at least 2"]),
+    "one seed": (["cpsl", "--tuning", "none", "--seeds", "1"], ["got 1 seed, expected at least 2"]),
+    "no seeds": (["cpsl", "--seeds", "0"], ["got no seed, expected at least one"]),
     "a race to nowhere": (["cpsl", "--seeds", "{min: 9, max: 5, until: 0.1}"], ["min 9 and max 5"]),
     "a swap across seams": (
         ["cpsl", "--set", "ablation.swap.gated_fusion=ogm_ge"],
