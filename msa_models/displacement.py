@@ -123,7 +123,7 @@ class Displacement:
         if decay == 0.0:
             return gain * values
         before = self._averages.get(name, torch.zeros_like(values[0]))
-        place = torch.arange(len(values), device=values.device)
+        place = torch.arange(len(values), device=values.device, dtype=values.dtype)
         weights = gain * (decay ** (place.unsqueeze(1) - place).clamp_min(0)).tril()
         faded = (decay ** (place + 1)).view(-1, 1, 1, 1) * before
         averages = (weights @ values.flatten(1)).view_as(values) + faded

@@ -128,6 +128,7 @@ def test_checkpoints_and_models_hold_what_is_trained_and_nothing_else(
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     assert len({name.partition(".")[0] for name in groups["optimizer"]}) == len(trained)
     expected = 4 * sum(parameter.numel() * parameter.element_size() for parameter in trained)  # two moments, best
+    expected += sum(tensor.nbytes for tensor in groups["displacement"].values())
     assert 0 < len(training.snapshot()) - expected < 0.25 * expected, "names, progress, and what components remember"
     progress, groups = snapshot.unpack(training.model())
     assert set(groups["network"]) == learned

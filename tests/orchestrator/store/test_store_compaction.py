@@ -293,7 +293,7 @@ def assert_compact(store: Store) -> None:
         paths = [store.files.path(f"{folder}/{name}") for name in store.files.names(folder)]
         ids = [trial_id for path in paths for trial_id in set(pq.read_table(path)["trial_id"].to_pylist())]
         assert len(ids) == len(set(ids)), folder
-        assert not [path.name for path in Path(store.files.path(folder)).iterdir() if path.name.startswith(".")]
+        assert not list(Path(store.files.path(folder)).glob(".*"))
 
 
 def test_what_a_killed_writer_left_beside_the_new_file_is_removed(filled: Store) -> None:
