@@ -209,12 +209,12 @@ def _describe(prepared: Prepared) -> int:
 
 def _time_needed(prepared: Prepared) -> str:
     from orchestrator.run.workload import estimate_time
-    from orchestrator.views import plan_view
+    from orchestrator.views import plan_costs
 
     if any(study.encoders for study in prepared.plan.studies):
         return "no estimate of the time: with a text encoder it is known once trials run (msa status)"
     found = estimate_time(prepared.plan.studies, prepared.corpora)
-    return plan_view.estimated(found.slot_hours, found.most_slot_hours, dict(found.epoch_s))
+    return plan_costs.estimated(found.slot_hours, found.most_slot_hours, dict(found.epoch_s))
 
 
 def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> int:

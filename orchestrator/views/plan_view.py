@@ -18,8 +18,7 @@ from orchestrator.plan.meaning import hardly_acting
 from orchestrator.plan.plan import Cell, Grid
 from orchestrator.plan.space import described
 from orchestrator.plan.studies import Study
-from orchestrator.plan.units import CONFIGURATIONS, SEEDS_EACH, Units
-from orchestrator.views.captions import counted as unit_word
+from orchestrator.views import plan_costs
 from search_spaces.dotted import flatten
 from search_spaces.parts import Search
 from search_spaces.schema import Experiment
@@ -44,7 +43,10 @@ def sweep(experiment: Experiment, studies: Sequence[Study], grid: Grid | None = 
     first, several = studies[0], len(studies) > 1
     facts = _facts(experiment, studies) if several else {"study": first.study_id, **_facts(experiment, studies)}
     if grid is not None:
-        facts |= {"compared": f"with {grid.reference} over {_units(grid.units)}", "in all": _trials(every)}
+        facts |= {
+            "compared": f"with {grid.reference} over {plan_costs.counted_units(grid.units)}",
+            "in all": plan_costs.trials(every),
+        }
     searched = _common([study.distributions for study in studies])
     fixed = _common([_fixed(study) for study in studies])
     particular = _particular(experiment, studies, {*searched, *fixed}) if several else []
@@ -102,54 +104,18 @@ def ablation(experiment: Experiment, grid: Grid) -> str:
         "objective": f"{full.metric}, {full.direction}d",
         "tuning": _TUNING[grid.tuning].format(trials=f"{full.search.trials} trials{_averaged(full.search)}"),
         **_chosen_by([study for study in studies.values() if study.select_seeds][:1]),
-        "units": _units(grid.units),
+        "units": plan_costs.counted_units(grid.units),
         "cells": f"{len(grid.cells)}, {different} of them different",
         "comparisons": ", ".join(f"{number} {_KINDS[kind]}" for kind, number in kinds.items()) or "none",
-        "trials": _trials(list(studies.values())),
+        "trials": plan_costs.trials(list(studies.values())),
     }
     headers = ["cell", *(["corpus"] if len(datasets) > 1 else []), "modalities", "searched values", "trials", "designs"]
     rows = [_cell_line(cell, grid, len(datasets) > 1) for cell in grid.cells]
     parts = [tabulate(facts.items(), tablefmt="plain"), tabulate(rows, headers, disable_numparse=True)]
-    if choices := _choices(experiment, grid):
+    if choices := plan_costs.choices(experiment, grid):
         headers = ["a unit could be", "ablation.…", "search", "confirm"]
         parts.append(tabulate(choices, headers, disable_numparse=True))
     return "\n\n".join(parts)
-
-
-def _choices(experiment: Experiment, grid: Grid) -> list[tuple[str, str, str, str]]:
-    """What each kind of unit would cost, for as many units and seeds; nothing where nothing is searched."""
-    if grid.tuning == "none" or not experiment.space:
-        return []
-    own = experiment.search.trials
-    controls = {cell.study.study_id for cell in grid.cells if cell.study.role}
-    num_cells = len({cell.study.study_id for cell in grid.cells} - controls)
-    num_corpora = len({cell.study.dataset for cell in grid.cells})
-    unit = grid.units.unit
-    number, seeds = (
-        (CONFIGURATIONS, SEEDS_EACH)
-        if grid.units.number == 1 or unit == "seeds"
-        else (grid.units.number, len(grid.units.seeds))
-    )
-    with_control = num_cells + num_corpora
-    found = [
-        ("configurations", f"tuning=shared configurations={number}", num_corpora, with_control),
-        ("searches, shared", f"tuning=shared searches={number}", number * num_corpora, with_control),
-        ("searches, own", f"tuning=per_variant searches={number}", number * with_control, with_control),
-        (
-            "seeds",
-            f"tuning=shared configurations=1 seeds={number * seeds}",
-            num_corpora,
-            num_cells,
-        ),
-    ]
-    return [(name, how, f"{searches * own:,}", f"{cells * number * seeds:,}") for name, how, searches, cells in found]
-
-
-def estimated(slot_hours: float, most_slot_hours: float, epoch_s: dict[str, float]) -> str:
-    """One line on how long it would take."""
-    each = ", ".join(f"{seconds:.2g} s an epoch on {name}" for name, seconds in epoch_s.items())
-    most = f" to {_time(most_slot_hours)}" if _time(most_slot_hours) != _time(slot_hours) else ""
-    return f"about {_time(slot_hours)}{most} on one slot, start-up not counted (the full method takes {each} here)"
 
 
 def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
@@ -174,7 +140,7 @@ def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
     }
     if several:
         del facts["method"]
-        return facts | {"in all": _trials(studies)}
+        return facts | {"in all": plan_costs.trials(studies)}
     del facts["studies"]
     changes = {"swapped": _swapped(study), "removed": ", ".join(_removed(study)), "not searched": ", ".join(study.idle)}
     return facts | {name: text for name, text in changes.items() if text}
@@ -280,38 +246,3 @@ def _cell_line(cell: Cell, grid: Grid, several: bool) -> list[str]:
         trials,
         ", ".join(cell.designs) or study.role or "reference",
     ]
-
-
-def _units(units: Units) -> str:
-    """What a test counts, and how many of it."""
-    inside = "" if units.unit == "seeds" else f", {len(units.seeds)} seed{'s' * (len(units.seeds) != 1)} in each"
-    if units.unit == "searches" and units.number == 1:
-        return f"1 search{inside}: no verdict on a part (ablation.searches={CONFIGURATIONS} or tuning=shared)"
-    if units.race is None:
-        listed = f", paired: {', '.join(map(str, units.seeds))}" if units.unit == "seeds" else ""
-        return f"{units.number} {unit_word(units.number, units.unit)}{listed}{inside}"
-    looks = ", ".join(map(str, units.race.looks))
-    return f"a race: {looks} {units.unit}{inside}, until the interval of a delta is ±{units.race.until:g} on valid"
-
-
-def _trials(studies: Sequence[Study]) -> str:
-    """`180 search and 45 to 90 confirm trials`, and those of `select` where there are any."""
-    least: Counter[str] = Counter()
-    for study in studies:
-        least.update(study.least)
-    most = {"search": sum(study.search.trials for study in studies)}
-    if num_selects := sum(study.num_selects for study in studies):
-        most["select"] = num_selects
-    most["confirm"] = sum(len(study.confirm_seeds) for study in studies)
-    *first, last = [f"{_number(least[phase], most[phase])} {phase}" for phase in most]
-    return f"{', '.join(first)} and {last} trials"
-
-
-def _number(least: int, most: int) -> str:
-    return str(least) if least == most else f"{least} to {most}"
-
-
-def _time(hours: float) -> str:
-    if hours < 1 / 60:
-        return f"{hours * 3600:.0f} s"
-    return f"{hours * 60:.0f} min" if hours < 1 else f"{hours:.1f} h"
