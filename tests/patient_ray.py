@@ -21,7 +21,7 @@ def on_path(folder: Path) -> Path:
 if __name__ == "__main__":
     from ray.scripts.scripts import main
 
-    from orchestrator.run.ray_backend.cluster import patient_start
+    from orchestrator.run.ray_backend.start import patient_start
 
     with patient_start():
         main()

@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from orchestrator.run.endings import ignored
 from orchestrator.run.ray_backend.auth import AccessError, AddressError, check_cluster, loopback_only
+from orchestrator.run.ray_backend.start import patient_start
 from orchestrator.store.faults import CouldNotRun
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ _ENVIRONMENT = {  # must be set before ray is imported
 }
 
 LOOK_EVERY_S = 1.0  # for nodes that joined or were lost
-START_PATIENCE_S = 120.0  # for Ray's own processes on this machine
 PATIENCE_S = 900.0  # until there is a first slot; a machine with GPUs takes minutes to start
 AT_LEAST = 16  # otherwise as many more as there are: a cluster doubles until it is large enough
 
@@ -99,44 +100,8 @@ def cluster(address: str | None) -> Iterator[None]:
             signal.signal(signal.SIGTERM, terminated)  # which Ray has replaced by an exit of its own
         yield
     finally:
-        with _signals_ignored():  # a shutdown cut short leaves processes behind
+        with ignored():  # a shutdown cut short leaves processes behind
             ray.shutdown()
-
-
-@contextmanager
-def patient_start() -> Iterator[None]:
-    """Let a Ray that is started in this block have `START_PATIENCE_S` to come up instead of 30, for busy machines."""
-    from ray._private import services  # ray 2.60.0: `Node` asks this for its raylet, for 30 s
-
-    ask, until = services.get_node, time.monotonic() + START_PATIENCE_S
-
-    def ask_patiently(gcs_address: str, node_id: str) -> Any:
-        while True:
-            try:
-                return ask(gcs_address, node_id)
-            except RuntimeError:  # it is not there yet
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.1)
-
-    services.get_node = ask_patiently
-    try:
-        yield
-    finally:
-        services.get_node = ask
-
-
-@contextmanager
-def _signals_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Slots:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import platform
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from tempfile import TemporaryDirectory
@@ -16,6 +13,7 @@ from typing import Any
 from msa_models.data import Corpus
 from orchestrator.plan.studies import Study
 from orchestrator.run.campaign import Campaign, Retry
+from orchestrator.run.endings import asked_to_stop
 from orchestrator.run.messages import Report
 from orchestrator.run.output import Listener, Silent, captured
 from orchestrator.run.provenance import Provenance, provenance
@@ -114,7 +112,12 @@ def _tune(
     worker = tune.with_parameters(
         tune_adapters.Worker, corpora=dict(corpora), storage=store.files.uri, workload=workload
     )
-    with _stopped_by_signals(state, listener):
+
+    def stop() -> None:
+        state.request_stop()
+        listener.say("stopping: running steps come to their end; once more to stop at once")
+
+    with asked_to_stop(stop):
         try:
             while not (campaign.done or state.stopping):  # again if a trial was lost when no worker was kept for it
                 _fit(tune.with_resources(worker, tune_adapters.room(demand)), state)
@@ -212,24 +215,3 @@ class _RunRecord:
 
 def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
-
-
-@contextmanager
-def _stopped_by_signals(state: Any, listener: Listener) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks for an orderly stop, the next one is a KeyboardInterrupt."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        if state.stopping:
-            raise KeyboardInterrupt
-        state.request_stop()
-        listener.say("stopping: running steps come to their end; once more to stop at once")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

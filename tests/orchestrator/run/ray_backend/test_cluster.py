@@ -94,26 +94,6 @@ def test_a_trial_sees_the_gpus_it_was_given_and_no_others(tmp_path, monkeypatch,
     assert seen <= visible
 
 
-def test_a_ray_that_comes_up_late_is_waited_for_and_one_that_does_not_is_given_up(monkeypatch):
-    from ray._private import services
-
-    def come_up_late(gcs_address, node_id):
-        asked.append(node_id)
-        if len(asked) < 3:
-            raise RuntimeError("no node of this id yet")
-        return {"node_id": node_id}
-
-    asked = []
-    monkeypatch.setattr(services, "get_node", come_up_late)
-    with cluster.patient_start():
-        assert services.get_node("127.0.0.1:1", "one") == {"node_id": "one"}
-    assert services.get_node is come_up_late
-    asked.clear()
-    monkeypatch.setattr(cluster, "START_PATIENCE_S", 0.0)
-    with cluster.patient_start(), pytest.raises(RuntimeError, match="yet"):
-        services.get_node("127.0.0.1:1", "one")
-
-
 def test_whatever_keeps_ray_from_starting_is_one_clear_line(monkeypatch):
     import ray
 
