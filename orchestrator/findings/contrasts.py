@@ -39,8 +39,9 @@ def columns(
     each metric, in which an entry and its `twins` (E, the first entry that compares the same) count once. `metrics` (M)
     carry their split; the rows of `objective` and of its twin on test say how many more units would decide, and whether
     there is no effect beyond the `smallest_effect`. Two families of statements are each held to alpha: that there is a
-    difference, and that there is none so large. Nothing is `decidable` over seeds of configurations that a single
-    search has found for each cell: then there are intervals, and neither p-values nor verdicts.
+    difference, and that there is none so large. There is no verdict on fewer than two pairs, which no test is possible
+    on. Nothing is `decidable` over seeds of configurations that a single search has found for each cell: then there are
+    intervals, and neither p-values nor verdicts.
     """
     from orchestrator.findings.statistics import more_seeds, paired
 
@@ -69,8 +70,7 @@ def columns(
         unsure = (verdicts == UNDECIDED) & mine
         levels = (alpha * shares / np.maximum(1, family))[unsure]
         more[unsure] = more_seeds(effect[unsure], n[unsure], alpha=levels)
-    else:
-        verdicts[:] = None
+    verdicts[n < 2 if decidable else ...] = None
     num_pairs = n.astype(object)
     num_pairs[[row for row, kind in enumerate(kinds) if kind is None]] = None
     return {

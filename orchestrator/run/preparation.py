@@ -13,7 +13,7 @@ from msa_models.text.find import absolute
 from orchestrator.plan import members
 from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import HOW, TEXT, CorpusInfo, named
-from orchestrator.plan.plan import Plan, plan
+from orchestrator.plan.plan import Grid, Plan, plan
 from orchestrator.plan.space import most_epochs
 from orchestrator.plan.studies import Study
 from orchestrator.run.inputs import Encoders
@@ -27,6 +27,7 @@ from search_spaces.schema import Experiment
 
 NAME = "text_encoder.name"  # the path of a text encoder's name, in a configuration, a space or an ablation
 Read = dict[str, Corpus]  # by what was asked for
+_FOUND_BY_FEW = {2: 11.5, 3: 3.3, 4: 2.1}  # units: Cohen's d of paired differences found with power 0.8 at 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ class Prepared:
         """What to beware of in the corpora and in the plan."""
         of_corpora = warnings_of({info.name: info.warnings for info in self.infos})
         of_plan = [_unread(info, self.plan) for info in self.infos] + [*map(_pruned_by_none, self.plan.studies)]
+        of_plan += [_few_units(self.plan.grid)] if self.plan.grid is not None else []
         return [*of_corpora, *dict.fromkeys(filter(None, of_plan))]
 
     def named(self, names: Mapping[str, str]) -> Prepared:
@@ -151,6 +153,16 @@ def _unread(info: CorpusInfo, plan: Plan) -> str:
     if not info.unread or plan.experiment.modalities is not None or any(TEXT in each for each in used):
         return ""
     return f"{info.unread}, and the trials are of {listed(info.modalities)}: {HOW}"
+
+
+def _few_units(grid: Grid) -> str:
+    """What to say of a comparison over so few units that only an enormous effect is found; "" of others."""
+    if grid.units.number not in _FOUND_BY_FEW:
+        return ""
+    return (
+        f"{grid.units.number} {grid.units.unit} are few: a test finds an effect of {_FOUND_BY_FEW[grid.units.number]} "
+        "standard deviations of a difference in four of five studies, and hardly a smaller one; ten find one of 1.0"
+    )
 
 
 def _pruned_by_none(study: Study) -> str:

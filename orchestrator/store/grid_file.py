@@ -49,7 +49,8 @@ GRID_COLUMNS: dict[str, pa.DataType] = {
     "p_bootstrap": _REAL,  # of the guard beside the t test, uncorrected as p is
     "p_tost": _REAL,  # that the difference is at or beyond the smallest effect; only of the objective's metric
     "p_tost_holm": _REAL,
-    "verdict": _TEXT,  # helps, hurts, no effect or undecided: what full has and the cell has not, or what is added
+    "verdict": _TEXT,  # helps, hurts, no effect or undecided: what full has and the cell has not, or what is added;
+    # null on fewer than two pairs
     "variant_is": _TEXT,  # the same of the cell itself: worse, better, no effect or undecided
     "guard": _TEXT,  # the corrected bootstrap agrees, disagrees, or cannot tell as units are few
     "flag": _TEXT,  # of differences that are not as normal ones: outlying, skewed

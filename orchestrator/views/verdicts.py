@@ -68,7 +68,7 @@ def sentences(cells: _Pairs, record: Record) -> list[str]:
                 "verdicts of this study are not to be trusted."
             )
     variants = [test for _, test in cells if test["num_pairs"] is not None and not is_control(test)]
-    if variants and all(test["verdict"] is None for test in variants):
+    if any(test["num_pairs"] > 1 for test in variants) and all(test["verdict"] is None for test in variants):
         return [*lines, captions.NO_VERDICTS]
     removed = {
         (cell.dataset, cell.variant): cell.removed
@@ -91,6 +91,7 @@ def sentences(cells: _Pairs, record: Record) -> list[str]:
     for verdict, words in (
         ("no effect", f"no effect beyond ±{captions.record_smallest_effect(record):g}"),
         ("undecided", "undecided"),
+        (None, f"no verdict, as fewer than two {captions.units(cells)} are common with {reference}"),
     ):
         names = [
             f"{test['variant']} on {test['dataset']}" if several else test["variant"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from statsmodels.stats.power import TTestPower
 
 from orchestrator.run import launch, provenance
 from orchestrator.run.preparation import prepare
@@ -149,6 +150,19 @@ def test_a_search_that_ends_before_its_first_rung_says_that_nothing_will_be_prun
         ]
         * said
     )
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 5])
+def test_few_units_say_what_they_can_find(number: int) -> None:
+    data = {"source": "synthetic", "options": {"num_train": 16, "num_valid": 8, "num_test": 8}}
+    ablation = {"tuning": "none", "seeds": list(range(number)), "leave_one_out": ["gated_fusion"]}
+    asked = {"method": "cpsl", "data": data, "objective": {"metric": "valid/mae"}, "ablation": ablation}
+    said = [line for line in prepare(validate(asked), ablation=True).warnings if "are few" in line]
+    assert len(said) == (number < 5)
+    if said:
+        found = TTestPower().solve_power(nobs=number, alpha=0.05, power=0.8)
+        assert said[0].startswith(f"{number} seeds are few")
+        assert f"{found:.1f} standard deviations" in said[0]
 
 
 def test_where_no_trial_can_be_pruned_a_command_that_plans_says_so(capsys: pytest.CaptureFixture[str]) -> None:

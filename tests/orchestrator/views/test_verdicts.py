@@ -56,6 +56,19 @@ def test_what_has_no_effect_is_told_from_what_is_undecided(tmp_path: Path) -> No
     assert said(made(tmp_path, smallest_effect=0.03))[-1] == "no effect beyond ±0.03: without heads"
 
 
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_a_variant_with_fewer_than_two_units_gets_no_verdict(tmp_path: Path, left: int) -> None:
+    record = ablations.record(list(EFFECTS), seeds=SEEDS)
+    values = noisy(EFFECTS, num_seeds=len(SEEDS))
+    values["without heads"][left:] = [None] * (len(SEEDS) - left)
+    last = said(storage(tmp_path / "s", record, table(values), seeds=SEEDS))[-1]
+    assert last == (
+        "undecided: without heads"
+        if left == 2
+        else "no verdict, as fewer than two seeds are common with full: without heads"
+    )
+
+
 def test_one_search_a_variant_gives_no_verdict_and_says_what_would(tmp_path: Path) -> None:
     (line,) = said(made(tmp_path, tuning="per_variant", units=1))
     assert line.startswith("No verdicts: ")
