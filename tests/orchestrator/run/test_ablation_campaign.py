@@ -9,10 +9,10 @@ import pytest
 from orchestrator.findings import grid
 from orchestrator.plan.ablation import plan_ablation
 from orchestrator.run.campaign import Campaign
-from orchestrator.store import Files, Store
+from orchestrator.store import Store
 from search_spaces.loading import validate
 from tests.orchestrator.run import fakes
-from tests.orchestrator.run.test_campaign import Killed
+from tests.orchestrator.run.faulty_disk import Death
 
 RACE = {"min": 3, "max": 12, "until": 0.05}
 NOISY = {"without gated_fusion", "full"}  # the full method has a seed for each that it is compared on
@@ -110,15 +110,8 @@ def test_a_race_rebuilt_from_the_files_has_nothing_left_to_do(tmp_path):
     ],
     ids=["fixed", "race for seeds", "race for searches", "race for configurations"],
 )
-def test_killed_at_any_write_and_continued_gives_the_same_grid_bit_for_bit(tmp_path, monkeypatch, section):
+def test_killed_at_any_write_and_continued_gives_the_same_grid_bit_for_bit(tmp_path, last_write, section):
     prepared = fakes.ablation(**section)
-    whole, countdown = Files.write, [0]
-
-    def mortal(self, path, data, **options):
-        countdown[0] -= 1
-        if countdown[0] == 0:
-            raise Killed
-        whole(self, path, data, **options)
 
     def collected(uri):
         store = Store.open(uri)
@@ -128,16 +121,15 @@ def test_killed_at_any_write_and_continued_gives_the_same_grid_bit_for_bit(tmp_p
     uninterrupted = str(tmp_path / "whole")
     fakes.play_ablation(uninterrupted, prepared)
     expected = collected(uninterrupted)
-    monkeypatch.setattr(Files, "write", mortal)
     num_kills = 0
     for nth in range(2, 90, 11):
         uri = str(tmp_path / str(nth))
-        countdown[0] = nth
+        last_write(nth)
         try:
             fakes.play_ablation(uri, prepared)
-        except Killed:
+        except Death:
             num_kills += 1
-            countdown[0] = 0
+            last_write(0)
             fakes.play_ablation(uri, prepared)
         assert collected(uri) == expected, nth
     assert num_kills > 3

@@ -8,12 +8,9 @@ import pytest
 
 from orchestrator.run import trial_runner
 from orchestrator.run.campaign import Campaign
-from orchestrator.store import Files, StorageError, Store
+from orchestrator.store import StorageError, Store
 from tests.orchestrator.run import fakes
-
-
-class Killed(BaseException):
-    """As sudden as SIGKILL: no handler of ours catches it."""
+from tests.orchestrator.run.faulty_disk import Death
 
 
 @pytest.fixture(scope="module")
@@ -106,52 +103,31 @@ def test_a_study_can_be_extended_by_trials_and_seeds(tmp_path, uninterrupted):
 @pytest.mark.parametrize("stretch_s", [trial_runner.STRETCH_S, 0.0], ids=["to the rung", "of an epoch"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_killed_at_any_write_and_continued_equals_never_interrupted(
-    tmp_path, monkeypatch, uninterrupted, after, stretch_s
+    tmp_path, monkeypatch, last_write, uninterrupted, after, stretch_s
 ):
     """Every write of the whole run is the last one once, and dies just before or just after it is whole."""
     monkeypatch.setattr(trial_runner, "STRETCH_S", stretch_s)
-    whole = Files.write
-    countdown = [0]
-
-    def mortal(self, path, data, **options):
-        countdown[0] -= 1
-        if countdown[0] == 0 and not after:
-            raise Killed
-        whole(self, path, data, **options)
-        if countdown[0] == 0:
-            raise Killed
-
-    monkeypatch.setattr(Files, "write", mortal)
     num_kills = 0
     for nth in range(2, 120, 3):
         uri = str(tmp_path / str(nth))
-        countdown[0] = nth
+        last_write(nth, after=after)
         try:
             fakes.play(uri, fakes.studies())
-        except Killed:
+        except Death:
             num_kills += 1
-            countdown[0] = 0
+            last_write(0)
             fakes.play(uri, fakes.studies())
         assert fakes.table(uri) == uninterrupted, nth
     assert num_kills > 20
 
 
-def test_killed_again_and_again_with_several_slots_every_trial_is_finished_once(tmp_path, monkeypatch):
-    whole = Files.write
-    countdown = [0]
-
-    def mortal(self, path, data, **options):
-        countdown[0] -= 1
-        if countdown[0] == 0:
-            raise Killed
-        whole(self, path, data, **options)
-
-    monkeypatch.setattr(Files, "write", mortal)
+def test_killed_again_and_again_with_several_slots_every_trial_is_finished_once(tmp_path, last_write):
     num_lives, done = 0, False
     while not done:
-        num_lives, countdown[0] = num_lives + 1, 7
+        num_lives += 1
+        last_write(7)
         assert num_lives < 200
-        with contextlib.suppress(Killed):
+        with contextlib.suppress(Death):
             done = fakes.play(str(tmp_path), fakes.studies(), slots=3).done
     rows = fakes.table(str(tmp_path))
     assert num_lives > 10

@@ -7,12 +7,9 @@ import pytest
 
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.trial_runner import TrialRunner
-from orchestrator.store import Files, Store
+from orchestrator.store import Store
 from tests.orchestrator.run import fakes
-
-
-class Killed(BaseException):
-    """As sudden as SIGKILL."""
+from tests.orchestrator.run.faulty_disk import Death
 
 
 @pytest.fixture(scope="module")
@@ -87,21 +84,13 @@ def test_rows_carry_the_name_and_the_method_of_their_study(uninterrupted):
 
 
 @pytest.mark.parametrize("slots", [1, 3])
-def test_killed_again_and_again_every_study_ends_as_if_never_interrupted(tmp_path, monkeypatch, uninterrupted, slots):
-    whole, countdown = Files.write, [0]
-
-    def mortal(self, path, data, **options):
-        countdown[0] -= 1
-        if countdown[0] == 0:
-            raise Killed
-        whole(self, path, data, **options)
-
-    monkeypatch.setattr(Files, "write", mortal)
+def test_killed_again_and_again_every_study_ends_as_if_never_interrupted(tmp_path, last_write, uninterrupted, slots):
     num_lives, done = 0, False
     while not done:
-        num_lives, countdown[0] = num_lives + 1, 7 + slots
+        num_lives += 1
+        last_write(7 + slots)
         assert num_lives < 200
-        with contextlib.suppress(Killed):
+        with contextlib.suppress(Death):
             done = fakes.play(str(tmp_path), fakes.several(), slots=slots).done
     assert num_lives > 5
     rows = fakes.table(str(tmp_path))

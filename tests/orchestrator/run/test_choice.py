@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from statistics import fmean
 from typing import Any
 
@@ -13,10 +14,11 @@ from msa_models.metrics import Direction
 from orchestrator.findings.status import summary
 from orchestrator.run.launch import record_of
 from orchestrator.run.messages import Assignment
-from orchestrator.store import Files, Store
+from orchestrator.store import Store
 from orchestrator.store.record import Record, StudyRecord
 from orchestrator.store.selection import chosen_params, confirm_trials, preferred
 from tests.orchestrator.run import fakes
+from tests.orchestrator.run.faulty_disk import Death
 
 Row = dict[str, Any]
 
@@ -144,33 +146,20 @@ def test_the_order_is_by_failures_then_means_then_the_search() -> None:
     assert [each["x"] for each in preferred(found, values, Direction.MAXIMIZE)] == [0, 2, 3, 1, 4]
 
 
-class Killed(BaseException):
-    """As sudden as SIGKILL."""
-
-
 def test_killed_while_it_chooses_and_continued_equals_never_interrupted(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Any, last_write: Callable[..., None]
 ) -> None:
     search = {"trials": 4, "startup": 4, "pruner": {"kind": "none"}}
     planned = studies(search=search, config={"training.epochs": 3})
     fakes.play(str(tmp_path / "whole"), planned)
-    whole, countdown = Files.write, [0]
-
-    def mortal(self: Files, path: str, data: bytes, **options: Any) -> None:
-        countdown[0] -= 1
-        if countdown[0] == 0:
-            raise Killed
-        whole(self, path, data, **options)
-
-    monkeypatch.setattr(Files, "write", mortal)
     num_chosen = set()
     for nth in range(12, 36, 3):
         uri = str(tmp_path / str(nth))
-        countdown[0] = nth
-        with contextlib.suppress(Killed):
+        last_write(nth)
+        with contextlib.suppress(Death):
             fakes.play(uri, planned)
         num_chosen.add(len(by_phase(uri, "select")))
-        countdown[0] = 0
+        last_write(0)
         fakes.play(uri, planned)
         assert fakes.table(uri) == fakes.table(str(tmp_path / "whole")), nth
     assert num_chosen & {1, 2, 3, 4, 5}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -21,9 +20,10 @@ from orchestrator.run.messages import Assignment, Outcome
 from orchestrator.run.preparation import prepare
 from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.run.workload import train
-from orchestrator.store import Files, Store
+from orchestrator.store import Store
 from search_spaces.loading import validate
 from tests.orchestrator.run import fakes
+from tests.orchestrator.run.faulty_disk import Death
 
 WIDTHS = ("text_width", "audio_width", "vision_width")
 KINDS = ("epochs", "seeds", "both")
@@ -141,35 +141,23 @@ def test_a_member_that_fails_fails_the_trial_and_is_told(tmp_path: Any) -> None:
     assert (row["state"], row["error_message"], row["epochs"]) == ("FAIL", "a seed without luck", 9)
 
 
-class Killed(BaseException):
-    """As sudden as SIGKILL."""
-
-
 @pytest.mark.parametrize("rungs", ["epochs", "both"])
 def test_killed_anywhere_and_continued_equals_never_interrupted(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, rungs: str
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, last_write: Callable[..., None], rungs: str
 ) -> None:
     planned = studies(rungs, trials=4, seeds=2)
     monkeypatch.setattr(trial_runner, "STRETCH_S", 0.0)
     fakes.play(str(tmp_path / "whole"), planned, workload=impatient)
-    whole, countdown = Files.write, [0]
-
-    def mortal(self: Files, path: str, data: bytes, **options: Any) -> None:
-        countdown[0] -= 1
-        if countdown[0] == 0:
-            raise Killed
-        whole(self, path, data, **options)
-
-    monkeypatch.setattr(Files, "write", mortal)
     num_killed = 0
     for nth in range(3, 36, 8):
         uri = str(tmp_path / str(nth))
-        countdown[0] = nth
-        with contextlib.suppress(Killed):
+        last_write(nth)
+        try:
             fakes.play(uri, planned, workload=impatient)
-        num_killed += countdown[0] == 0
-        countdown[0] = 0
-        fakes.play(uri, planned, workload=impatient)
+        except Death:
+            num_killed += 1
+            last_write(0)
+            fakes.play(uri, planned, workload=impatient)
         assert fakes.table(uri) == fakes.table(str(tmp_path / "whole")), nth
     assert num_killed > 3
 
