@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.base import words
+from orchestrator.cli.base import msa, words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from search_spaces.overrides import Option
     from search_spaces.schema import Experiment
 
+_NOT_OF_THE_EXPERIMENT = ("storage", "address", "allow_changed", "dry_run", "ablation")
 _SHORT_FOR = {
     "trials": "search.trials",
     "epochs": "config.training.epochs",
@@ -25,9 +26,19 @@ _SHORT_FOR = {
 }
 
 
+def handed_over(name: str, arguments: Sequence[str], commands: Sequence[str]) -> dict[str, Any]:
+    """The options of a command that runs elsewhere, as it will see them there: a typo is found here."""
+    context = click.get_current_context()
+    command = msa.get_command(context, name) if name in commands else None
+    if command is None:
+        raise click.UsageError(f"got {name} as the command of a job, expected one of: {', '.join(commands)}")
+    return command.make_context(name, list(arguments), parent=context.parent).params
+
+
 def asked_for(experiment: str, **options: Any) -> Experiment:
     """The experiment as the options of a command change it, which is all that can be known without its data."""
-    changes, chosen = changes_of(**options)
+    of_it = {name: value for name, value in options.items() if name not in _NOT_OF_THE_EXPERIMENT}
+    changes, chosen = changes_of(**of_it)
     return changed(experiment, changes, **chosen)[0]
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.asked import asked_for
+from orchestrator.cli.asked import asked_for, handed_over
 from orchestrator.cli.base import INTERRUPTED, Examples, goes_on, msa, say
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _COMMANDS = ("sweep", "ablate", "resume", "describe", "status", "table", "failures", "compact")
 _LENGTH_OF_A_LINE = 4_000  # at most, of the last one of a job
-_NOT_OF_THE_EXPERIMENT = ("storage", "address", "allow_changed", "dry_run", "ablation")
 
 
 @msa.command(
@@ -99,14 +98,15 @@ def _checked(arguments: tuple[str, ...]) -> tuple[list[str], WorkingTree]:
 
     refuse_credentials_in(arguments)
     name, *rest = arguments
-    options = _parsed(name, rest)
+    options = handed_over(name, rest, _COMMANDS)
+    if options.get("watch"):
+        raise click.UsageError("--watch has no end as a job; leave it out")
     if "storage" in options and not options.get("dry_run"):
         _check_storage(options["storage"])
     tree = WorkingTree.of(Path.cwd())
     corpora = list(options["data"]) if name == "resume" else []
     if "experiment" in options:
-        of_it = {key: value for key, value in options.items() if key not in _NOT_OF_THE_EXPERIMENT}
-        experiment = asked_for(**of_it)
+        experiment = asked_for(**options)
         if options["experiment"] not in names():
             tree.require("the experiment", options["experiment"])
         ablated = name == "ablate" or options.get("ablation")
@@ -117,18 +117,6 @@ def _checked(arguments: tuple[str, ...]) -> tuple[list[str], WorkingTree]:
             tree.require("the corpus", source, ", or an absolute path that every node has")
     joined = ["--address", "auto"] if "address" in options and options["address"] is None else []
     return [name, *joined, *rest], tree
-
-
-def _parsed(name: str, rest: list[str]) -> dict[str, Any]:
-    """The options that the command will see on the cluster, so that a typo is found here."""
-    context = click.get_current_context()
-    command = msa.get_command(context, name) if name in _COMMANDS else None
-    if command is None:
-        raise click.UsageError(f"got {name} as the command of a job, expected one of: {', '.join(_COMMANDS)}")
-    options = command.make_context(name, list(rest), parent=context.parent).params
-    if options.get("watch"):
-        raise click.UsageError("--watch has no end as a job; leave it out")
-    return options
 
 
 def _check_storage(storage: str | None) -> None:
