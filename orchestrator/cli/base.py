@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-DONE, FAILED, BAD_INPUT, COULD_NOT_RUN, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 4, 130  # no command has a time limit yet
+DONE, FAILED, BAD_INPUT, COULD_NOT_RUN, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 @dataclass
@@ -38,8 +38,8 @@ def msa(debug: bool) -> None:
     """Sweeps and ablations of multimodal sentiment models on Ray Tune and Optuna, resumable from plain files.
 
     Exit codes: 0 done; 1 some work failed; 2 bad input or refused, nothing written; 3 could not run (Ray, cluster or
-    storage out of reach), nothing lost; 4 is kept for time limits, which there are none of yet; 130 interrupted by a
-    signal. After every code but 0 and 2 the last line says how to go on.
+    storage out of reach), nothing lost; 4 out of time, some work is left; 130 interrupted by a signal. After every code
+    but 0 and 2 the last line says how to go on.
     """
 
 
@@ -97,6 +97,26 @@ STORAGE = click.option("--storage", metavar="URI", help="A folder, or s3://bucke
 ADDRESS = click.option(
     "--address",
     help="The Ray cluster this machine is part of: auto, or its head's host:port [default: start Ray here].",
+)
+
+
+def _span_of_time(context: click.Context, parameter: click.Parameter, typed: str | None) -> str | None:
+    from search_spaces.durations import seconds
+
+    try:
+        if typed is not None:
+            seconds(typed)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return typed
+
+
+TIME_LIMIT = click.option(
+    "--time-limit",
+    metavar="TIME",
+    callback=_span_of_time,
+    help="End in order within 90m, 8h, 1:30:00 or 1-12:00:00, with code 4 where work is left "
+    "[default: until all is done, or the SLURM job ends].",
 )
 ALLOW_CHANGED = click.option("--allow-changed", is_flag=True, help="Go on although code, data or versions changed.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Check everything, show the plan, write nothing.")

@@ -15,8 +15,10 @@ from orchestrator.cli.base import (
     DRY_RUN,
     FAILED,
     INTERRUPTED,
+    OUT_OF_TIME,
     STORAGE,
     STUDIES,
+    TIME_LIMIT,
     Examples,
     ablation_options,
     experiment_options,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.run.preparation import Prepared
+    from orchestrator.run.time_limit import TimeLimit
     from orchestrator.store import Store
     from search_spaces.faults import Fault
     from search_spaces.overrides import Option
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 @STUDIES
 @STORAGE
 @ADDRESS
+@TIME_LIMIT
 @ALLOW_CHANGED
 @DRY_RUN
 def sweep(experiment: str, **options: Any) -> int:
@@ -76,6 +80,7 @@ def sweep(experiment: str, **options: Any) -> int:
 @ablation_options
 @STORAGE
 @ADDRESS
+@TIME_LIMIT
 @ALLOW_CHANGED
 @DRY_RUN
 def ablate(experiment: str, **options: Any) -> int:
@@ -124,6 +129,7 @@ def describe(experiment: str, **options: Any) -> int:
 @click.option("--only", metavar="TRIAL,…", multiple=True, help="With --retry-failed: only these (see msa failures).")
 @ALLOW_CHANGED
 @ADDRESS
+@TIME_LIMIT
 def resume(
     storage: str,
     data: tuple[str, ...],
@@ -131,6 +137,7 @@ def resume(
     only: tuple[str, ...],
     allow_changed: bool,
     address: str | None,
+    time_limit: str | None,
 ) -> int:
     """Go on with STORAGE after any interruption: interrupted trials from their checkpoints, then what was planned.
 
@@ -139,11 +146,12 @@ def resume(
     """
     from orchestrator.run.resumption import retried, stored
 
+    limit = _limit(time_limit)
     if not retry_failed:
         refuse("only with --retry-failed", only=only or None)
     retry = retried(storage, words(*only) if only else None) if retry_failed else None
     prepared = stored(storage, moved=data, allow_changed=allow_changed)
-    return _run(prepared, storage, address, retry=retry, allow_changed=allow_changed)
+    return _run(prepared, storage, address, time_limit, limit=limit, retry=retry, allow_changed=allow_changed)
 
 
 def _start(
@@ -151,6 +159,7 @@ def _start(
     *,
     storage: str | None,
     address: str | None,
+    time_limit: str | None,
     allow_changed: bool,
     dry_run: bool,
     ablation: bool = False,
@@ -158,11 +167,22 @@ def _start(
 ) -> int:
     from pathlib import Path
 
+    limit = _limit(time_limit)
     prepared = _prepare(experiment, ablation=ablation, **options)
     if dry_run:
         return _describe(prepared)
     default = f"runs/{Path(experiment).stem}{'-ablation' * ablation}"
-    return _run(prepared, storage or default, address, allow_changed=allow_changed)
+    return _run(prepared, storage or default, address, time_limit, limit=limit, allow_changed=allow_changed)
+
+
+def _limit(typed: str | None) -> TimeLimit | None:
+    """From here on; told, so that nobody has to guess it."""
+    from orchestrator.run.time_limit import time_limit
+
+    limit = time_limit(typed)
+    if limit is not None:
+        say(str(limit))
+    return limit
 
 
 def _prepare(experiment: str, *, ablation: bool = False, **options: Any) -> Prepared:
@@ -217,21 +237,26 @@ def _time_needed(prepared: Prepared) -> str:
     return plan_costs.estimated(found.slot_hours, found.most_slot_hours, dict(found.epoch_s))
 
 
-def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> int:
+def _run(prepared: Prepared, storage: str, address: str | None, time_limit: str | None = None, **how: Any) -> int:
     from orchestrator.findings import failures, grid
     from orchestrator.run.launch import launch
+    from orchestrator.run.ray_backend.driver import Ending
     from orchestrator.views import terminal
     from orchestrator.views.live import Live
 
     _warn(prepared)
     joined = [] if address is None else ["--address", address]
+    again = joined if time_limit is None else [*joined, "--time-limit", time_limit]
     claimed: list[Store] = []
 
     def goes_on_with(store: Store) -> None:
         claimed.append(store)
-        goes_on("resume", storage, *joined)
+        goes_on("resume", storage, *again)
 
     finished = launch(prepared, storage, address=address, listener=Live(), claimed=goes_on_with, **how)
+    if finished.ended is Ending.OUT_OF_TIME:
+        say(f"out of time after {finished.num_new} trials")
+        return OUT_OF_TIME
     if finished.interrupted:
         say(f"interrupted after {finished.num_new} trials")
         return INTERRUPTED
@@ -251,7 +276,7 @@ def _run(prepared: Prepared, storage: str, address: str | None, **how: Any) -> i
         say(line)
     if failed:
         say(f"more: {shlex.join(['msa', 'failures', storage])}")
-        goes_on("resume", storage, "--retry-failed", *joined)
+        goes_on("resume", storage, "--retry-failed", *again)
     untested = failures.untested(store.trials(failures.UNTESTED_COLUMNS).to_pylist())  # told of below the tables
     return FAILED if failed or untested else DONE
 

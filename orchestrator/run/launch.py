@@ -19,6 +19,7 @@ from orchestrator.run.provenance import Provenance, provenance
 from orchestrator.run.ray_backend.auth import check_address
 from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.ray_backend.driver import Finished, run
+from orchestrator.run.time_limit import TimeLimit, Watched
 from orchestrator.store import Files, Lease, StorageError, Store
 from orchestrator.store.experiment_file import Found, check_record, write_record
 from orchestrator.store.files import refuse_credentials_in
@@ -38,14 +39,15 @@ def launch(
     allow_changed: bool = False,
     listener: Listener | None = None,
     claimed: Callable[[Store], None] | None = None,
+    limit: TimeLimit | None = None,
 ) -> Finished:
     """Run everything that is planned and not finished in this storage; the storage is made if it is new.
 
     `retry` says which failed trials of the storage are trained again, `listener` hears how the run goes, `claimed` gets
-    the store once it holds this experiment, so that it can be resumed. Raises AddressError for what is no address of a
-    cluster, StorageError if the storage holds another experiment, was made by other code, of other data or with other
-    versions (unless `allow_changed`), or if another driver works on it, and CorpusError where trials are left and their
-    data is gone; all before anything is written.
+    the store once it holds this experiment, so that it can be resumed, and `limit` says when the run is to be over.
+    Raises AddressError for what is no address of a cluster, StorageError if the storage holds another experiment, was
+    made by other code, of other data or with other versions (unless `allow_changed`), or if another driver works on it,
+    and CorpusError where trials are left and their data is gone; all before anything is written.
     """
     refuse_credentials_in(sys.argv[1:])
     if address is not None:
@@ -78,7 +80,7 @@ def launch(
             store,
             lease,
             prepared.plan.studies,
-            lambda: _inputs(prepared, store, listener or Silent()),
+            lambda: _inputs(prepared, store, Watched(listener or Silent(), limit)),
             begin=begin,
             demand=Demand(
                 cpu=wanted.cpu,
@@ -91,6 +93,7 @@ def launch(
             retry=retry,
             origin=origin,
             listener=listener,
+            limit=limit,
         )
         if not finished.interrupted:
             with contextlib.suppress(StorageError):  # all is trained; `msa compact` tells what is in the way

@@ -144,7 +144,7 @@ class Autoscaling:
         self._demand = demand
         self._groups: list[PlacementGroup] = []
 
-    def wait(self, slots: Slots, say: Callable[[str], None]) -> None:
+    def wait(self, slots: Callable[[], int], say: Callable[[str], None]) -> None:
         """Until there is room for a trial. Raises ClusterError where none comes."""
         deadline = time.monotonic() + PATIENCE_S
         if not slots():

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -18,6 +19,7 @@ from orchestrator.run.messages import Report
 from orchestrator.run.output import Listener, Silent, captured
 from orchestrator.run.provenance import Provenance, provenance
 from orchestrator.run.ray_backend.cluster import Autoscaling, Demand, Slots, cluster
+from orchestrator.run.time_limit import OutOfTime, TimeLimit
 from orchestrator.store import CouldNotRun, Lease, StorageError, Store
 
 TRAIN = "orchestrator.run.workload:train"  # a name, because importing it imports torch, which only workers need
@@ -28,6 +30,14 @@ class RunStopped(CouldNotRun):
     """A run that could not go on; what is finished is on file, and resuming goes on with the rest."""
 
 
+class Ending(StrEnum):
+    """Why a run is over."""
+
+    DONE = "all that is planned is finished"
+    INTERRUPTED = "it was asked to stop"
+    OUT_OF_TIME = "its time is over"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finished:
     """How a run ended; `states` counts all trials of the storage."""
@@ -35,7 +45,12 @@ class Finished:
     num_new: int
     num_planned: int
     states: dict[str, int]
-    interrupted: bool
+    ended: Ending
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether work is left."""
+        return self.ended is not Ending.DONE
 
 
 def run(
@@ -51,30 +66,37 @@ def run(
     retry: Retry | None = None,
     origin: Provenance | None = None,
     listener: Listener | None = None,
+    limit: TimeLimit | None = None,
 ) -> Finished:
     """Train what is planned and not finished; where that is nothing, nothing is read or started.
 
     `corpora` reads, or makes, what the trials train on, by `inputs_key`. `begin` is called before that, and before
     anything is written, with whether everything is done already.
 
-    The first Ctrl-C (or SIGTERM) lets running steps end, their checkpoints are on file, and returns `interrupted`; the
-    second raises KeyboardInterrupt. Raises ClusterError or AccessError before anything is started, RunStopped after.
-    `retry`: which failed trials are trained again. `origin`: what trains them, found out here where it is not given.
-    `listener`: who hears how it goes.
+    The first Ctrl-C (or SIGTERM) lets running steps end, their checkpoints are on file, and returns `interrupted`, and
+    so does the end of the `limit`; the second raises KeyboardInterrupt. Raises ClusterError or AccessError before
+    anything is started, RunStopped after. `retry`: which failed trials are trained again. `origin`: what trains them,
+    found out here where it is not given. `listener`: who hears how it goes.
     """
-    demand, listener = demand or Demand(), listener or Silent()
+    demand, listener, out_of_time = demand or Demand(), listener or Silent(), False
     campaign = Campaign(store, studies, origin or provenance(), retry=retry, restarts=demand.retries)
     if begin is not None:
         begin(campaign.done)
     if not campaign.done:
-        read = corpora()
-        with captured(store.files) as terminal, listener.running(campaign, terminal), cluster(address):
-            _tune(campaign, store, lease, read, demand, workload, listener, grows=address is not None)
+        try:
+            read = corpora()
+            if limit is not None:
+                limit.check()
+            with captured(store.files) as terminal, listener.running(campaign, terminal), cluster(address):
+                _tune(campaign, store, lease, read, demand, workload, listener, limit, grows=address is not None)
+        except OutOfTime:
+            out_of_time = True
+    ended = Ending.DONE if campaign.done else Ending.OUT_OF_TIME if out_of_time else Ending.INTERRUPTED
     return Finished(
         num_new=campaign.num_new,
         num_planned=campaign.num_planned,
         states=dict(campaign.states),
-        interrupted=not campaign.done,
+        ended=ended,
     )
 
 
@@ -86,10 +108,11 @@ def _tune(
     demand: Demand,
     workload: str,
     listener: Listener,
+    limit: TimeLimit | None,
     *,
     grows: bool,
 ) -> None:
-    """`grows`: whether more nodes may join the cluster, as none joins one that is started here."""
+    """`grows`: whether more nodes may join the cluster, as none joins one that is started here. Raises OutOfTime."""
     from ray import tune
 
     from orchestrator.run.ray_backend import tune_adapters
@@ -97,7 +120,7 @@ def _tune(
     slots = Slots(demand, grows=grows)
     autoscaling = Autoscaling(demand) if grows else None
     if autoscaling is not None:
-        autoscaling.wait(slots, listener.say)
+        autoscaling.wait(slots if limit is None else limit.checked(slots), listener.say)
     if demand.grow:
         campaign.grow(demand.retries, slots.fits)
     record = _RunRecord(store, slots())
@@ -108,7 +131,7 @@ def _tune(
         record.take(report, campaign.num_new, slots())
         listener.updated()
 
-    state = tune_adapters.TuneState(campaign, slots, heard, autoscaling)
+    state = tune_adapters.TuneState(campaign, slots, heard, autoscaling, limit)
     worker = tune.with_parameters(
         tune_adapters.Worker, corpora=dict(corpora), storage=store.files.uri, workload=workload
     )
@@ -132,6 +155,8 @@ def _tune(
         if state.error is not None:  # a fault of this program
             raise state.error
         record.write(campaign.num_new)
+        if state.out_of_time:
+            raise OutOfTime
 
 
 def _fit(worker: Any, state: Any) -> None:

@@ -21,6 +21,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.run.messages import Assignment, Failure, Report, inputs_key
 from orchestrator.run.ray_backend.cluster import Autoscaling, Demand
+from orchestrator.run.time_limit import Pace, TimeLimit
 from orchestrator.run.trial_runner import TrialRunner, out_of_reach
 from orchestrator.store import StorageError, Store
 from orchestrator.store.failure_types import WORKER_DIED
@@ -40,14 +41,18 @@ class TuneState:
         slots: Callable[[], int],
         on_report: Callable[[Report], None],
         autoscaling: Autoscaling | None = None,
+        limit: TimeLimit | None = None,
     ) -> None:
         self.campaign, self.slots, self.on_report, self.autoscaling = campaign, slots, on_report, autoscaling
+        self._pace = Pace(limit)
+        self.out_of_time = False
         self.error: BaseException | None = None
         self._ours: dict[str, str] = {}  # Ray's trial id -> ours, while it runs
         self._without_worker: dict[str, float] = {}  # Ray's ids of those that wait for a worker, since when
         self._making_way = False
         self._num_slots, self._asked_at = 0, -math.inf
         self._stop_since: float | None = None
+        self._drain_s = DRAIN_S
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return object, ()  # Tune pickles its searcher into a state of its own, which nobody reads
@@ -64,9 +69,12 @@ class TuneState:
     @property
     def drained(self) -> bool:
         """Whether to end the run now."""
+        if self._stop_since is None and self._pace.is_over(idle=not self._ours):
+            self.out_of_time, self._drain_s = True, self._pace.drain_s
+            self.request_stop()
         if self._stop_since is None:
             return False
-        return not self._ours or self.error is not None or time.monotonic() - self._stop_since > DRAIN_S
+        return not self._ours or self.error is not None or time.monotonic() - self._stop_since > self._drain_s
 
     def suggest(self, ray_id: str) -> dict[str, Any] | str | None:
         over, slots = self.stopping or self.campaign.exhausted, self.slots()
@@ -74,13 +82,14 @@ class TuneState:
             self._ask_for_room(self.autoscaling, slots, over)
         if over:
             return Searcher.FINISHED
-        if len(self._ours) >= slots:
+        if len(self._ours) >= slots or not self._pace.has_room:
             return None
         assignment = self.campaign.next()
         if assignment is None:
             return None
         self._ours[ray_id] = assignment.trial_id
         self._without_worker[ray_id] = time.monotonic()
+        self._pace.begin(ray_id)
         return {"assignment": assignment.to_json(), "scale": assignment.scale}
 
     def start(self, ray_id: str) -> None:
@@ -89,6 +98,7 @@ class TuneState:
 
     def report(self, ray_id: str, report: Report) -> bool:
         """True when the Ray trial is to end."""
+        self._pace.hear(ray_id)
         self.on_report(report)
         over = self.campaign.report(self._ours[ray_id], report)
         if over or self.stopping:

@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from orchestrator.run import launch
 from orchestrator.run.preparation import prepare
 from orchestrator.run.ray_backend.auth import AccessError
 from orchestrator.run.ray_backend.cluster import ClusterError
-from orchestrator.run.ray_backend.driver import Finished, RunStopped
+from orchestrator.run.ray_backend.driver import Ending, Finished, RunStopped
 from orchestrator.store import Files, Lease, OutOfReach, Store
 from search_spaces.loading import validate
 from tests.orchestrator.run import fakes
@@ -107,6 +108,17 @@ def ends(how: BaseException | Finished) -> Raised:
     return lambda patch: patch.setattr(launch, "run", run)
 
 
+def in_a_job(how: Finished) -> Raised:
+    """The same in a SLURM job of ten hours."""
+
+    def make(patch: pytest.MonkeyPatch) -> None:
+        patch.setenv("SLURM_JOB_ID", "7")
+        patch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 36_000))
+        ends(how)(patch)
+
+    return make
+
+
 def nothing(patch: pytest.MonkeyPatch) -> None:
     pass
 
@@ -122,7 +134,8 @@ class Case:
     meets: Raised = nothing
 
 
-STOPPED = Finished(num_new=2, num_planned=8, states={}, interrupted=True)
+STOPPED = Finished(num_new=2, num_planned=8, states={}, ended=Ending.INTERRUPTED)
+LATE = replace(STOPPED, ended=Ending.OUT_OF_TIME)
 CASES = {
     "help": Case("--help", 0),
     "a list": Case("list", 0),
@@ -130,6 +143,7 @@ CASES = {
     "nothing left to do": Case("resume 'my runs'", 0, meets=trained()),
     "an unknown command": Case("swep cpsl", 2, "No such command 'swep'"),
     "a wrong option": Case("sweep cpsl --trials 0", 2, "--trials"),
+    "a time that is none": Case("resume nowhere --time-limit soon", 2, "got 'soon', expected a time such as 90m, 8h"),
     "a wrong value": Case("sweep cpsl --set training.epochs=0", 2, "training.epochs: got 0, expected"),
     "no storage": Case("status nowhere", 2, "no storage at"),
     "a folder that is no storage": Case("sweep cpsl --storage .", 2, "not empty", meets=in_the_way),
@@ -167,6 +181,12 @@ CASES = {
     "a run that could not go on": Case(SWEEP, 3, "Ray ended", RESUME, ends(RunStopped("Ray ended the run"))),
     "an ablation that could not go on": Case(
         f"ablate cpsl --storage 'my runs' --set '{TINY}' --tuning none", 3, "Ray", RESUME, ends(RunStopped("Ray"))
+    ),
+    "a run whose time is over": Case(
+        f"{SWEEP} --time-limit 8h", 4, "trains until .*: --time-limit 8h\n", f"{RESUME} --time-limit 8h", ends(LATE)
+    ),
+    "a run in a job that ends": Case(
+        SWEEP, 4, r"SLURM job 7 ends at .*\nout of time after 2 trials", RESUME, in_a_job(LATE)
     ),
     "a run that was asked to stop": Case(SWEEP, 130, "interrupted after 2 trials", RESUME, ends(STOPPED)),
     "a run that was stopped at once": Case(SWEEP, 130, "interrupted", RESUME, ends(KeyboardInterrupt())),
@@ -239,7 +259,7 @@ def test_debug_shows_where_a_fault_is_and_is_no_part_of_what_goes_on(
     assert (code, said[0], said[-1]) == (1, "Traceback (most recent call last):", f"go on with: {RESUME}")
 
 
-def test_help_lists_every_code_and_promises_none_of_a_limit_that_there_is_not(
+def test_help_lists_every_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit):

@@ -20,7 +20,7 @@ from orchestrator.run.launch import record_of
 from orchestrator.run.messages import Assignment
 from orchestrator.run.preparation import Prepared
 from orchestrator.run.provenance import Provenance
-from orchestrator.run.ray_backend.driver import Finished
+from orchestrator.run.ray_backend.driver import Ending, Finished
 from orchestrator.run.trial_runner import TrialRunner, Workload
 from orchestrator.store import Lease, Store
 from orchestrator.store.record import Record
@@ -267,7 +267,7 @@ def driver(workload: Workload = toy, most: float = math.inf) -> Callable[..., Fi
             num_new=campaign.num_new,
             num_planned=campaign.num_planned,
             states=dict(campaign.states),
-            interrupted=not campaign.done,
+            ended=Ending.DONE if campaign.done else Ending.INTERRUPTED,
         )
 
     return run

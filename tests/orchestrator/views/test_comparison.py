@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.cli import run
 from orchestrator.run import launch
-from orchestrator.run.ray_backend.driver import Finished
+from orchestrator.run.ray_backend.driver import Ending, Finished
 from orchestrator.store import Store, grid_file
 from orchestrator.views import terminal
 from tests.orchestrator.findings import ablations
@@ -75,7 +75,7 @@ def test_a_sweep_that_ends_shows_both_and_writes_the_grid(
 
     def launched(prepared: Any, storage: str, *, claimed: Callable[[Store], None], **how: Any) -> Finished:
         claimed(store)
-        return Finished(num_new=1, num_planned=1, states={}, interrupted=False)
+        return Finished(num_new=1, num_planned=1, states={}, ended=Ending.DONE)
 
     monkeypatch.setattr(launch, "launch", launched)
     compared = SimpleNamespace(warnings=(), plan=SimpleNamespace(grid=object()), is_ablation=False)
