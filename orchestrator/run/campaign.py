@@ -16,6 +16,7 @@ from typing import Any
 from orchestrator.plan.studies import Study
 from orchestrator.run.curve import at_best, curve, intermediate_values, key
 from orchestrator.run.messages import Assignment, Failure, Outcome, Report
+from orchestrator.run.progress import phases
 from orchestrator.run.provenance import Provenance
 from orchestrator.run.study_state import COMPLETE, FAIL, PRUNED, StudyState
 from orchestrator.run.unit_race import races
@@ -100,16 +101,19 @@ class Campaign:
         return sum(study.num_waiting(self._running) for study in self._open)
 
     @property
+    def phases(self) -> dict[str, tuple[int, int]]:
+        """Trials finished and planned by phase, over all studies, in the order of the phases."""
+        return phases(self.studies, self._cells)
+
+    @property
     def num_planned(self) -> int:
-        """Trials of all studies and phases; a cell that several studies come to is one trial."""
-        cells = [trial_id for study in self.studies for trial_id in study.cell_ids]
-        return sum(study.num_planned for study in self.studies) - (len(cells) - len(set(cells)))
+        """Trials of all studies and phases."""
+        return sum(planned for _, planned in self.phases.values())
 
     @property
     def num_finished(self) -> int:
-        """How many of the planned trials are finished; what was trained for an earlier plan does not count."""
-        cells = {trial_id for study in self.studies for trial_id in study.cell_ids if trial_id in self._cells}
-        return sum(study.num_searched for study in self.studies) + len(cells)
+        """How many of them are finished."""
+        return sum(finished for finished, _ in self.phases.values())
 
     @property
     def num_new(self) -> int:
@@ -117,18 +121,9 @@ class Campaign:
         return sum(self.states.values()) - self._num_before
 
     @property
-    def best_text(self) -> str:
-        """The best value of all searches, e.g. `valid/mae 0.8123`, and whose it is; empty before."""
-        found = [(study.best_value, study.study) for study in self.studies if study.best_value is not None]
-        if not found:
-            return ""
-        value, study = min(found, key=lambda each: each[1].direction.sign * each[0])
-        return f"{study.metric} {value:.4f}" + (f" ({study.variant.name})" if len(self.studies) > 1 else "")
-
-    @property
-    def num_running(self) -> int:
-        """Trials handed out and not finished."""
-        return len(self._running)
+    def running(self) -> list[tuple[Assignment, int]]:
+        """What is handed out and not finished, and how many epochs of each are known."""
+        return [(started.assignment, len(started.measurements)) for started in self._running.values()]
 
     def next(self) -> Assignment | None:
         """The next trial of the study that has come least far and has one; it is on file before it is handed out."""

@@ -14,11 +14,13 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from orchestrator.run.campaign import Campaign
 from orchestrator.store import Files
 from orchestrator.store.faults import os_fault
+
+if TYPE_CHECKING:  # a worker needs no Optuna
+    from orchestrator.run.campaign import Campaign
 
 
 class Listener(Protocol):
@@ -34,8 +36,12 @@ class Listener(Protocol):
         """While the block runs, the trials of this campaign do, and stdout is not the terminal but a log."""
         ...
 
+    def waits(self, what: str) -> None:
+        """Until it is told otherwise, the run waits for this, e.g. `Ray to start`; empty: for nothing any more."""
+        ...
+
     def updated(self) -> None:
-        """The campaign has taken a report."""
+        """The campaign has handed out a trial or taken a report."""
         ...
 
     def say(self, line: str) -> None:
@@ -53,6 +59,9 @@ class Silent:
     @contextlib.contextmanager
     def running(self, campaign: Campaign, terminal: TextIO) -> Iterator[None]:
         yield
+
+    def waits(self, what: str) -> None:
+        pass
 
     def updated(self) -> None:
         pass
@@ -94,7 +103,7 @@ def _redirected(target: int) -> Iterator[TextIO]:
     os.dup2(target, 1)
     os.dup2(target, 2)
     try:
-        with os.fdopen(os.dup(saved[0]), "w") as terminal:
+        with os.fdopen(os.dup(saved[0]), "w", errors="replace") as terminal:
             yield terminal
     finally:
         for stream in (sys.stdout, sys.stderr):

@@ -19,7 +19,7 @@ from orchestrator.plan import seeds
 from orchestrator.plan.members import members
 from orchestrator.plan.space import most_epochs
 from orchestrator.plan.studies import Study, search_trial_id
-from orchestrator.run.choice import CONFIRM, Cell, Choice, confirms, left, searched
+from orchestrator.run.choice import CONFIRM, SELECT, Cell, Choice, confirms, left, searched
 from orchestrator.run.curve import intermediate_values
 from orchestrator.run.messages import Assignment
 from orchestrator.run.pruning import Rungs, rungs_of
@@ -93,13 +93,13 @@ class StudyState:
         return self._sign * self._best[0][0] if self._best else None
 
     @property
-    def num_planned(self) -> int:
-        """Number of trials of all phases."""
+    def planned(self) -> dict[str, int]:
+        """Number of trials by phase."""
         if not self.wanted:
-            return 0
+            return {}
         num_selects = len(self._choice.cells) if self._choice else self.study.num_selects
         num_confirms = 0 if self._is_decided and self.chosen is None else self.num_seeds  # no such configuration
-        return self.study.search.trials + num_selects + num_confirms
+        return {SEARCH: self.study.search.trials, SELECT: num_selects, CONFIRM: num_confirms}
 
     @property
     def num_searched(self) -> int:
@@ -127,9 +127,9 @@ class StudyState:
         return [cell.trial_id for cell in self._confirm_cells()]
 
     @property
-    def cell_ids(self) -> list[str]:
-        """These, and the trials that choose what they are of."""
-        return [*(cell.trial_id for cell in self._select_cells()), *self.confirm_ids]
+    def select_ids(self) -> list[str]:
+        """The trials that choose what these are of; none before the search is over."""
+        return [cell.trial_id for cell in self._select_cells()]
 
     def next(self, running: Collection[str] = ()) -> Assignment | None:
         """The next trial, or None while there is nothing to hand out (yet); `running`: cells that others train."""

@@ -87,8 +87,11 @@ def run(
             read = corpora()
             if limit is not None:
                 limit.check()
-            with captured(store.files) as terminal, listener.running(campaign, terminal), cluster(address):
-                _tune(campaign, store, lease, read, demand, workload, listener, limit, grows=address is not None)
+            with captured(store.files) as terminal, listener.running(campaign, terminal):
+                listener.waits("Ray to start" if address is None else f"the Ray cluster at {address}")
+                with cluster(address):
+                    listener.waits("workers to start")
+                    _tune(campaign, store, lease, read, demand, workload, listener, limit, grows=address is not None)
         except OutOfTime:
             out_of_time = True
     ended = Ending.DONE if campaign.done else Ending.OUT_OF_TIME if out_of_time else Ending.INTERRUPTED
@@ -129,9 +132,8 @@ def _tune(
         if lease.lost:
             raise StorageError(f"{lease.lost}; stopped, so that no trial is trained twice")
         record.take(report, campaign.num_new, slots())
-        listener.updated()
 
-    state = tune_adapters.TuneState(campaign, slots, heard, autoscaling, limit)
+    state = tune_adapters.TuneState(campaign, slots, heard, autoscaling, limit, listener)
     worker = tune.with_parameters(
         tune_adapters.Worker, corpora=dict(corpora), storage=store.files.uri, workload=workload
     )

@@ -20,6 +20,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.run.messages import Assignment, Failure, Report, inputs_key
+from orchestrator.run.output import Listener, Silent
 from orchestrator.run.ray_backend.cluster import Autoscaling, Demand
 from orchestrator.run.time_limit import Pace, TimeLimit
 from orchestrator.run.trial_runner import TrialRunner, out_of_reach
@@ -42,8 +43,10 @@ class TuneState:
         on_report: Callable[[Report], None],
         autoscaling: Autoscaling | None = None,
         limit: TimeLimit | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self.campaign, self.slots, self.on_report, self.autoscaling = campaign, slots, on_report, autoscaling
+        self._listener, self._has_workers = listener or Silent(), False
         self._pace = Pace(limit)
         self.out_of_time = False
         self.error: BaseException | None = None
@@ -90,17 +93,24 @@ class TuneState:
         self._ours[ray_id] = assignment.trial_id
         self._without_worker[ray_id] = time.monotonic()
         self._pace.begin(ray_id)
+        self._listener.updated()
         return {"assignment": assignment.to_json(), "scale": assignment.scale}
 
     def start(self, ray_id: str) -> None:
         """A Ray trial has a worker."""
         self._without_worker.pop(ray_id, None)
+        if not self._has_workers:
+            self._has_workers = True
+            self._listener.waits("the first epoch")
 
     def report(self, ray_id: str, report: Report) -> bool:
         """True when the Ray trial is to end."""
         self._pace.hear(ray_id)
         self.on_report(report)
         over = self.campaign.report(self._ours[ray_id], report)
+        if not self.stopping:
+            self._listener.waits("")
+        self._listener.updated()
         if over or self.stopping:
             del self._ours[ray_id]
         return over or self.stopping

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from orchestrator.run.campaign import Campaign
+from orchestrator.run.progress import best_text
 from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.store import Store
 from tests.orchestrator.run import fakes
@@ -125,4 +126,4 @@ def test_the_best_value_is_that_of_all_studies_with_its_name(tmp_path, uninterru
         (row for row in uninterrupted if (row["phase"], row["state"]) == ("search", "COMPLETE")),
         key=lambda row: row["value"],
     )
-    assert campaign.best_text == f"valid/mae {best['value']:.4f} ({best['variant']})"
+    assert best_text(campaign.studies) == f"valid/mae {best['value']:.4f} ({best['variant']})"

@@ -1,6 +1,7 @@
 """What people see of a run while it goes on, at a terminal and elsewhere."""
 
 import io
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +12,7 @@ from orchestrator.run.campaign import Campaign
 from orchestrator.run.output import Listener, Silent
 from orchestrator.store import Store
 from orchestrator.views import live
+from orchestrator.views.bars import Progress
 from orchestrator.views.live import Live
 from tests.orchestrator.run import fakes
 
@@ -48,40 +50,97 @@ def played(uri: Path, listener: Listener, screen: io.StringIO, clock: list[float
     return campaign
 
 
-def test_without_a_terminal_there_is_a_line_now_and_then_and_one_at_the_end(tmp_path: Path, clock: list[float]) -> None:
+def test_without_a_terminal_there_is_a_line_at_the_start_now_and_then_at_changes_of_phase_and_at_the_end(
+    tmp_path: Path, clock: list[float]
+) -> None:
     screen = io.StringIO()
     played(tmp_path, Live(), screen, clock, 16.0)
-    first, *_, told, last = screen.getvalue().splitlines()
-    assert first.startswith("2/6 trials · 2 complete · 0 pruned · best valid/mae ")
-    assert first.endswith(" · 0.06 trials/s · 1:04 left")
+    first, *between, last, told = screen.getvalue().splitlines()
+    assert first == "0/6 trials · search 0/4, confirm 0/2 · 0 complete · 0:00"
+    assert "2/6 trials · search 2/4, confirm 0/2 · 2 complete · best valid/mae 0." in between[0]
+    assert between[0].endswith(" · 16.0 s/trial · 1:04 left")
+    assert any(" trials · search 4/4, confirm 0/2 · " in line for line in between)
     assert told == "that was all"
-    assert last.startswith("6/6 trials · 5 complete · 0 pruned · 1 failed · best valid/mae ")
-    assert last.endswith(" trials/s")
+    assert last.startswith("6/6 trials · search 4/4, confirm 2/2 · 5 complete · 1 failed · best valid/mae ")
+    assert last.endswith(" s/trial")
 
 
-def test_a_short_run_without_a_terminal_is_one_line(tmp_path: Path, clock: list[float]) -> None:
+def test_a_short_run_without_a_terminal_is_a_line_for_each_phase(tmp_path: Path, clock: list[float]) -> None:
     screen = io.StringIO()
     played(tmp_path, Live(), screen, clock, 0.001)
-    assert screen.getvalue().count(" trials · ") == 1
+    lines = [line for line in screen.getvalue().splitlines() if " trials · " in line]
+    assert [line.partition(" ")[0] for line in lines] == ["0/6", "4/6", "6/6"]
 
 
-def test_a_terminal_has_a_bar_with_the_counts_and_the_lines_above_it(tmp_path: Path, clock: list[float]) -> None:
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_a_terminal_has_a_bar_for_each_phase_and_lines_that_fit(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
     screen = Terminal()
     played(tmp_path, Live(), screen, clock, 1.0)
-    shown = screen.getvalue()
-    assert "starting workers…" in shown
+    shown = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in screen.getvalue().splitlines()]
     assert "that was all" in shown
-    assert "6/6" in shown
-    assert "━" in shown
-    assert shown.rindex("5 complete") > shown.index("that was all")
+    begun = max(index for index, line in enumerate(shown) if line.startswith("search  "))
+    search, confirm, *below = (line for line in shown[begun:] if line)
+    assert (search[8], search[-4:]) == ("━", " 4/4")
+    assert confirm.startswith("confirm ━")
+    assert re.fullmatch(
+        r"6/6 trials · 0:06 · 1.0 s/trial · 5 complete · 1 failed · best valid/mae 0\.\d{4}", " · ".join(below)
+    )
+    assert max(len(line) for line in shown) < columns
 
 
-def test_the_bar_is_drawn_at_the_pace_of_the_screen_not_of_the_reports(
+def test_a_terminal_says_what_is_waited_for_and_a_resume_what_is_finished(tmp_path: Path, clock: list[float]) -> None:
+    planned = fakes.studies(search={"trials": 4, "startup": 4, "pruner": {"kind": "none"}}, confirm={"seeds": 2})
+    fakes.play(str(tmp_path), planned)
+    store = Store.open(tmp_path)
+    store.files.delete(f"trials/{next(name for name in store.files.names('trials') if '-' not in name)}")
+    screen, listener = Terminal(), Live()
+    with listener.running(Campaign(store, planned, fakes.PROVENANCE), screen):
+        clock[0] += 65.0
+        listener.waits("Ray to start")
+        clock[0] += 75.0
+        listener.waits("Ray to start")
+    assert re.search(r"search  \S+━\S+ 4/4", screen.getvalue())
+    assert "5/6 trials" in screen.getvalue()
+    assert "waiting for Ray to start, 1:15" in screen.getvalue()
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"FORCE_COLOR": "1"}])
+def test_what_is_no_screen_gets_no_escape_codes(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    screen = io.StringIO() if "FORCE_COLOR" in environment else Terminal()
+    played(tmp_path, Live(), screen, clock, 1.0)
+    assert "\x1b" not in screen.getvalue()
+    assert screen.getvalue().count(" trials · ") >= 3
+
+
+def test_colours_are_left_out_where_no_color_asks_for_none(
     tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = []
-    monkeypatch.setattr(live, "_counts", lambda *_: looks.append(1) or "")
-    played(tmp_path, Live(), Terminal(), clock, 0.0)
+    monkeypatch.setenv("NO_COLOR", "1")
+    screen = Terminal()
+    played(tmp_path, Live(), screen, clock, 1.0)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", screen.getvalue())
+
+
+def test_looking_at_a_campaign_takes_little_of_the_time(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, look = [], Progress.of
+
+    def costly(campaign: Campaign) -> Progress:
+        clock[0] += 1.0
+        looks.append(1)
+        return look(campaign)
+
+    monkeypatch.setattr(live.Progress, "of", costly)
+    num_reports = len(played(tmp_path / "short", Live(), Terminal(), clock, 0.001).studies[0].past)
+    assert num_reports > 2
     assert len(looks) == 2  # at its beginning and at its end
 
 
@@ -99,9 +158,9 @@ def test_encoding_names_what_is_encoded_and_says_how_far_it_is(
     encoded(Live().encoding, clock)
     assert capsys.readouterr().out.splitlines() == [
         "encoding 12 texts with bert",
-        "4/12 texts encoded · 2:00 left",
-        "8/12 texts encoded · 1:00 left",
-        "12/12 texts encoded",
+        "4/12 texts encoded · 1:00 · 2:00 left",
+        "8/12 texts encoded · 2:00 · 1:00 left",
+        "12/12 texts encoded · 3:00",
     ]
 
 
