@@ -143,7 +143,17 @@ class Search(Part):
     expects = "a mapping such as {trials: 60, sampler: tpe, seed: 0}"
 
     trials: Annotated[int, Ge(1)] = Field(
-        default=60, description="Number of configurations to try; may be raised later."
+        default=60, description="Number of configurations to try, at most; may be raised later."
+    )
+    budget: Annotated[Finite, Gt(0), Expects("a number of hours greater than 0, such as 12")] | None = Field(
+        default=None,
+        description="Slot-hours that the trials of a search may train, over all runs of a storage: then no more are "
+        "handed out, and the best is confirmed; null: as long as they take. May be raised later.",
+    )
+    target: Finite | None = Field(
+        default=None,
+        description="A value of the objective that is good enough: once a trial has it no more are handed out, and the "
+        "best is confirmed; null: none. May be changed later.",
     )
     sampler: Literal["tpe", "random"] = Field(
         default="tpe", description="Tree-structured Parzen estimator, or random search."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,12 +11,14 @@ from typing import Any
 
 from msa_models.metrics import Direction
 from orchestrator.findings.failures import untested
+from orchestrator.plan.search_end import ended_by
 from orchestrator.store import Store, holder
 from orchestrator.store.schema import PHASES, STATES
 from orchestrator.store.selection import COLUMNS, best_trial, chosen_params
+from search_spaces.parts import Search
 
 _COLUMNS = ("trial_id", "study_id", "phase", "number", "state", "value", "error_type", "attempts", "finished_at")
-_COLUMNS += ("dataset", "warning")
+_COLUMNS += ("dataset", "warning", "duration_s")
 
 
 def summary(store: Store) -> dict[str, Any]:
@@ -60,12 +63,28 @@ def _studies(
     """Finished trials by phase and the best value of the search, of each study that the driver recorded."""
     values = {found["study_id"]: found["value"] for found in best}
     finished = Counter((row["study_id"], row["phase"]) for row in rows)
+    search, direction = store.record.experiment.get("search") or {}, store.record.direction
+    ends = {name: search[name] for name in ("budget", "target") if search.get(name) is not None}
+    spent: dict[str, list[float]] = {}
+    for row in rows:
+        if row["phase"] == "search":
+            spent.setdefault(row["study_id"], []).append(row["duration_s"] or 0.0)
+
+    def end(study_id: str, planned: int) -> dict[str, Any]:
+        """What ends this search before it has all its trials, if anything may."""
+        if not ends or not planned:
+            return {}
+        found = {"num_trials": finished[study_id, "search"], "spent_s": math.fsum(spent.get(study_id, ()))}
+        by = ended_by(Search(trials=planned, **ends), direction, best=values.get(study_id), **found)
+        return {"search": {**ends, "spent_h": found["spent_s"] / 3_600, "ended_by": by}}
+
     return [
         {
             "study_id": study_id,
             **study.model_dump(include={"name", "method", "dataset", "planned", "replicate"}),
             "finished": {phase: finished[study_id, phase] for phase in phases},
             "best": values.get(study_id),
+            **end(study_id, study.planned.get("search", 0)),
         }
         for study_id, study in store.record.studies.items()
     ]

@@ -71,7 +71,8 @@ class Study:
     def study_id(self) -> str:
         """A readable prefix, and a hash over all that makes suggestions comparable, replicate and role included.
 
-        The number of trials, the seeds of the confirm phase and resources are not part of it: a study can be extended.
+        The number of trials, a budget, a target, the seeds of the confirm phase and resources are not part of it: a
+        study can be extended.
         Nor is its name, because the same study may be called otherwise where there are others.
         """
         searched = {path: _distribution(self.distributions[path]) for path in sorted(self.distributions)}
@@ -161,7 +162,7 @@ def _present(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _searched_as(search: Search) -> dict[str, Any]:
     """What decides on suggestions and values of a search; what came later leaves no trace at its default."""
-    searched = search.model_dump(exclude={"trials"})
+    searched = search.model_dump(exclude={"trials", "budget", "target"})
     for later in ("seeds", "folds"):
         if searched[later] == Search.model_fields[later].default:
             del searched[later]

@@ -187,7 +187,7 @@ class Campaign:
     ) -> None:
         row = self._row(started, state, outcome, failure)
         self._store.finish(row, started.measurements)
-        started.study.finish(started.assignment, state, row["value"], started.curve)
+        started.study.finish(started.assignment, state, row["value"], started.curve, started.busy_s)
         self._cells[started.assignment.trial_id] = row["value"]
         for race in self._races:
             race.advance()
@@ -275,5 +275,5 @@ class _Started:
             first = key(report.measurements[0])
             self.measurements = self.measurements[: known.index(first) if first in known else None]
             self.measurements += report.measurements
-        self.busy_s += report.busy_s
+        self.busy_s = report.total_s
         self.host, self.torch = report.host, report.torch

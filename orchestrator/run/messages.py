@@ -86,6 +86,7 @@ class Report:
     pid: int
     started: float  # of this stretch, seconds since the epoch
     busy_s: float  # spent inside training and evaluation
+    total_s: float = 0.0  # the same of the whole trial so far, over all attempts
     end: Outcome | Failure | None = None
     torch: str = ""  # the build that trained, which on a node with GPUs is another than the driver's
     storage_fault: str = ""  # the storage could not be written or read: no fault of the trial, which stays unfinished

@@ -7,14 +7,12 @@ that was never interrupted. Every suggestion follows from the past trials and (s
 from __future__ import annotations
 
 import json
-from bisect import insort
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from msa_models.seeding import derive
 from orchestrator.plan import seeds
 from orchestrator.plan.members import members
 from orchestrator.plan.space import most_epochs
@@ -23,7 +21,7 @@ from orchestrator.run.choice import CONFIRM, SELECT, Cell, Choice, confirms, lef
 from orchestrator.run.curve import intermediate_values
 from orchestrator.run.messages import Assignment
 from orchestrator.run.pruning import Rungs, rungs_of
-from orchestrator.run.sampling import NUM_BEST, past_trial, suggest
+from orchestrator.run.search_state import SearchState
 
 SEARCH = "search"
 COMPLETE, PRUNED, FAIL = "COMPLETE", "PRUNED", "FAIL"
@@ -58,17 +56,18 @@ class StudyState:
         self._leader = leader
         self._code_fingerprint = code_fingerprint
         self._rungs = Rungs(study.search.pruner.reduction, study.direction)
-        self.past: list[FrozenTrial] = []  # of the search, as the sampler sees them: finished, or running
-        self._num_searching = 0
+        self._search = SearchState(study)
         self._waiting: deque[Assignment] = deque()
         self._running: set[str] = set()
         self._cells = cells
-        self._sign = study.direction.sign
-        self._best: list[tuple[float, int, dict[str, Any]]] = []  # sign * value, number, params of the best, in order
         self._choice: Choice | None = None  # once the search is over
         self._confirms: list[Cell] | None = None  # once they are known
         finished = list(history)
         self.num_started = len(finished)
+        again = list(again)
+        for row in again:
+            if row["phase"] == SEARCH:
+                self._search.spend(row["number"], row["duration_s"])
         self._replay(finished, [*interrupted, *map(self._as_before, again)])
 
     @property
@@ -84,13 +83,18 @@ class StudyState:
         if not self.wanted:
             return True
         if self.num_seeds == 0:
-            return not self._waiting and len(self.past) >= self.study.search.trials
+            return not self._waiting and self._search.is_handed_out
         return self._is_decided and not self._cells_left()
+
+    @property
+    def past(self) -> list[FrozenTrial]:
+        """The trials of the search by number, as the sampler sees them, finished or running."""
+        return self._search.past
 
     @property
     def best_value(self) -> float | None:
         """The best value of a complete search trial."""
-        return self._sign * self._best[0][0] if self._best else None
+        return self._search.best_value
 
     @property
     def planned(self) -> dict[str, int]:
@@ -99,12 +103,13 @@ class StudyState:
             return {}
         num_selects = len(self._choice.cells) if self._choice else self.study.num_selects
         num_confirms = 0 if self._is_decided and self.chosen is None else self.num_seeds  # no such configuration
-        return {SEARCH: self.study.search.trials, SELECT: num_selects, CONFIRM: num_confirms}
+        num_searches = len(self.past) + self._search.num_left
+        return {SEARCH: num_searches, SELECT: num_selects, CONFIRM: num_confirms}
 
     @property
     def num_searched(self) -> int:
         """Number of finished search trials."""
-        return len(self.past) - self._num_searching if self.wanted else 0
+        return len(self.past) - self._search.num_running if self.wanted else 0
 
     @property
     def chosen(self) -> dict[str, Any] | None:
@@ -135,7 +140,10 @@ class StudyState:
         """The next trial, or None while there is nothing to hand out (yet); `running`: cells that others train."""
         if not self.wanted:
             return None
-        assignment = self._waiting.popleft() if self._waiting else self._next_search() or self._next_cell(running)
+        if self._waiting:
+            assignment = self._waiting.popleft()
+        else:
+            assignment = self._next_cell(running) if self._search.is_handed_out else self._next_search()
         if assignment is not None:
             self._running.add(assignment.trial_id)
             self.num_started += 1
@@ -145,7 +153,7 @@ class StudyState:
         """How many trials could be handed out now; `running`: as above."""
         if not self.wanted:
             return 0
-        searches = len(self._waiting) + max(0, self.study.search.trials - len(self.past))
+        searches = len(self._waiting) + self._search.num_left
         return searches + sum(cell.trial_id not in running for cell in self._cells_left())
 
     def give_back(self, assignment: Assignment) -> None:
@@ -166,28 +174,26 @@ class StudyState:
             return False
         return self._rungs.prune(assignment.number, len(curve), curve[-1])
 
-    def finish(self, assignment: Assignment, state: str, value: float | None, curve: Sequence[float]) -> None:
+    def finish(
+        self, assignment: Assignment, state: str, value: float | None, curve: Sequence[float], duration_s: float
+    ) -> None:
         """Take note of how a trial ended; the sampler hears COMPLETE, PRUNED or FAIL as what it is."""
         self._running.discard(assignment.trial_id)
         if assignment.phase == SEARCH:
             rungs = intermediate_values(assignment.rungs, curve)
             for epoch, intermediate in rungs.items():
                 self._rungs.record(assignment.number, epoch, intermediate)  # passed before an interruption, perhaps
-            self._num_searching -= 1
-            self.past[assignment.number] = self._past(assignment.number, assignment.params, state, value, rungs)
+            self._search.end(assignment.number, assignment.params, state, value, rungs, duration_s)
 
     @property
     def _search_is_over(self) -> bool:
         if self._leader is not None:
             return self._leader._search_is_over
-        return len(self.past) >= self.study.search.trials and self._num_searching == 0
+        return self._search.is_over
 
-    def _next_search(self) -> Assignment | None:
-        number = len(self.past)
-        if number >= self.study.search.trials:
-            return None
-        params = self._suggestion(number)
-        self._begin(number, params)
+    def _next_search(self) -> Assignment:
+        number, params = len(self.past), self._search.suggestion()
+        self._search.begin(number, params)
         seed = seeds.search_trial(self.study.search.seed, number, others=self.study.confirm_seeds)
         return self._assignment(SEARCH, number, seed, params, search_trial_id(self.study.study_id, number))
 
@@ -251,48 +257,21 @@ class StudyState:
         """A finished trial as it was handed out."""
         return self._assignment(row["phase"], row["number"], row["seed"], json.loads(row["params"]), row["trial_id"])
 
-    def _suggestion(self, number: int) -> dict[str, Any]:
-        search = self.study.search
-        return suggest(
-            self.study.distributions,
-            self.past,
-            direction=self.study.direction,
-            seed=derive(search.seed, "suggestion", number) % 2**32,
-            sampler=search.sampler,
-            startup=search.startup,
-            best=[number for _, number, _ in self._best],
-        )
-
-    def _begin(self, number: int, params: Mapping[str, Any]) -> None:
-        assert number == len(self.past), (number, len(self.past))
-        self.past.append(past_trial(self.study.distributions, number, params))
-        self._num_searching += 1
-
     def _replay(self, history: Iterable[Mapping[str, Any]], interrupted: Iterable[Assignment]) -> None:
         finished = {row["number"]: row for row in history if row["phase"] == SEARCH}
         started = {assignment.number: assignment for assignment in interrupted if assignment.phase == SEARCH}
         for number in range(max([-1, *finished, *started]) + 1):
             if number in finished:
-                self.past.append(self._replayed(finished[number]))
+                self._search.replay(number, *self._replayed(finished[number]))
             elif number in started:
-                self._begin(number, started[number].params)
+                self._search.begin(number, started[number].params)
                 self._waiting.append(started[number])
             else:  # handed out, but the driver died before its first write: ask again, for the same answer
-                assignment = self._next_search()
-                assert assignment is not None
-                self._waiting.append(assignment)
+                self._waiting.append(self._next_search())
 
-    def _replayed(self, row: Mapping[str, Any]) -> FrozenTrial:
+    def _replayed(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
+        """How a trial ended, as the search wants to know it."""
         rungs = {int(epoch): value for epoch, value in json.loads(row["intermediate_values"]).items()}
         for epoch, value in rungs.items():
             self._rungs.record(row["number"], epoch, value)
-        return self._past(row["number"], json.loads(row["params"]), row["state"], row["value"], rungs)
-
-    def _past(
-        self, number: int, params: dict[str, Any], state: str, value: float | None, rungs: Mapping[int, float]
-    ) -> FrozenTrial:
-        """A finished search trial as the sampler sees it; COMPLETE, PRUNED or FAIL as what it is."""
-        if state == COMPLETE and value is not None:
-            insort(self._best, (self._sign * value, number, params))
-            del self._best[NUM_BEST:]
-        return past_trial(self.study.distributions, number, params, state, value if state == COMPLETE else None, rungs)
+        return json.loads(row["params"]), row["state"], row["value"], rungs, row["duration_s"]

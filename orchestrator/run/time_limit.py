@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from orchestrator.run.output import Listener
 from search_spaces.durations import seconds
+
+if TYPE_CHECKING:  # a worker needs no Optuna
+    from orchestrator.run.output import Listener
 
 MARGIN_S = 60.0  # for running stretches to end, and Ray: a minute, and of a short time
 SHARE = 0.1  # no more than this

@@ -21,6 +21,7 @@ from msa_models.data import Corpus
 from orchestrator.run.curve import progress
 from orchestrator.run.member_runs import MemberRuns
 from orchestrator.run.messages import Assignment, Failure, Outcome, Report
+from orchestrator.run.time_limit import Clock
 from orchestrator.store import StorageError, Store
 
 STRETCH_S = 5.0  # a stretch ends after the epoch in which this is over, so that the driver can be interrupted
@@ -73,32 +74,43 @@ class TrialRunner:
     Only a confirm trial has a test split in its corpus: what nobody holds decides nothing.
     """
 
-    def __init__(self, assignment: Assignment, corpus: Corpus, store: Store, workload: Workload) -> None:
-        self._assignment, self._store, self._workload = assignment, store, workload
+    def __init__(
+        self,
+        assignment: Assignment,
+        corpus: Corpus,
+        store: Store,
+        workload: Workload,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self._assignment, self._store, self._workload, self._clock = assignment, store, workload, clock
         self._corpus = corpus if assignment.phase == "confirm" else corpus.without_test()
         self._run: Run | None = None
         self._num_reported = self._num_on_file = 0  # measurements
         self._checkpoint_s = 0.0  # to make and write the last one
+        self._total_s = 0.0  # inside training, over all attempts
 
     def stretch(self) -> Report:
         """One stretch; a checkpoint is on file before it is reported. Raises nothing that the trial caused."""
-        started, clock, busy_s = time.time(), time.perf_counter(), 0.0
+        started, began, busy_s = time.time(), self._clock(), 0.0
         end: Outcome | Failure | None = None
         storage_fault = ""
         try:
-            run = self._train(clock)
+            run = self._train(began)
             end = self._outcome(run) if run.done else None
-            busy_s = time.perf_counter() - clock
+            busy_s = self._clock() - began
             if end is None and len(run.measurements) > self._num_on_file:
                 self._num_on_file = len(run.measurements)
-                self._store.checkpoint_write(self._assignment.trial_id, self._num_on_file, run.snapshot())
-                self._checkpoint_s = time.perf_counter() - clock - busy_s
+                self._store.checkpoint_write(
+                    self._assignment.trial_id, self._num_on_file, run.snapshot(), self._total_s + busy_s
+                )
+                self._checkpoint_s = self._clock() - began - busy_s
         except StorageError as error:
             storage_fault = str(error)
         except Exception as error:
-            busy_s = busy_s or time.perf_counter() - clock
+            busy_s = busy_s or self._clock() - began
             end = Failure(error_type=type(error).__name__, message=str(error), traceback=traceback.format_exc())
         measurements = self._run.measurements if self._run else []
+        self._total_s += busy_s
         new, self._num_reported = measurements[self._num_reported :], len(measurements)
         return Report(
             measurements=new,
@@ -106,12 +118,13 @@ class TrialRunner:
             pid=os.getpid(),
             started=started,
             busy_s=busy_s,
+            total_s=self._total_s,
             end=end,
             torch=version("torch"),
             storage_fault=storage_fault,
         )
 
-    def _train(self, clock: float) -> Run:
+    def _train(self, began: float) -> Run:
         rungs = self._assignment.rungs
         if self._run is None:
             several = self._assignment.members is not None
@@ -122,7 +135,7 @@ class TrialRunner:
         run, stretch_s = self._run, max(STRETCH_S, TIMES_CHECKPOINT * self._checkpoint_s)
         while not run.done:
             run.train_epoch()
-            if progress(run.measurements) in rungs or time.perf_counter() - clock > stretch_s:
+            if progress(run.measurements) in rungs or self._clock() - began > stretch_s:
                 break
         return run
 
@@ -134,6 +147,7 @@ class TrialRunner:
                 self._store.checkpoint_set_aside(self._assignment.trial_id, data)
                 continue
             self._num_on_file = len(run.measurements)
+            self._total_s = self._store.checkpoint_busy_s(self._assignment.trial_id, data)
             return True
         return False
 

@@ -1,7 +1,8 @@
 """The newest checkpoints of a running trial: written by its worker, looked for by whichever worker takes it up next.
 
 The name of a checkpoint carries the CRC-32 of its content, so that a truncated or flipped one is told without parsing
-it. Two are kept: one that turns out to be damaged is set aside, and the one before is used.
+it, and for how long its trial has trained, over all attempts. Two are kept: one that turns out to be damaged is set
+aside, and the one before is used.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from orchestrator.store.faults import AbsentFile
 from orchestrator.store.files import Files
 
-_NAME = re.compile(r"epoch-(?P<epoch>\d{6,})-(?P<checksum>[0-9a-f]{8})\.safetensors")
+_NAME = re.compile(r"epoch-(?P<epoch>\d{6,})-(?P<checksum>[0-9a-f]{8})(?:-(?P<busy_ms>\d+)ms)?\.safetensors")
 _ASIDE = ".damaged"  # behind the name: such a file is not read again, and goes with the folder of its trial
 _NUM_KEPT = 2
 
@@ -29,9 +30,9 @@ def epochs(files: Files, trial_id: str) -> list[int]:
     return sorted({each.epoch for each in _found(files, trial_id)})
 
 
-def write(files: Files, trial_id: str, epoch: int, data: bytes) -> None:
+def write(files: Files, trial_id: str, epoch: int, data: bytes, busy_s: float = 0.0) -> None:
     """Write the checkpoint of an epoch, then remove all older ones but one, and others of the same epoch."""
-    new = _Checkpoint(epoch, _checksum(data))
+    new = _Checkpoint(epoch, _checksum(data), round(1_000 * busy_s))
     files.write(_path(trial_id, new), data)
     found = _found(files, trial_id)
     kept = [each for each in found if each.epoch < epoch][-(_NUM_KEPT - 1) :]
@@ -53,6 +54,13 @@ def read(files: Files, trial_id: str) -> Iterator[bytes]:
             _set_aside(files, _path(trial_id, each), data)
 
 
+def busy_s(files: Files, trial_id: str, data: bytes) -> float:
+    """How long the trial had trained for the checkpoint with this content; 0 where nobody has said."""
+    return (
+        max((each.busy_ms for each in _found(files, trial_id) if each.checksum == _checksum(data)), default=0) / 1_000
+    )
+
+
 def set_aside(files: Files, trial_id: str, data: bytes) -> None:
     """Let the checkpoints with this content not be read again: whole, and yet of no use to the trial."""
     for each in _found(files, trial_id):
@@ -65,12 +73,15 @@ class _Checkpoint(NamedTuple):
 
     epoch: int
     checksum: str
+    busy_ms: int
 
 
 def _found(files: Files, trial_id: str) -> list[_Checkpoint]:
     """By epoch; files with other names are none of ours."""
     matches = (_NAME.fullmatch(name) for name in files.names(folder(trial_id)))
-    return sorted(_Checkpoint(int(match["epoch"]), match["checksum"]) for match in matches if match)
+    return sorted(
+        _Checkpoint(int(match["epoch"]), match["checksum"], int(match["busy_ms"] or 0)) for match in matches if match
+    )
 
 
 def _set_aside(files: Files, path: str, data: bytes) -> None:
@@ -80,7 +91,8 @@ def _set_aside(files: Files, path: str, data: bytes) -> None:
 
 
 def _path(trial_id: str, checkpoint: _Checkpoint) -> str:
-    return f"{folder(trial_id)}/epoch-{checkpoint.epoch:06d}-{checkpoint.checksum}.safetensors"
+    busy = f"-{checkpoint.busy_ms}ms" if checkpoint.busy_ms else ""
+    return f"{folder(trial_id)}/epoch-{checkpoint.epoch:06d}-{checkpoint.checksum}{busy}.safetensors"
 
 
 def _checksum(data: bytes) -> str:

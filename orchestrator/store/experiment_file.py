@@ -193,7 +193,7 @@ def _differing(old: StudyRecord, new: StudyRecord) -> Iterator[str]:
 
 def _differing_searches(old: Record, new: Record) -> Iterator[str]:
     """Of what their studies have in common: the objective, and how is searched."""
-    for section, may_differ in (("objective", ()), ("search", ("trials",))):
+    for section, may_differ in (("objective", ()), ("search", ("trials", "budget", "target"))):
         there, here = (
             {name: value for name, value in (each.experiment.get(section) or {}).items() if name not in may_differ}
             for each in (old, new)

@@ -41,7 +41,7 @@ TRIAL_COLUMNS: dict[str, pa.DataType] = {
     "config": _TEXT,  # JSON
     "epochs": _COUNT,  # trained
     "best_epoch": _COUNT,
-    "duration_s": _REAL,  # inside training
+    "duration_s": _REAL,  # inside training, over all attempts but for what a lost worker had not on file
     "started_at": _MOMENT,
     "finished_at": _MOMENT,
     "host": _TEXT,

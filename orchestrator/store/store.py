@@ -139,13 +139,17 @@ class Store:
 
     # A worker writes: checkpoints, predictions, robustness.
 
-    def checkpoint_write(self, trial_id: str, epoch: int, data: bytes) -> None:
-        """Write the checkpoint of an epoch; the newest two are kept."""
-        checkpoints.write(self.files, _checked(trial_id), epoch, data)
+    def checkpoint_write(self, trial_id: str, epoch: int, data: bytes, busy_s: float = 0.0) -> None:
+        """Write the checkpoint of an epoch, for which the trial has trained so long; the newest two are kept."""
+        checkpoints.write(self.files, _checked(trial_id), epoch, data, busy_s)
 
     def checkpoint_read(self, trial_id: str) -> Iterator[bytes]:
         """The whole checkpoints of a trial, newest first; damaged ones are set aside."""
         return checkpoints.read(self.files, _checked(trial_id))
+
+    def checkpoint_busy_s(self, trial_id: str, data: bytes) -> float:
+        """How long the trial had trained for a checkpoint that was read, over all attempts; 0 where nobody said."""
+        return checkpoints.busy_s(self.files, _checked(trial_id), data)
 
     def checkpoint_set_aside(self, trial_id: str, data: bytes) -> None:
         """Let a checkpoint that was read, but is of no use, not be read again."""

@@ -103,6 +103,7 @@ def ablation(experiment: Experiment, grid: Grid) -> str:
         **_hardly_acting(list(studies.values())),
         "objective": f"{full.metric}, {full.direction}d",
         "tuning": _TUNING[grid.tuning].format(trials=f"{full.search.trials} trials{_averaged(full.search)}"),
+        **_ends(full.search),
         **_chosen_by([study for study in studies.values() if study.select_seeds][:1]),
         "units": plan_costs.counted_units(grid.units),
         "cells": f"{len(grid.cells)}, {different} of them different",
@@ -134,6 +135,7 @@ def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
         **_hardly_acting(studies),
         "objective": f"{study.metric}, {study.direction}d",
         "search": f"{trials}, {search.sampler}, seed {search.seed}, {pruning}",
+        **_ends(search),
         **_chosen_by(studies),
         "confirm": f"{best} on seeds {', '.join(map(str, seeds))}" if seeds else "none",
         "per trial": f"{experiment.resources.cpu:g} CPU, {experiment.resources.gpu:g} GPU",
@@ -144,6 +146,13 @@ def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
     del facts["studies"]
     changes = {"swapped": _swapped(study), "removed": ", ".join(_removed(study)), "not searched": ", ".join(study.idle)}
     return facts | {name: text for name, text in changes.items() if text}
+
+
+def _ends(search: Search) -> dict[str, str]:
+    """What ends a search before it has all its trials; nothing where nothing does."""
+    ends = [f"{search.budget:g} slot-hours are spent"] if search.budget is not None else []
+    ends += [f"a value of {search.target:g} is reached"] if search.target is not None else []
+    return {"search ends": f"once {' or '.join(ends)}"} if ends else {}
 
 
 def _chosen_by(studies: Sequence[Study]) -> dict[str, str]:

@@ -123,6 +123,8 @@ def status(summary: dict[str, Any]) -> str:
             of = f" of {max(planned, num_finished)}" if planned is not None else ""
             parts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
             lines.append(f"{phase:12}{num_finished}{of} finished" + (f" ({parts})" if parts else ""))
+    if ends := [study["search"] for study in studies if "search" in study]:
+        lines += _search_ends(ends, summary["objective"])
     driver, running = summary["driver"], summary["running"]
     if driver:
         lines.append(f"driver      {driver['host']} (pid {driver['pid']}) since {driver['since']}")
@@ -145,6 +147,21 @@ def status(summary: dict[str, Any]) -> str:
     how = {"initial_indent": "warning     ", "subsequent_indent": " " * 12, "break_on_hyphens": False}
     lines += [fill(line, WIDTH, break_long_words=False, **how) for line in summary["warnings"]]
     return "\n".join(lines) + (f"\n\n{_status_table(studies)}" if len(studies) > 1 else "")
+
+
+def _search_ends(ends: list[dict[str, Any]], objective: str) -> list[str]:
+    """Hours spent and values reached, of the searches that have a budget or a target."""
+    first, several = ends[0], f" by {{}} of {len(ends)} searches" if len(ends) > 1 else ""
+    lines = []
+    if "budget" in first:
+        spent, budget = sum(each["spent_h"] for each in ends), first["budget"]
+        each = f" for each of {len(ends)} searches" if several else ""
+        lines.append(f"budget      {budget:g} slot-hours{each}, {spent:.3g} spent{' in all' if several else ''}")
+    if "target" in first:
+        num_reached = sum(each["ended_by"] == "target" for each in ends)
+        reached = several.format(num_reached) if several else "" if num_reached else " yet"
+        lines.append(f"target      {objective} {first['target']:g}, {'' if num_reached else 'not '}reached{reached}")
+    return lines
 
 
 def _status_table(studies: list[dict[str, Any]]) -> str:

@@ -147,7 +147,7 @@ def test_overrides_do_without_sections_that_the_file_left_out(overridden) -> Non
         ("space.a.low=3", "--set space.a.low: space.a.high: missing, expected a number"),
         (
             "search.trails=3",
-            "--set search.trails: no such field; known are trials, sampler, startup, seed, seeds, folds, pruner",
+            "--set search.trails: no such field; known are trials, budget, target, sampler, startup, seed, seeds, ",
         ),
         ("search=null", "--set search: got null, expected a mapping such as "),
     ],

@@ -151,3 +151,22 @@ def test_each_of_several_studies_has_a_line_of_what_is_finished_and_its_best(bus
 def test_a_storage_whose_record_knows_of_no_studies_still_has_a_status(busy: Store) -> None:
     assert summary(busy)["studies"] == []
     assert "best        0.8900" in render(summary(busy))
+
+
+def test_a_search_that_may_end_earlier_shows_what_it_has_spent_and_reached(store: Store, make_row: MakeRow) -> None:
+    def shown(number: int, **ends: float) -> list[str]:
+        known = with_record(
+            store,
+            studies={f"s{index}": study(f"s{index}", planned={"search": 60}) for index in range(number)},
+            experiment=store.record.experiment | {"search": {"trials": 60, **ends}},
+        )
+        return [line for line in render(summary(known)).splitlines() if line.startswith(("budget", "target"))]
+
+    for index in range(2):
+        store.finish(make_row(index, study_id="s0", value=0.7 + index, duration_s=1_800.0), [])
+    assert shown(1) == []
+    assert shown(1, budget=12) == ["budget      12 slot-hours, 1 spent"]
+    assert shown(2, budget=12) == ["budget      12 slot-hours for each of 2 searches, 1 spent in all"]
+    assert shown(1, target=0.7) == ["target      valid/mae 0.7, reached"]
+    assert shown(1, target=0.6) == ["target      valid/mae 0.6, not reached yet"]
+    assert shown(2, target=0.7) == ["target      valid/mae 0.7, reached by 1 of 2 searches"]

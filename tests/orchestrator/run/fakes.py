@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ from orchestrator.run.messages import Assignment
 from orchestrator.run.preparation import Prepared
 from orchestrator.run.provenance import Provenance
 from orchestrator.run.ray_backend.driver import Ending, Finished
+from orchestrator.run.time_limit import Clock
 from orchestrator.run.trial_runner import TrialRunner, Workload
 from orchestrator.store import Lease, Store
 from orchestrator.store.record import Record
@@ -214,11 +216,12 @@ def play(
     on: Corpus | None = None,
     retry: Collection[str] = (),
     origin: Provenance = PROVENANCE,
+    clock: Clock = time.perf_counter,
 ) -> Campaign:
     """Run everything that is planned and not finished, in this process, `slots` trials taking turns."""
     store = Store.create(uri, kept or record(planned))
     campaign = Campaign(store, planned, origin, retry=lambda failed: retry)
-    train(campaign, uri, slots, workload, on)
+    train(campaign, uri, slots, workload, on, clock=clock)
     return campaign
 
 
@@ -229,12 +232,13 @@ def train(
     workload: Workload = toy,
     on: Corpus | None = None,
     most: float = math.inf,
+    clock: Clock = time.perf_counter,
 ) -> None:
     """Run what a campaign hands out, but no more once so many trials are finished."""
     active: dict[str, TrialRunner] = {}
     while True:
         while len(active) < slots and (assignment := campaign.next()) is not None:
-            active[assignment.trial_id] = TrialRunner(assignment, on or corpus(), Store.open(uri), workload)
+            active[assignment.trial_id] = TrialRunner(assignment, on or corpus(), Store.open(uri), workload, clock)
         if not active:
             return
         for trial_id, runner in list(active.items()):

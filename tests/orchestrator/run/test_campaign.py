@@ -157,10 +157,10 @@ def test_a_worker_that_cannot_write_stops_the_run_and_fails_no_trial(tmp_path, m
     uri = str(tmp_path)
     whole = Store.checkpoint_write
 
-    def full(self, trial_id, epoch, data):
+    def full(self, trial_id, *more):
         if trial_id.endswith("00003"):
             raise StorageError("no space left")
-        whole(self, trial_id, epoch, data)
+        whole(self, trial_id, *more)
 
     with monkeypatch.context() as patched:
         patched.setattr(Store, "checkpoint_write", full)

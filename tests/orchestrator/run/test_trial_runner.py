@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from orchestrator.run import trial_runner
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.store import Store
@@ -22,9 +18,6 @@ class Clock:
     now: float = 0.0
 
     def perf_counter(self) -> float:
-        return self.now
-
-    def time(self) -> float:
         return self.now
 
 
@@ -44,11 +37,8 @@ class SlowRun(fakes.ToyRun):
         return super().snapshot()
 
 
-def test_a_stretch_lasts_five_seconds_and_ten_times_what_the_last_checkpoint_took(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock, snapshots_s = Clock(), [0.4, 3.0, 0.1, 0.0]
-    monkeypatch.setattr(trial_runner, "time", SimpleNamespace(perf_counter=clock.perf_counter, time=clock.time))
+def test_a_stretch_lasts_five_seconds_and_ten_times_what_the_last_checkpoint_took(tmp_path: Any) -> None:
+    clock, snapshots_s = Clock(), [0.4, 3.0, 0.1, 0.0, 0.0]
     planned = fakes.studies(config={"training.epochs": 100}, search={"trials": 1, "pruner": {"kind": "none"}})
     store = Store.create(tmp_path, fakes.record(planned))
     assignment = Campaign(store, planned, fakes.PROVENANCE).next()
@@ -58,11 +48,14 @@ def test_a_stretch_lasts_five_seconds_and_ten_times_what_the_last_checkpoint_too
     def workload(assignment: Any, corpus: Any) -> SlowRun:
         return SlowRun(assignment, clock=clock, snapshots_s=snapshots_s)
 
-    one = TrialRunner(assignment, fakes.corpus(), store, workload)
+    one = TrialRunner(assignment, fakes.corpus(), store, workload, clock.perf_counter)
     stretches = [one.stretch() for _ in range(4)]
     # One epoch more than is due, as the limit must be over; what a checkpoint takes does not count as training.
     assert [len(stretch.measurements) for stretch in stretches] == [6, 6, 31, 6]
     assert [stretch.busy_s for stretch in stretches] == [6.0, 6.0, 31.0, 6.0]
+    assert [stretch.total_s for stretch in stretches] == [6.0, 12.0, 43.0, 49.0]
+    again = TrialRunner(assignment, fakes.corpus(), store, workload, clock.perf_counter)
+    assert again.stretch().total_s == 49.0 + 6.0
 
 
 def test_only_confirm_trials_are_given_the_test_split(tmp_path: Any) -> None:

@@ -36,6 +36,14 @@ def test_the_name_carries_the_crc_32_of_the_content(files: Files) -> None:
     assert two(files) == [f"epoch-{epoch:06d}-{zlib.crc32(data):08x}.safetensors" for epoch, data in expected]
 
 
+def test_the_name_carries_the_time_that_the_trial_has_trained(files: Files) -> None:
+    two(files)
+    checkpoints.write(files, TRIAL, 12, b"timed", 7_384.5)
+    assert files.names("running/t")[-1] == f"epoch-000012-{zlib.crc32(b'timed'):08x}-7384500ms.safetensors"
+    assert list(checkpoints.read(files, TRIAL)) == [b"timed", b"the newest"]
+    assert [checkpoints.busy_s(files, TRIAL, data) for data in (b"timed", b"the newest", b"?")] == [7_384.5, 0.0, 0.0]
+
+
 def flipped(data: bytes) -> bytes:
     return data[:4] + bytes([data[4] ^ 1]) + data[5:]
 

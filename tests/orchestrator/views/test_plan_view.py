@@ -188,3 +188,9 @@ def test_several_studies_that_are_compared_say_over_what() -> None:
     trials = num_cells * 3 * several.search.trials
     assert f"in all     {trials} search and {num_cells * 3 * 2} confirm trials" in lines
     assert sum(line.startswith(f"{first} ") for line in lines) == 1
+
+
+def test_what_ends_a_search_before_it_has_all_its_trials_is_said() -> None:
+    assert "search ends" not in outline("cpsl")
+    line = " ".join(words(outline("cpsl", "search.budget=12", "search.target=0.7"), "search ends"))
+    assert line == "search ends once 12 slot-hours are spent or a value of 0.7 is reached"
