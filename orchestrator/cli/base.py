@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,8 @@ class Examples(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.examples:
             with formatter.section("Examples"):
-                formatter.write("".join(f"  {line.strip()}\n" for line in self.examples.strip().splitlines()))
+                lines = textwrap.dedent(self.examples).strip().splitlines()
+                formatter.write("".join(f"  {line}\n" for line in lines))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

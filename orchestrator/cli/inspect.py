@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from orchestrator.cli.base import DONE, Examples, msa, refuse, say, words
-from orchestrator.views.table import FORMATS, warning
+from orchestrator.views.screen import warning
+from orchestrator.views.table import FORMATS
 
 
 @msa.command(cls=Examples, examples="msa failures runs/mosi\nmsa failures runs/mosi --json")
@@ -157,6 +158,7 @@ def list_() -> int:
     from msa_models.learning_rates import SCHEDULES
     from msa_models.spec import OPTIMIZERS
     from orchestrator.plan import registry
+    from orchestrator.views.screen import filled
     from search_spaces.loading import titles
 
     corpora = {SYNTHETIC: "embedded, with a planted truth", **registry.layouts()}
@@ -173,7 +175,7 @@ def list_() -> int:
     for heading, entries in groups.items():
         click.echo(f"{heading}:")
         for name, title in entries.items():
-            click.echo(f"  {name:<22} {title}")
+            click.echo(filled(title, first=f"  {name:<22} ", rest=" " * 25))
     return DONE
 
 

@@ -70,9 +70,10 @@ def sweep(experiment: str, **options: Any) -> int:
     examples="""
     msa ablate cpsl
     msa ablate cpsl --data mosi.pkl --trials 30 --storage runs/ablation
-    msa ablate pase --designs leave_one_out --set 'ablation.configurations={min: 5, max: 20, until: 0.02}'
+    msa ablate pase --set 'ablation.configurations={min: 5, max: 20, until: 0.02}'
     msa ablate pase --tuning per_variant --set ablation.searches=10
-    msa ablate pase --designs sensitivity --set 'ablation.sensitivity.transport.epsilon=[0.01, 0.1, 1]'
+    msa ablate pase --designs sensitivity \\
+        --set 'ablation.sensitivity.transport.epsilon=[0.01, 0.1, 1]'
     msa ablate cpsl --components conflict_penalty,statistical_loss --dry-run
     """,
 )
@@ -216,13 +217,14 @@ def _prepare(experiment: str, *, ablation: bool = False, **options: Any) -> Prep
 
 def _describe(prepared: Prepared) -> int:
     from orchestrator.views import plan_view
+    from orchestrator.views.screen import filled, width
 
     if not prepared.is_ablation:
-        click.echo(plan_view.sweep(prepared.experiment, prepared.plan.studies, prepared.plan.grid))
+        click.echo(plan_view.sweep(prepared.experiment, prepared.plan.studies, prepared.plan.grid, width()))
     else:
         assert prepared.plan.grid is not None
-        click.echo(plan_view.ablation(prepared.experiment, prepared.plan.grid))
-        click.echo(f"\n{_time_needed(prepared)}")
+        click.echo(plan_view.ablation(prepared.experiment, prepared.plan.grid, width()))
+        click.echo(f"\n{filled(_time_needed(prepared))}")
     _warn(prepared)
     return DONE
 
@@ -282,7 +284,7 @@ def _run(prepared: Prepared, storage: str, address: str | None, time_limit: str 
 
 
 def _warn(prepared: Prepared) -> None:
-    from orchestrator.views.table import warning
+    from orchestrator.views.screen import warning
 
     for line in prepared.warnings:
         say(warning(line))

@@ -22,7 +22,7 @@ _LENGTH_OF_A_LINE = 4_000  # at most, of the last one of a job
     cls=Examples,
     context_settings={"allow_interspersed_args": False},
     examples="""
-    msa submit -- sweep cpsl --storage s3://bucket/mosi --data /shared/mosi.pkl --trials 60
+    msa submit -- sweep cpsl --storage s3://bucket/mosi --data /shared/mosi.pkl
     msa submit --address http://head:8265 -- resume s3://bucket/mosi
     msa submit --attach raysubmit_4LamXRuQpYdSMg7J
     msa submit --stop raysubmit_4LamXRuQpYdSMg7J

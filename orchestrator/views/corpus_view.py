@@ -8,7 +8,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from orchestrator.views.table import WIDTH, warning
+from orchestrator.views.screen import WIDTH, warning
 
 _MOST_ROWS = 20  # of labels: a row for each class
 

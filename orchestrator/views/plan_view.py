@@ -10,15 +10,13 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from tabulate import tabulate
-
 from orchestrator.plan import members, registry
 from orchestrator.plan.configure import sections
 from orchestrator.plan.meaning import hardly_acting
 from orchestrator.plan.plan import Cell, Grid
 from orchestrator.plan.space import described
 from orchestrator.plan.studies import Study
-from orchestrator.views import plan_costs
+from orchestrator.views import plan_costs, screen
 from search_spaces.dotted import flatten
 from search_spaces.parts import Search
 from search_spaces.schema import Experiment
@@ -37,8 +35,11 @@ _KINDS = {
 }
 
 
-def sweep(experiment: Experiment, studies: Sequence[Study], grid: Grid | None = None) -> str:
-    """Method, corpus, objective, trials, what is searched and what is fixed; `grid`, where studies are compared."""
+def sweep(experiment: Experiment, studies: Sequence[Study], grid: Grid | None = None, width: int = 120) -> str:
+    """Method, corpus, objective, trials, what is searched and what is fixed; `grid`, where studies are compared.
+
+    As far as its words allow no line is longer than `width`.
+    """
     every, studies = studies, [study for study in studies if not study.replicate and not study.role]
     first, several = studies[0], len(studies) > 1
     facts = _facts(experiment, studies) if several else {"study": first.study_id, **_facts(experiment, studies)}
@@ -50,14 +51,17 @@ def sweep(experiment: Experiment, studies: Sequence[Study], grid: Grid | None = 
     searched = _common([study.distributions for study in studies])
     fixed = _common([_fixed(study) for study in studies])
     particular = _particular(experiment, studies, {*searched, *fixed}) if several else []
+    headings = "study", "method", "balancing", "its own", "values"
+    if not screen.fits(particular, headings, width):
+        headings, particular = ("study", "its own", "values"), _stacked(particular)
     of_all = " by all" if several else ""
-    parts = [tabulate(facts.items(), tablefmt="plain")]
+    parts = [screen.facts(facts, width)]
     for heading, values in (
         (("searched" + of_all, "values"), [(path, described(distribution)) for path, distribution in searched.items()]),
-        (("study", "method", "balancing", "its own", "values"), particular),
+        (headings, particular),
         (("fixed" + of_all, "value"), [(path, json.dumps(value)) for path, value in fixed.items()]),
     ):
-        parts += [tabulate(values, headers=heading, disable_numparse=True)] if values else []
+        parts += [screen.folded(values, heading, width)] if values else []
     return "\n\n".join(parts)
 
 
@@ -89,8 +93,11 @@ def _hardly_acting(studies: Sequence[Study]) -> dict[str, str]:
     return {"hardly acts": told}
 
 
-def ablation(experiment: Experiment, grid: Grid) -> str:
-    """Method, corpora, objective, tuning, seeds, number of trials; then a line for each cell."""
+def ablation(experiment: Experiment, grid: Grid, width: int = 120) -> str:
+    """Method, corpora, objective, tuning, seeds, number of trials; then a line for each cell.
+
+    As far as its words allow no line is longer than `width`.
+    """
     studies = {study.study_id: study for cell in grid.cells for study in cell.studies}
     full, datasets = grid.cells[0].study, list(dict.fromkeys(study.dataset for study in studies.values()))
     different = len({cell.study.study_id for cell in grid.cells})
@@ -98,6 +105,7 @@ def ablation(experiment: Experiment, grid: Grid) -> str:
     facts = {
         "ablation of": full.method,
         "corpora" if len(datasets) > 1 else "corpus": ", ".join(datasets),
+        "modalities": "+".join(full.variant.modalities),
         **_encoders(list(studies.values())),
         **_own_labels(list(studies.values())),
         **_hardly_acting(list(studies.values())),
@@ -110,12 +118,12 @@ def ablation(experiment: Experiment, grid: Grid) -> str:
         "comparisons": ", ".join(f"{number} {_KINDS[kind]}" for kind, number in kinds.items()) or "none",
         "trials": plan_costs.trials(list(studies.values())),
     }
-    headers = ["cell", *(["corpus"] if len(datasets) > 1 else []), "modalities", "searched values", "trials", "designs"]
+    headers = ["cell", *(["corpus"] if len(datasets) > 1 else []), "modalities", "values", "trials", "designs"]
     rows = [_cell_line(cell, grid, len(datasets) > 1) for cell in grid.cells]
-    parts = [tabulate(facts.items(), tablefmt="plain"), tabulate(rows, headers, disable_numparse=True)]
+    parts = [screen.facts(facts, width), screen.folded(rows, headers, width)]
     if choices := plan_costs.choices(experiment, grid):
         headers = ["a unit could be", "ablation.…", "search", "confirm"]
-        parts.append(tabulate(choices, headers, disable_numparse=True))
+        parts.append(screen.folded(choices, headers, width))
     return "\n\n".join(parts)
 
 
@@ -204,6 +212,20 @@ def _particular(experiment: Experiment, studies: Sequence[Study], common: Collec
     return lines
 
 
+def _stacked(lines: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The same, with the method and the balancing rules of a study below its name, for a narrow screen."""
+    stacked: list[tuple[str, ...]] = []
+    below: list[str] = []
+    for name, method, rules, own, values in [*lines, ("", "", "", "", "")]:
+        if name or not own:
+            stacked += [(more, "", "") for more in below]
+            below = [f"  of {method}", *([f"  with {each}" for each in rules.split(", ") if each != "-"])]
+            stacked += [(name, own, values)] if name else []
+        else:
+            stacked.append((below.pop(0) if below else "", own, values))
+    return stacked
+
+
 def _swapped(study: Study) -> str:
     return ", ".join(f"{new} for {old}" for old, new in study.variant.swapped)
 
@@ -246,11 +268,11 @@ def _cell_line(cell: Cell, grid: Grid, several: bool) -> list[str]:
     confirms = counted if grid.units.unit == "seeds" else f"{counted} x {len(study.confirm_seeds)}"
     trials = same or searches + confirms
     searched = str(len(study.distributions)) if study.distributions else "-"
-    where = [study.dataset] if several else []
+    where, modalities = [study.dataset] if several else [], study.variant.modalities
     return [
         cell.name,
         *where,
-        "+".join(study.variant.modalities),
+        "all" if modalities == grid.cells[0].study.variant.modalities else "+".join(modalities),
         searched,
         trials,
         ", ".join(cell.designs) or study.role or "reference",

@@ -8,12 +8,12 @@ import json
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from textwrap import fill
 from typing import Any
 
 from tabulate import tabulate
 
-WIDTH = 80  # of a screen, for lines that people read
+from orchestrator.views.screen import warning
+
 FORMATS = ("plain", "markdown", "latex", "csv", "json")
 _LAYOUTS = {"plain": "simple", "markdown": "github"}
 _TEX = {character: f"\\{character}" for character in "&%$#_{}"}
@@ -100,11 +100,6 @@ def render(table: Table, format: str = "plain") -> str:
     return "\n\n".join([*([caption] if caption else []), text, *below])
 
 
-def warning(line: str) -> str:
-    """A warning as people read it, wrapped to 80 columns."""
-    return fill(f"warning: {line}", WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-
-
 def transposed(table: Table) -> Table:
     """One column per row, headed by the row's first cell: for the screen, where many columns do not fit."""
     heads, *columns = zip(*table.rows, strict=True) if table.rows else [() for _ in table.headers]
@@ -131,7 +126,8 @@ def blocks(table: Table, width: int) -> list[Table]:
     """The columns of a table in as many tables as fit into `width` characters, each with the first column again."""
     if not table.rows:
         return [table]
-    cells = [[header, *map(_text, column)] for header, column in zip(table.headers, _columns(table), strict=True)]
+    headers = [f"{header}  " for header in table.headers]  # tabulate leaves two columns free beside them
+    cells = [[header, *map(_text, column)] for header, column in zip(headers, _columns(table), strict=True)]
     widths = [max(map(len, column)) + 2 for column in cells]
     groups: list[list[int]] = [[]]
     for column in range(1, len(widths)):

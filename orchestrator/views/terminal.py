@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import pyarrow as pa
-from tabulate import tabulate
 
 from msa_models.data.convert import Converted
 from orchestrator.findings.failures import UNTESTED_COLUMNS, Group, untested
@@ -25,7 +22,8 @@ from orchestrator.store.selection import COLUMNS, confirm_trials
 from orchestrator.views import robustness_tables, trial_tables, verdicts
 from orchestrator.views.ablation_tables import of_objective, shown_metrics
 from orchestrator.views.ablation_tables import tables as ablation_tables
-from orchestrator.views.table import WIDTH, Table, blocks, render, transposed, warning, with_dataset, with_last
+from orchestrator.views.screen import filled, folded, warning, width
+from orchestrator.views.table import Table, blocks, render, transposed, with_dataset, with_last
 from orchestrator.views.trial_tables import confirmed, leaderboard
 
 _NUM_SHOWN = 5  # of many names
@@ -144,9 +142,9 @@ def status(summary: dict[str, Any]) -> str:
         )
     if summary["failures"]:
         lines.append("failed      " + some([f"{count} x {kind}" for kind, count in summary["failures"].items()]))
-    how = {"initial_indent": "warning     ", "subsequent_indent": " " * 12, "break_on_hyphens": False}
-    lines += [fill(line, WIDTH, break_long_words=False, **how) for line in summary["warnings"]]
-    return "\n".join(lines) + (f"\n\n{_status_table(studies)}" if len(studies) > 1 else "")
+    lines += [f"warning     {line}" for line in summary["warnings"]]
+    shown = [filled(lines[0]), *(filled(line[12:], first=line[:12], rest=" " * 12) for line in lines[1:])]
+    return "\n".join(shown) + (f"\n\n{_status_table(studies)}" if len(studies) > 1 else "")
 
 
 def _search_ends(ends: list[dict[str, Any]], objective: str) -> list[str]:
@@ -177,12 +175,12 @@ def _status_table(studies: list[dict[str, Any]]) -> str:
         rows.append((name, *(study[name] for name in where), *of, best))
     headers = ("study", *where, *phases, "best")
     align = ["left"] * (1 + len(where)) + ["right"] * (len(phases) + 1)
-    return tabulate(rows, headers, colalign=align, disable_numparse=True)
+    return folded(rows, headers, width(), align)
 
 
 def failed(groups: Sequence[Group]) -> list[str]:
     """One line for each group, with an example."""
-    return [f"{_counted(group)} failed with {group.error_type}: {group.message}" for group in groups]
+    return [filled(f"{_counted(group)} failed with {group.error_type}: {group.message}") for group in groups]
 
 
 def failures(storage: str, groups: Sequence[Group]) -> str:
@@ -204,11 +202,11 @@ def _block(storage: str, group: Group) -> str:
     only = ",".join(group.trial_ids)
     parts = [
         f"{_counted(group)}: {group.cause} ({group.error_type}{place})",
-        f"  {group.message}",
-        f"  trials: {some(group.trial_ids)}",
+        filled(group.message, first="  ", rest="    "),
+        filled(f"trials: {some(group.trial_ids)}", first="  ", rest="    "),
         *([f"  on {', '.join(group.hosts)}"] if group.hosts else []),
         *(f"  | {line}" for line in group.traceback.strip().splitlines()),
-        f"  {group.cause.advice}",
+        filled(str(group.cause.advice), first="  ", rest="    "),
         f"  retry: msa resume {shlex.quote(storage)} --retry-failed --only {only}",
     ]
     return "\n".join(parts)
@@ -246,12 +244,12 @@ def warnings(store: Store) -> list[str]:
 
 def _shown(tables: Sequence[Table], format: str, store: Store) -> str:
     """One below the other, and what to beware of; plain ones as many columns as fit the screen."""
-    width, beware = shutil.get_terminal_size(fallback=(120, 24)).columns, tuple(warnings(store))
+    columns, beware = width(), tuple(warnings(store))
     if format != "plain":
         return "\n\n".join(render(table, format) for table in (*tables[:-1], replace(tables[-1], warnings=beware)))
     parts = []
     for table in tables:
-        parts += [fill(table.caption, width)] if table.caption and not table.label else []
-        parts += [render(block) for block in blocks(replace(table, caption=""), width)]
-        parts += [fill(table.caption, width)] if table.caption and table.label else []  # of a paper's table, below it
+        caption = [filled(table.caption, rest="")] if table.caption else []
+        shown = [render(block) for block in blocks(replace(table, caption=""), columns)]
+        parts += [*shown, *caption] if table.label else [*caption, *shown]  # of a paper's table below it
     return "\n\n".join([*parts, *map(warning, beware)])

@@ -7,7 +7,6 @@ worse, undecided or shows no effect; a part that it lacks helps or hurts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from textwrap import fill
 from typing import Any
 
 from tabulate import tabulate
@@ -15,7 +14,7 @@ from tabulate import tabulate
 from msa_models.data.probes import FLAG
 from orchestrator.store.record import Record
 from orchestrator.views import captions
-from orchestrator.views.table import WIDTH
+from orchestrator.views.screen import WIDTH, filled
 
 _Row = Mapping[str, Any]
 _Pairs = Sequence[tuple[_Row, _Row]]  # valid and test rows of a grid
@@ -147,4 +146,4 @@ def _bare(record: Record) -> str:
 
 
 def _filled(line: str) -> str:
-    return fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return filled(line, WIDTH)

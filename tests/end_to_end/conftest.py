@@ -65,7 +65,7 @@ def msa(tmp_path) -> Iterator[Msa]:
 
 
 def progress(lines: Sequence[str]) -> list[str]:
-    """The lines that tell how far a run was: where there is no terminal one every half minute, and one at the end."""
+    """The lines that tell how far a run was where there is no terminal: at the start, now and then, at the end."""
     return [line for line in lines if re.match(r"\d+/\d+ trials\b", line)]
 
 

@@ -151,7 +151,7 @@ def test_an_encoder_that_is_not_here_is_one_line_before_anything_is_written(
 def test_describe_shows_the_encoder_and_what_of_it_is_searched(msa: Msa, place: Path) -> None:
     done = msa("describe", "cpsl_finetune", "--data", "corpus.pkl", "--set", "text_encoder.name=bert")
     assert done.returncode == 0, done.stderr
-    assert f"text encoder  {place}/bert (" in done.stdout
+    assert f"text encoder {place}/bert (" in " ".join(done.stdout.split())
     assert "text_encoder.learning_rate  5e-06 to 5e-05, logarithmic" in done.stdout
     assert not (place / "runs").exists()
 

@@ -58,7 +58,7 @@ def test_a_group_shows_its_trials_a_traceback_and_the_command_to_try_again(store
     text = terminal.failures("runs/my sweep", failures.failures(store))
     lines = text.splitlines()
     assert lines[0] == "7 trials: non-finite loss (NonFiniteLoss at step.py:88 in take)"
-    assert "and 2 more" in lines[2]
+    assert "and 2 more on " in " ".join(text.split())
     assert "  |     raise NonFiniteLoss" in lines
     only = ",".join(make_row(number)["trial_id"] for number in range(7))
     assert lines[-1] == f"  retry: msa resume 'runs/my sweep' --retry-failed --only {only}"

@@ -120,7 +120,7 @@ def test_warnings_are_wrapped_on_the_screen(busy: Store) -> None:
 def test_a_long_list_is_cut_short_on_the_screen(store: Store) -> None:
     for number in range(9):
         store.begin({"trial_id": f"t{number}"})
-    assert "t4 (epoch 0) and 4 more" in render(summary(store))
+    assert "t4 (epoch 0) and 4 more" in " ".join(render(summary(store)).split())
 
 
 def test_looking_changes_nothing(busy: Store, make_row: MakeRow) -> None:
@@ -141,7 +141,7 @@ def test_each_of_several_studies_has_a_line_of_what_is_finished_and_its_best(bus
     assert found["studies"][0]["finished"] == {"search": 4, "confirm": 1}
     assert (found["studies"][0]["best"], found["studies"][1]["best"]) == (0.89, None)
     lines = render(found).splitlines()
-    assert lines[0].endswith("2 studies by valid/mae (minimize)")
+    assert "2 studies by valid/mae (minimize)" in " ".join(" ".join(lines[:2]).split())
     assert lines[-2].split() == ["cpsl", "cpsl", "4", "of", "20", "1", "of", "5", "0.8900"]
     assert lines[-1].split() == ["ogm_ge", "concat", "0", "of", "20", "0", "of", "5", "-"]
     assert not any(line.startswith("best ") for line in lines)
