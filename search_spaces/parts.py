@@ -248,24 +248,6 @@ class Confirm(Part):
     )
 
 
-class Resources(Part):
-    """What one trial occupies, and how many run at once."""
-
-    expects = "a mapping such as {cpu: 1, gpu: 0, max_concurrent: null}"
-
-    cpu: Annotated[Finite, Gt(0)] = Field(default=1.0, description="CPU slots per trial.")
-    gpu: Annotated[Finite, Ge(0)] = Field(default=0.0, description="GPUs per trial; 0.5 shares one.")
-    max_concurrent: Annotated[int, Ge(1)] | None = Field(
-        default=None, description="Trials at a time; null: as many as the cluster holds."
-    )
-    retries: Annotated[int, Ge(0)] = Field(
-        default=2, description="How often a trial starts anew whose worker or node was lost, or that may grow."
-    )
-    on_oom: Literal["fail", "grow"] = Field(
-        default="fail", description="A trial out of memory fails, or is retried with twice the CPU slots and GPUs."
-    )
-
-
 Modalities = Annotated[
     tuple[str, ...] | None,
     BeforeValidator(checks.as_tuple, json_schema_input_type=list[str] | None),

@@ -25,12 +25,12 @@ from search_spaces.parts import (
     Objective,
     Part,
     Range,
-    Resources,
     Search,
     Space,
     SpaceWords,
     SwapWords,
 )
+from search_spaces.resources import Resources
 
 
 class Change(Part):

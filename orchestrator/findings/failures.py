@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from orchestrator.store import Store
-from orchestrator.store.failure_types import FailureType, failure_type_of
+from orchestrator.store.failure_types import CUT_SHORT, FailureType, failure_type_of
 
 _COLUMNS = ("trial_id", "state", "error_type", "error_message", "traceback", "attempts", "host")
 UNTESTED_COLUMNS = ("trial_id", "dataset", "warning")
@@ -51,18 +51,34 @@ def failures(store: Store) -> list[Group]:
     return sorted(found, key=lambda group: (-len(group.trial_ids), group.error_type, group.place))
 
 
+def cut_short(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One line on the COMPLETE trials that are at their best epoch of fewer than they should have had; or none.
+
+    `rows`: trials with at least `UNTESTED_COLUMNS`, in a fixed order.
+    """
+    found = [row for row in rows if (row["warning"] or "").startswith(CUT_SHORT)]
+    if not found:
+        return []
+    s_are = "s are" if len(found) > 1 else " is"
+    first = found[0]
+    return [
+        f"{len(found)} trial{s_are} complete at an early best epoch, such as {first['trial_id']}: {first['warning']}"
+    ]
+
+
 def untested(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """One line for each dataset on which COMPLETE trials have no test metrics: how many, and why one of them has none.
 
     `rows`: trials with at least `UNTESTED_COLUMNS`, in a fixed order.
     """
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
     for row in rows:
-        if row["warning"]:
-            found.setdefault(row["dataset"], []).append(row)
+        first, _, rest = (row["warning"] or "").partition("; ")
+        if why := rest if first.startswith(CUT_SHORT) else row["warning"]:
+            found.setdefault(row["dataset"], []).append((row["trial_id"], why))
     return [
         f"{len(mine)} trial{'s have' if len(mine) > 1 else ' has'} no test metrics on {dataset}, such as "
-        f"{mine[0]['trial_id']}: {mine[0]['warning']}"
+        f"{mine[0][0]}: {mine[0][1]}"
         for dataset, mine in found.items()
     ]
 

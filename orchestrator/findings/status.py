@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from msa_models.metrics import Direction
-from orchestrator.findings.failures import untested
+from orchestrator.findings.failures import cut_short, untested
 from orchestrator.plan.search_end import ended_by
 from orchestrator.store import Store, holder
 from orchestrator.store.schema import PHASES, STATES
@@ -53,7 +53,7 @@ def summary(store: Store) -> dict[str, Any]:
         "run": _newest_run(store, rows, driver),
         "driver": driver and {name: driver[name] for name in ("host", "pid", "since", "beat")},
         "failures": dict(Counter(row["error_type"] or "unknown" for row in failed).most_common()),
-        "warnings": [*store.record.warnings, *untested(rows), *store.warnings_],
+        "warnings": [*store.record.warnings, *cut_short(rows), *untested(rows), *store.warnings_],
     }
 
 

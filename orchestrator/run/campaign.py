@@ -21,7 +21,7 @@ from orchestrator.run.provenance import Provenance
 from orchestrator.run.study_state import COMPLETE, FAIL, PRUNED, StudyState
 from orchestrator.run.unit_race import races
 from orchestrator.store import OutOfReach, Store
-from orchestrator.store.failure_types import FailureType, failure_type_of
+from orchestrator.store.failure_types import TRIAL_TIME, FailureType, failure_type_of
 
 Retry = Callable[[Set[str]], Collection[str]]  # of the ids of failed trials those that are trained again
 
@@ -30,7 +30,8 @@ class Campaign:
     """Planned minus finished, over all studies; the same for a first start and for any continuation.
 
     `retry`: of the ids of the failed trials those that are taken as not finished; a success replaces the failure.
-    `restarts`: how often a trial starts anew whose worker was lost.
+    `restarts`: how often a trial starts anew whose worker was lost. `time_s`: that a trial may train, and one that is
+    tried again once more; `keep_best`: whether it is complete at its best epoch when that is over.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class Campaign:
         *,
         retry: Retry | None = None,
         restarts: int = 0,
+        time_s: float | None = None,
+        keep_best: bool = False,
     ) -> None:
         self._store, self._provenance = store, provenance
         every = store.trials(strict=True).to_pylist()
@@ -74,6 +77,8 @@ class Campaign:
         self._num_before = len(rows)
         self._running: dict[str, _Started] = {}
         self._restarts, self._losses = restarts, Counter[str]()
+        self._time_s, self._keep_best = time_s, keep_best
+        self._failed_after_s = {row["trial_id"]: row["duration_s"] or 0.0 for row in again}
         self._growths = 0  # how often a trial that is out of memory may start anew with twice the room
         self._fits: Callable[[int], bool] = lambda scale: False
 
@@ -130,6 +135,7 @@ class Campaign:
         for study in sorted(self._open, key=lambda study: study.num_started):
             assignment = study.next(running=self._running)
             if assignment is not None:
+                assignment = self._timed(assignment)
                 attempts = self._attempts.get(assignment.trial_id, 0) + 1
                 self._store.begin(
                     {"trial_id": assignment.trial_id, "attempts": attempts, "assignment": assignment.to_json()}
@@ -159,13 +165,20 @@ class Campaign:
         return True
 
     def lose(self, trial_id: str, failure: Failure) -> None:
-        """Its worker was lost: it starts anew, unless that has happened too often."""
+        """Its worker was lost: it starts anew, unless that has happened too often, or its time is over."""
         started = self._running[trial_id]
         self._losses[trial_id] += 1
-        if self._losses[trial_id] > self._restarts:
+        if self._losses[trial_id] > self._restarts or failure.error_type == TRIAL_TIME:
             self._finish(started, FAIL, failure=failure)
         else:
             self._hand_back(started, started.assignment)
+
+    def _timed(self, assignment: Assignment) -> Assignment:
+        """With the time that it may train as it is asked for now, whatever it was when it was handed out before."""
+        time_s = None
+        if self._time_s is not None:
+            time_s = self._time_s + self._failed_after_s.get(assignment.trial_id, 0.0)
+        return replace(assignment, time_s=time_s, keep_best=self._keep_best)
 
     def _started_anew(self, started: _Started, failure: Failure) -> bool:
         """Whether a trial out of memory gets another start, with twice the room."""

@@ -26,6 +26,7 @@ from orchestrator.store.files import refuse_credentials_in
 from orchestrator.store.lease import in_ray_job
 from orchestrator.store.record import AblationRecord, CorpusRecord, Record, StudyRecord
 from orchestrator.store.schema import SCHEMA_VERSION
+from search_spaces.durations import seconds
 
 MANY_PARTS = 1_000  # files of a folder, which are folded into few at the end of a run
 
@@ -88,6 +89,9 @@ def launch(
                 max_concurrent=wanted.max_concurrent,
                 retries=wanted.retries,
                 grow=wanted.on_oom == "grow",
+                time_s=wanted.trial_time and seconds(wanted.trial_time),
+                keep_best=wanted.on_timeout == "keep_best",
+                silent_s=wanted.silent_after and seconds(wanted.silent_after),
             ),
             address=address,
             retry=retry,

@@ -39,6 +39,8 @@ class Assignment:
     keep: bool = False  # the model of the best epoch
     robustness: Mapping[str, Any] | None = None  # conditions to evaluate it in, of `msa_models.robustness.Robustness`
     scale: int = 1  # of what it occupies; doubled when it ran out of memory
+    time_s: float | None = None  # that it may train, over all attempts
+    keep_best: bool = False  # whether it is complete at its best epoch when that is over, or has failed
 
     def to_json(self) -> str:
         """One line of JSON."""

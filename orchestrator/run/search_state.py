@@ -27,6 +27,7 @@ class SearchState:
         self.num_running = 0
         self._best: list[tuple[float, int, dict[str, Any]]] = []  # sign * value, number, params of the best, in order
         self._spent_s: dict[int, float] = {}
+        self._sum_s: float | None = 0.0  # of these, once it is asked for
 
     @property
     def best_value(self) -> float | None:
@@ -37,7 +38,9 @@ class SearchState:
     def is_handed_out(self) -> bool:
         """Whether it asks for no more trials than it has."""
         search = self._study.search
-        spent_s = math.fsum(self._spent_s.values()) if search.budget is not None else 0.0
+        if self._sum_s is None and search.budget is not None:
+            self._sum_s = math.fsum(self._spent_s.values())
+        spent_s = self._sum_s or 0.0
         return bool(
             ended_by(search, self._study.direction, num_trials=len(self.past), spent_s=spent_s, best=self.best_value)
         )
@@ -82,7 +85,7 @@ class SearchState:
 
     def spend(self, number: int, duration_s: float | None) -> None:
         """A trial has trained so long, whatever came of it; of one that is tried again, the newest time counts."""
-        self._spent_s[number] = duration_s or 0.0
+        self._spent_s[number], self._sum_s = duration_s or 0.0, None
 
     def _finished(
         self,

@@ -11,6 +11,7 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -18,11 +19,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from msa_models.data import Corpus
-from orchestrator.run.curve import progress
+from orchestrator.run.curve import MEMBER, progress
 from orchestrator.run.member_runs import MemberRuns
 from orchestrator.run.messages import Assignment, Failure, Outcome, Report
 from orchestrator.run.time_limit import Clock
 from orchestrator.store import StorageError, Store
+from orchestrator.store.failure_types import CUT_SHORT, TRIAL_TIME
+from search_spaces.durations import words
 
 STRETCH_S = 5.0  # a stretch ends after the epoch in which this is over, so that the driver can be interrupted
 TIMES_CHECKPOINT = 10.0  # but it lasts so many times what the last checkpoint took: those of large models take seconds
@@ -96,9 +99,12 @@ class TrialRunner:
         storage_fault = ""
         try:
             run = self._train(began)
-            end = self._outcome(run) if run.done else None
+            if run.done:
+                end = self._outcome(run)
+            elif self._is_late(began):
+                end = self._cut_short(run, self._total_s + self._clock() - began)
             busy_s = self._clock() - began
-            if end is None and len(run.measurements) > self._num_on_file:
+            if not isinstance(end, Outcome) and len(run.measurements) > self._num_on_file:
                 self._num_on_file = len(run.measurements)
                 self._store.checkpoint_write(
                     self._assignment.trial_id, self._num_on_file, run.snapshot(), self._total_s + busy_s
@@ -135,9 +141,25 @@ class TrialRunner:
         run, stretch_s = self._run, max(STRETCH_S, TIMES_CHECKPOINT * self._checkpoint_s)
         while not run.done:
             run.train_epoch()
-            if progress(run.measurements) in rungs or self._clock() - began > stretch_s:
+            if progress(run.measurements) in rungs or self._clock() - began > stretch_s or self._is_late(began):
                 break
         return run
+
+    def _is_late(self, began: float) -> bool:
+        """Whether the trial has trained for as long as it may, in a stretch that began then."""
+        may_s = self._assignment.time_s
+        return may_s is not None and self._total_s + self._clock() - began >= may_s
+
+    def _cut_short(self, run: Run, total_s: float) -> Outcome | Failure:
+        """How a trial ends whose time is over: failed, or complete at its best, if each of its trainings has one."""
+        several = self._assignment.members
+        begun = len({row.get(MEMBER, 1) for row in run.measurements})
+        epochs = progress(run.measurements)
+        said = f"{CUT_SHORT} {words(total_s)}, at epoch {epochs} (resources.trial_time)"
+        if not self._assignment.keep_best or begun < (1 if several is None else len(several)):
+            return Failure(error_type=TRIAL_TIME, message=said, traceback="")
+        found = self._outcome(run)
+        return replace(found, warning="; ".join(filter(None, [said, found.warning])))
 
     def _restore(self, run: Run) -> bool:
         for data in self._store.checkpoint_read(self._assignment.trial_id):

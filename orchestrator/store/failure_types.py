@@ -11,6 +11,7 @@ class FailureType(StrEnum):
     OUT_OF_MEMORY = "out of memory"
     NON_FINITE = "non-finite loss"
     WORKER_LOST = "worker died or node lost"
+    TIME = "time"
     CONFIGURATION = "bad configuration"
     CODE = "error in the code"
 
@@ -24,10 +25,13 @@ _ADVICE = {
     FailureType.OUT_OF_MEMORY: "give a trial more room: larger resources, a smaller batch, or resources.on_oom=grow",
     FailureType.NON_FINITE: "the same again unless code or data change; next time search a smaller learning rate",
     FailureType.WORKER_LOST: "may pass by itself: retry; if it comes back, look at the node and at the storage's logs",
+    FailureType.TIME: "a retry goes on from its checkpoint and has the time once more; or give more "
+    "(resources.trial_time), or let the best epoch so far count (resources.on_timeout=keep_best)",
     FailureType.CONFIGURATION: "values that do not fit together: narrow the space, or fix one of them",
     FailureType.CODE: "mend the code, then retry with --allow-changed",
 }
-WORKER_DIED = "WorkerDied"
+WORKER_DIED, WORKER_SILENT, TRIAL_TIME = "WorkerDied", "WorkerSilent", "TrialTime"
+CUT_SHORT = "its time was over after"  # how the warning of a trial begins that is complete at its best epoch so far
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "unable to allocate")
 
 
@@ -38,6 +42,8 @@ def failure_type_of(error_type: str | None, message: str | None) -> FailureType:
         return FailureType.OUT_OF_MEMORY
     if kind == "NonFiniteLoss":
         return FailureType.NON_FINITE
-    if kind == WORKER_DIED:
+    if kind in (WORKER_DIED, WORKER_SILENT):
         return FailureType.WORKER_LOST
+    if kind == TRIAL_TIME:
+        return FailureType.TIME
     return FailureType.CONFIGURATION if kind in ("ExperimentError", "CorpusError") else FailureType.CODE

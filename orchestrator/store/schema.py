@@ -52,7 +52,7 @@ TRIAL_COLUMNS: dict[str, pa.DataType] = {
     "error_type": _TEXT,
     "error_message": _TEXT,
     "traceback": _TEXT,
-    "warning": _TEXT,  # of a COMPLETE trial: why it has no test metrics
+    "warning": _TEXT,  # of a COMPLETE trial: that its time was over, and why it has no test metrics
     "attempts": _COUNT,
 }
 _JSON = ("intermediate_values", "params", "config", "versions")

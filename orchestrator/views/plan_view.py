@@ -19,6 +19,7 @@ from orchestrator.plan.studies import Study
 from orchestrator.views import plan_costs, screen
 from search_spaces.dotted import flatten
 from search_spaces.parts import Search
+from search_spaces.resources import Resources
 from search_spaces.schema import Experiment
 
 _TUNING = {
@@ -117,6 +118,7 @@ def ablation(experiment: Experiment, grid: Grid, width: int = 120) -> str:
         "cells": f"{len(grid.cells)}, {different} of them different",
         "comparisons": ", ".join(f"{number} {_KINDS[kind]}" for kind, number in kinds.items()) or "none",
         "trials": plan_costs.trials(list(studies.values())),
+        "per trial": _occupied(experiment.resources),
     }
     headers = ["cell", *(["corpus"] if len(datasets) > 1 else []), "modalities", "values", "trials", "designs"]
     rows = [_cell_line(cell, grid, len(datasets) > 1) for cell in grid.cells]
@@ -146,7 +148,7 @@ def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
         **_ends(search),
         **_chosen_by(studies),
         "confirm": f"{best} on seeds {', '.join(map(str, seeds))}" if seeds else "none",
-        "per trial": f"{experiment.resources.cpu:g} CPU, {experiment.resources.gpu:g} GPU",
+        "per trial": _occupied(experiment.resources),
     }
     if several:
         del facts["method"]
@@ -161,6 +163,17 @@ def _ends(search: Search) -> dict[str, str]:
     ends = [f"{search.budget:g} slot-hours are spent"] if search.budget is not None else []
     ends += [f"a value of {search.target:g} is reached"] if search.target is not None else []
     return {"search ends": f"once {' or '.join(ends)}"} if ends else {}
+
+
+def _occupied(resources: Resources) -> str:
+    """What a trial occupies, and for how long."""
+    parts = [f"{resources.cpu:g} CPU", f"{resources.gpu:g} GPU"]
+    if resources.trial_time is not None:
+        late = "fails" if resources.on_timeout == "fail" else "ends at its best epoch so far"
+        parts.append(f"{late} after {resources.trial_time}")
+    if resources.silent_after is not None:
+        parts.append(f"starts anew when silent for {resources.silent_after}")
+    return ", ".join(parts)
 
 
 def _chosen_by(studies: Sequence[Study]) -> dict[str, str]:

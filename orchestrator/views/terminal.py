@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from msa_models.data.convert import Converted
-from orchestrator.findings.failures import UNTESTED_COLUMNS, Group, untested
+from orchestrator.findings.failures import UNTESTED_COLUMNS, Group, cut_short, untested
 from orchestrator.findings.grid import current
 from orchestrator.findings.importance import importances
 from orchestrator.findings.robustness import of_studies, with_summaries
@@ -238,8 +238,9 @@ def _chosen(store: Store, trials: pa.Table) -> dict[str, list[str]] | None:
 
 
 def warnings(store: Store) -> list[str]:
-    """What to beware of in the data, and trials that have no test metrics."""
-    return [*store.record.warnings, *untested(store.trials(UNTESTED_COLUMNS).to_pylist())]
+    """What to beware of in the data, trials whose time was over, and trials that have no test metrics."""
+    rows = store.trials(UNTESTED_COLUMNS).to_pylist()
+    return [*store.record.warnings, *cut_short(rows), *untested(rows)]
 
 
 def _shown(tables: Sequence[Table], format: str, store: Store) -> str:

@@ -3,6 +3,8 @@
 import pytest
 
 from search_spaces.durations import seconds, words
+from search_spaces.faults import ExperimentError
+from search_spaces.loading import load
 
 HOUR = 3_600
 
@@ -32,6 +34,18 @@ def test_a_span_of_time_is_read_in_every_common_form(text, expected):
 def test_what_is_no_time_or_may_mean_two_things_is_refused(text):
     with pytest.raises(ValueError, match=r"got .*, expected a time such as 90m, 8h, .* \(days first\)"):
         seconds(text)
+
+
+@pytest.mark.parametrize("field", ["trial_time", "silent_after"])
+def test_an_experiment_takes_them_from_yaml_and_from_the_command_line(tmp_path, field):
+    asked = (tmp_path / "mine.yaml").resolve()
+    asked.write_text(
+        f"method: cpsl\ndata: synthetic\nobjective: {{metric: valid/mae}}\nresources: {{{field}: 1:30:00}}\n"
+    )
+    assert getattr(load(str(asked)).experiment.resources, field) == "1:30:00"
+    assert getattr(load(str(asked), [f"resources.{field}=1-12:00:00"]).experiment.resources, field) == "1-12:00:00"
+    with pytest.raises(ExperimentError, match=f"--set resources.{field}: got 90, expected a time such as 90m, 8h"):
+        load(str(asked), [f"resources.{field}=90"])
 
 
 def test_no_time_at_all_is_refused():

@@ -48,9 +48,11 @@ class ClusterError(CouldNotRun):
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What one trial occupies, how many run at once (None: as many as the cluster holds), and what is tried again.
+    """What one trial occupies, how many run at once (None: as many as the cluster holds), what is tried again, time.
 
     `retries`: how often a trial starts anew in this run; `grow`: whether one out of memory does, with twice the room.
+    `time_s`: that a trial may train; `keep_best`: whether it is complete at its best epoch then. `silent_s`: without a
+    word from a worker, after which it is given up.
     """
 
     cpu: float = 1.0
@@ -58,6 +60,9 @@ class Demand:
     max_concurrent: int | None = None
     retries: int = 2
     grow: bool = False
+    time_s: float | None = None
+    keep_best: bool = False
+    silent_s: float | None = None
 
     def bundle(self, scale: int = 1) -> dict[str, float]:
         """What Ray reserves for a trial of this scale; beyond one, it hands out whole GPUs only."""

@@ -20,6 +20,7 @@ from orchestrator.run.output import Listener, Silent, captured
 from orchestrator.run.provenance import Provenance, provenance
 from orchestrator.run.ray_backend.cluster import Autoscaling, Demand, Slots, cluster
 from orchestrator.run.time_limit import OutOfTime, TimeLimit
+from orchestrator.run.watchdog import Watchdog
 from orchestrator.store import CouldNotRun, Lease, StorageError, Store
 
 TRAIN = "orchestrator.run.workload:train"  # a name, because importing it imports torch, which only workers need
@@ -79,7 +80,15 @@ def run(
     found out here where it is not given. `listener`: who hears how it goes.
     """
     demand, listener, out_of_time = demand or Demand(), listener or Silent(), False
-    campaign = Campaign(store, studies, origin or provenance(), retry=retry, restarts=demand.retries)
+    campaign = Campaign(
+        store,
+        studies,
+        origin or provenance(),
+        retry=retry,
+        restarts=demand.retries,
+        time_s=demand.time_s,
+        keep_best=demand.keep_best,
+    )
     if begin is not None:
         begin(campaign.done)
     if not campaign.done:
@@ -133,7 +142,7 @@ def _tune(
             raise StorageError(f"{lease.lost}; stopped, so that no trial is trained twice")
         record.take(report, campaign.num_new, slots())
 
-    state = tune_adapters.TuneState(campaign, slots, heard, autoscaling, limit, listener)
+    state = tune_adapters.TuneState(campaign, slots, heard, autoscaling, limit, listener, Watchdog(demand.silent_s))
     worker = tune.with_parameters(
         tune_adapters.Worker, corpora=dict(corpora), storage=store.files.uri, workload=workload
     )

@@ -24,6 +24,7 @@ from orchestrator.run.output import Listener, Silent
 from orchestrator.run.ray_backend.cluster import Autoscaling, Demand
 from orchestrator.run.time_limit import Pace, TimeLimit
 from orchestrator.run.trial_runner import TrialRunner, out_of_reach
+from orchestrator.run.watchdog import Watchdog
 from orchestrator.store import StorageError, Store
 from orchestrator.store.failure_types import WORKER_DIED
 
@@ -44,13 +45,17 @@ class TuneState:
         autoscaling: Autoscaling | None = None,
         limit: TimeLimit | None = None,
         listener: Listener | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self.campaign, self.slots, self.on_report, self.autoscaling = campaign, slots, on_report, autoscaling
         self._listener, self._has_workers = listener or Silent(), False
         self._pace = Pace(limit)
         self.out_of_time = False
         self.error: BaseException | None = None
-        self._ours: dict[str, str] = {}  # Ray's trial id -> ours, while it runs
+        self._ours: dict[str, Assignment] = {}  # by Ray's trial id, while it runs
+        self._watchdog = watchdog or Watchdog(None)
+        self._workers: dict[str, Callable[[], None]] = {}  # what kills them, by Ray's trial id
+        self._given_up: dict[str, Failure] = {}
         self._without_worker: dict[str, float] = {}  # Ray's ids of those that wait for a worker, since when
         self._making_way = False
         self._num_slots, self._asked_at = 0, -math.inf
@@ -90,15 +95,18 @@ class TuneState:
         assignment = self.campaign.next()
         if assignment is None:
             return None
-        self._ours[ray_id] = assignment.trial_id
+        self._ours[ray_id] = assignment
         self._without_worker[ray_id] = time.monotonic()
         self._pace.begin(ray_id)
         self._listener.updated()
         return {"assignment": assignment.to_json(), "scale": assignment.scale}
 
-    def start(self, ray_id: str) -> None:
-        """A Ray trial has a worker."""
+    def start(self, ray_id: str, kill: Callable[[], None] = lambda: None) -> None:
+        """A Ray trial has a worker, which `kill` ends at once."""
         self._without_worker.pop(ray_id, None)
+        if (assignment := self._ours.get(ray_id)) is not None:
+            self._workers[ray_id] = kill
+            self._watchdog.begin(ray_id, assignment)
         if not self._has_workers:
             self._has_workers = True
             self._listener.waits("the first epoch")
@@ -106,20 +114,34 @@ class TuneState:
     def report(self, ray_id: str, report: Report) -> bool:
         """True when the Ray trial is to end."""
         self._pace.hear(ray_id)
+        self._watchdog.hear(ray_id, report)
         self.on_report(report)
-        over = self.campaign.report(self._ours[ray_id], report)
+        over = self.campaign.report(self._ours[ray_id].trial_id, report)
         if not self.stopping:
             self._listener.waits("")
         self._listener.updated()
         if over or self.stopping:
-            del self._ours[ray_id]
+            self._end(ray_id)
         return over or self.stopping
 
     def lose(self, ray_id: str, failure: Failure) -> None:
-        self.start(ray_id)
-        trial_id = self._ours.pop(ray_id, None)
-        if trial_id is not None and not self.stopping:
-            self.campaign.lose(trial_id, failure)
+        """A worker was lost, perhaps because it was given up."""
+        assignment, failure = self._end(ray_id), self._given_up.pop(ray_id, failure)
+        if assignment is not None and not self.stopping:
+            self.campaign.lose(assignment.trial_id, failure)
+
+    def give_up(self) -> None:
+        """Kill the workers that say nothing any more; Ray then loses them."""
+        for ray_id, failure in self._watchdog.given_up().items() if not self.stopping else ():
+            self._given_up[ray_id] = failure
+            self._listener.say(f"{self._ours[ray_id].trial_id} is given up: {failure.message}")
+            self._workers[ray_id]()
+
+    def _end(self, ray_id: str) -> Assignment | None:
+        self._without_worker.pop(ray_id, None)
+        self._workers.pop(ray_id, None)
+        self._watchdog.end(ray_id)
+        return self._ours.pop(ray_id, None)
 
     def _ask_for_room(self, autoscaling: Autoscaling, slots: int, over: bool) -> None:
         """Every second, unless there is room for trials now, which what is asked for might take: a node has joined, or
@@ -205,6 +227,7 @@ class CampaignStopper(Stopper):
         return False
 
     def stop_all(self) -> bool:
+        self._state.guarded(self._state.give_up, None)
         return self._state.drained
 
 
@@ -215,12 +238,19 @@ class CampaignCallback(Callback):
         self._state = state
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._state.start(trial.trial_id)
+        self._state.guarded(lambda: self._state.start(trial.trial_id, lambda: _kill(trial)), None)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         result.pop("report", None)
+
+
+def _kill(trial: Any) -> None:
+    """End the process of a Ray trial's worker, if it has one."""
+    actor = trial.temporary_state.ray_actor
+    if actor is not None:
+        ray.kill(actor)
 
 
 class Worker(Trainable):

@@ -30,6 +30,8 @@ NonFiniteLoss: loss is nan
         ("MemoryError", "", FailureType.OUT_OF_MEMORY),
         ("NonFiniteLoss", "the loss 'task' is nan", FailureType.NON_FINITE),
         ("WorkerDied", "the worker process or its node was lost", FailureType.WORKER_LOST),
+        ("WorkerSilent", "its worker said nothing for 6h", FailureType.WORKER_LOST),
+        ("TrialTime", "its time was over after 2h", FailureType.TIME),
         ("ExperimentError", "encoder.width 6 is not a multiple", FailureType.CONFIGURATION),
         ("RuntimeError", "shapes do not match", FailureType.CODE),
         (None, None, FailureType.CODE),
@@ -94,6 +96,17 @@ def test_trials_without_test_metrics_are_one_line_in_status_and_below_tables(unt
     assert " ".join(terminal.tables(untested).split()).endswith(f"warning: {line}")
     assert json.loads(terminal.tables(untested, "json"))["warnings"] == [line]
     assert terminal.warnings(untested) == [line]
+
+
+def test_trials_whose_time_was_over_are_told_beside_those_without_test_metrics(untested: Store, make_row) -> None:
+    cut = "its time was over after 2h, at epoch 7 (resources.trial_time)"
+    for number, warning in ((7, cut), (8, f"{cut}; {WARNING}")):
+        store_row = make_row(number, phase="confirm") | {"trial_id": f"late-{number}", "warning": warning}
+        untested.finish(store_row, [])
+    first, second = status.summary(untested)["warnings"]
+    assert first == f"2 trials are complete at an early best epoch, such as late-7: {cut}"
+    assert second.startswith("3 trials have no test metrics on mosi")
+    assert second.endswith(WARNING)
 
 
 def test_trials_without_test_metrics_have_not_failed_and_count_on_valid(untested: Store) -> None:

@@ -194,3 +194,12 @@ def test_what_ends_a_search_before_it_has_all_its_trials_is_said() -> None:
     assert "search ends" not in outline("cpsl")
     line = " ".join(words(outline("cpsl", "search.budget=12", "search.target=0.7"), "search ends"))
     assert line == "search ends once 12 slot-hours are spent or a value of 0.7 is reached"
+
+
+def test_how_long_a_trial_may_take_is_said() -> None:
+    line = " ".join(words(outline("cpsl", "resources.trial_time=2h", "resources.silent_after=90m"), "per trial"))
+    assert line == "per trial 1 CPU, 0 GPU, fails after 2h, starts anew when silent for 90m"
+    line = " ".join(
+        words(outline("cpsl", "resources.trial_time=1:30:00", "resources.on_timeout=keep_best"), "per trial")
+    )
+    assert line == "per trial 1 CPU, 0 GPU, ends at its best epoch so far after 1:30:00"
