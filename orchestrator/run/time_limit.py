@@ -160,7 +160,8 @@ class Watched:
 
     def __init__(self, listener: Listener, limit: TimeLimit | None) -> None:
         self._listener, self._limit = listener, limit
-        self.running, self.updated, self.say = listener.running, listener.updated, listener.say
+        self.running, self.updated = listener.running, listener.updated
+        self.waits, self.say = listener.waits, listener.say
 
     @contextmanager
     def encoding(self, title: str, total: int, unit: str = "texts encoded") -> Iterator[Callable[[int], None]]:

@@ -26,9 +26,9 @@ class EndlessRun(fakes.ToyRun):
 
     def train_epoch(self):
         stuck, late = (Path(os.environ[SIGNS]) / sign for sign in ("stuck", "late"))
-        sign = late if self.assignment.number >= NUM_BEFORE else stuck if self.assignment.number == STUCK else None
-        if sign == late or (sign == stuck and not stuck.exists()):
-            sign.touch()
+        number = self.assignment.number
+        if number >= NUM_BEFORE or (number == STUCK and not stuck.exists()):
+            (late if number >= NUM_BEFORE else stuck).touch()
             time.sleep(3_600)
         return super().train_epoch()
 

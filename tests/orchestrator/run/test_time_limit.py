@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.run.output import Silent
+from orchestrator.run.output import Listener, Silent
 from orchestrator.run.time_limit import OutOfTime, Pace, TimeLimit, Watched, slurm_job_end, time_limit
 
 NOW = datetime(2026, 3, 2, 12, 0).timestamp()
@@ -121,7 +121,8 @@ def test_without_a_limit_there_is_always_room():
 
 
 def test_texts_are_encoded_until_there_is_no_time_left(limit, clock):
-    with Watched(Silent(), limit).encoding("texts", 3) as advance:
+    listener: Listener = Watched(Silent(), limit)
+    with listener.encoding("texts", 3) as advance:
         advance(1)
         clock.now = 95.0
         with pytest.raises(OutOfTime):
