@@ -2,22 +2,25 @@
 
 Without an effect every cell is undecided, so that it is asked of each how many more seeds would decide.
 Collecting `grid.parquet` (limit 5 s) and `msa table --ablation` as a process of its own (limit 2 s), as ratios to their
-limits; beside them what reading the same files costs at least, each opened once by pyarrow in as many threads.
+limits, and beside them what reading the same trials and predictions costs: from a file for each trial, as they are
+written, and from compacted files, as a run of so many trials leaves them at its end, before the grid is collected.
 """
 
-import statistics
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from tabulate import tabulate
 
 from msa_models import metrics
 from orchestrator.findings import grid
-from orchestrator.store import Store
-from orchestrator.store.rows import part_ids, read_parts
+from orchestrator.store import Store, grid_file
+from orchestrator.store.rows import part_ids
 from tests.orchestrator.findings import ablations
 
 NUM_CELLS, NUM_SEEDS, NUM_UTTERANCES, REPEATS = 1_000, 10, 686, 3
@@ -40,36 +43,44 @@ def fill(folder: Path) -> Store:
     return store
 
 
-def seconds(call) -> float:
-    """Median of some repeats."""
+def seconds(call: Callable[[], object]) -> tuple[float, float]:
+    """Wall and CPU seconds, of child processes too: the repeat whose wall time is the median."""
     times = []
     for _ in range(REPEATS):
-        started = time.perf_counter()
+        started, before = time.perf_counter(), os.times()
         call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+        times.append((time.perf_counter() - started, sum(os.times()[:4]) - sum(before[:4])))
+    return sorted(times)[REPEATS // 2]
+
+
+def measured(uri: str, files: str) -> list[list[object]]:
+    """Rows of the table: reading alone, collecting, and the command, each beside its limit and beside reading."""
+
+    def read() -> None:
+        store = Store.open(uri)
+        store.trials()
+        store.predictions()
+
+    command = [sys.executable, "-m", "orchestrator.cli", "table", uri, "--ablation"]
+    reading = seconds(read)
+    collecting = seconds(lambda: grid.write(Store.open(uri)))
+    showing = seconds(lambda: subprocess.run(command, check=True, capture_output=True))
+    return [
+        [f"reading {files}", *reading, None, 1.0],
+        [f"collecting {grid_file.GRID_PATH}", *collecting, collecting[0] / COLLECT_LIMIT_S, collecting[0] / reading[0]],
+        ["msa table --ablation", *showing, showing[0] / TABLE_LIMIT_S, None],
+    ]
 
 
 def main() -> None:
-    """Print seconds and their ratio to the limits."""
+    """Print seconds and their ratios."""
     with tempfile.TemporaryDirectory() as folder:
         store = fill(Path(folder) / "storage")
-        uri = store.files.uri
-
-        def read() -> None:
-            for part in ("trials", "predictions"):
-                read_parts(store.files, part, part_ids(store.files, part))
-
-        command = [sys.executable, "-m", "orchestrator.cli", "table", uri, "--ablation"]
-        reading = seconds(read)
-        collecting = seconds(lambda: grid.write(Store.open(uri)))
-        showing = seconds(lambda: subprocess.run(command, check=True, capture_output=True))
-        print(f"{NUM_CELLS} cells, {len(part_ids(store.files, 'trials'))} trials")
-        print(f"{'':26}seconds  / limit  / reading alone")
-        print(f"{'reading every file':26}{reading:7.2f}{'':9}{1.0:8.2f}")
-        limited, over = collecting / COLLECT_LIMIT_S, collecting / reading
-        print(f"{'collecting grid.parquet':26}{collecting:7.2f}{limited:9.2f}{over:8.2f}")
-        print(f"{'msa table --ablation':26}{showing:7.2f}{showing / TABLE_LIMIT_S:9.2f}")
+        rows = measured(store.files.uri, "a file for each trial")
+        store.compact()
+        rows += measured(store.files.uri, "compacted files, as a run leaves them")
+        print(f"{NUM_CELLS} cells, {NUM_CELLS * NUM_SEEDS} trials")
+        print(tabulate(rows, ["", "wall s", "CPU s", "/ limit", "/ reading"], floatfmt=".2f"))
 
 
 if __name__ == "__main__":
