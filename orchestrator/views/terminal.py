@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from msa_models.data.convert import Converted
+from msa_models.metrics import Direction
 from orchestrator.findings.failures import UNTESTED_COLUMNS, Group, cut_short, untested
 from orchestrator.findings.grid import current
 from orchestrator.findings.importance import importances
@@ -125,7 +127,7 @@ def status(summary: dict[str, Any]) -> str:
         lines += _search_ends(ends, summary["objective"])
     driver, running = summary["driver"], summary["running"]
     if driver:
-        lines.append(f"driver      {driver['host']} (pid {driver['pid']}) since {driver['since']}")
+        lines.append(f"driver      {driver['host']} (pid {driver['pid']}) since {_when(driver['since'])}")
     else:
         lines.append("driver      none" + ("; `msa resume` goes on with what was interrupted" if running else ""))
     if running:
@@ -138,13 +140,18 @@ def status(summary: dict[str, Any]) -> str:
         rate = "-" if run["trials_per_min"] is None else f"{run['trials_per_min']:.1f}"
         used = "-" if run["utilisation"] is None else f"{run['utilisation']:.0%}"
         lines.append(
-            f"speed       {rate} trials/min, {used} of {run['slots'] or '?'} slots used, since {run['started_at']}"
+            f"speed       {rate} trials/min, {used} of {run['slots'] or '?'} slots used, since {_when(run['started_at'])}"
         )
     if summary["failures"]:
         lines.append("failed      " + some([f"{count} x {kind}" for kind, count in summary["failures"].items()]))
     lines += [f"warning     {line}" for line in summary["warnings"]]
     shown = [filled(lines[0]), *(filled(line[12:], first=line[:12], rest=" " * 12) for line in lines[1:])]
-    return "\n".join(shown) + (f"\n\n{_status_table(studies)}" if len(studies) > 1 else "")
+    return "\n".join(shown) + (f"\n\n{_status_table(summary)}" if len(studies) > 1 else "")
+
+
+def _when(moment: str) -> str:
+    """A moment of ISO 8601 by the clock of whoever looks, to the minute."""
+    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}"
 
 
 def _search_ends(ends: list[dict[str, Any]], objective: str) -> list[str]:
@@ -162,20 +169,37 @@ def _search_ends(ends: list[dict[str, Any]], objective: str) -> list[str]:
     return lines
 
 
-def _status_table(studies: list[dict[str, Any]]) -> str:
+def _status_table(summary: dict[str, Any]) -> str:
+    """A row for each study, or for all units of a cell."""
+    studies, direction = summary["studies"], Direction(summary["direction"])
     where = [name for name in ("method", "dataset") if len({study[name] for study in studies}) > 1]
     phases = [phase for phase in PHASES if any(phase in study["planned"] for study in studies)]
-    replicated = any(study["replicate"] for study in studies)
-    rows = []
+    several = any(study["replicate"] for study in studies)
+    cells: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for study in studies:
-        finished = study["finished"]  # a race for seeds may come to more than was planned
-        of = [f"{finished[phase]} of {max(study['planned'].get(phase, 0), finished[phase])}" for phase in phases]
-        best = "-" if study["best"] is None else f"{study['best']:.4f}"
-        name = f"{study['name']} #{study['replicate'] + 1}" if replicated else study["name"]
-        rows.append((name, *(study[name] for name in where), *of, best))
-    headers = ("study", *where, *phases, "best")
-    align = ["left"] * (1 + len(where)) + ["right"] * (len(phases) + 1)
+        cells.setdefault((study["name"], *(study[name] for name in where)), []).append(study)
+    rows = []
+    for cell, units in cells.items():
+        done = [all(study["finished"][phase] >= study["planned"].get(phase, 0) for phase in phases) for study in units]
+        found = [study["best"] for study in units if study["best"] is not None]
+        rows.append(
+            (
+                *cell,
+                *[f"{sum(done)} of {len(done)}"] * several,
+                *(_finished(units, phase) for phase in phases),
+                f"{direction.best(found):.4f}" if found else "-",
+            )
+        )
+    headers = ("study", *where, *["units done"] * several, *phases, "best")
+    align = ["left"] * (1 + len(where)) + ["right"] * (len(headers) - 1 - len(where))
     return folded(rows, headers, width(), align)
+
+
+def _finished(units: Sequence[Mapping[str, Any]], phase: str) -> str:
+    """Trials of all units of a cell; a race for seeds may come to more than was planned."""
+    finished = [study["finished"][phase] for study in units]
+    planned = [max(study["planned"].get(phase, 0), done) for study, done in zip(units, finished, strict=True)]
+    return f"{sum(finished)} of {sum(planned)}" if any(planned) else "-"
 
 
 def failed(groups: Sequence[Group]) -> list[str]:

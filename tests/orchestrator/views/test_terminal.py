@@ -3,10 +3,14 @@
 import csv
 import io
 import json
+import re
+from collections import Counter
 
 import pytest
 
+from orchestrator.findings.status import summary
 from orchestrator.store import Store
+from orchestrator.views import terminal
 from orchestrator.views.terminal import tables
 
 
@@ -74,3 +78,20 @@ def test_the_number_of_trials_is_one_of_each_study_unless_it_is_said(nine):
     assert not any("encoder" in tables(nine, layout) for layout in ("plain", "markdown", "latex"))
     confirm = json.loads(tables(nine, "json", phase="confirm"))["rows"]
     assert [each["study"] for each in confirm] == [f"rule_{index}" for index in reversed(range(9))]
+
+
+def test_the_status_of_an_ablation_has_one_row_for_all_units_of_a_cell(nine: Store) -> None:
+    planned, common = {"search": 4, "confirm": 2}, {"method": "cpsl", "dataset": "mosi"}
+    full = [(0, {"search": 4, "confirm": 2}, 0.9), (1, {"search": 4, "confirm": 1}, 0.8), (2, {"search": 1}, None)]
+    studies = [
+        {"name": "full", "replicate": number, "planned": planned, "best": best, "finished": Counter(finished)} | common
+        for number, finished, best in full
+    ]
+    other = {"name": "without gate", "planned": {"search": 0, "confirm": 2}, "best": None}
+    studies += [other | common | {"replicate": each, "finished": Counter(confirm=2)} for each in range(3)]
+    lines = terminal.status(summary(nine) | {"studies": studies, "direction": "minimize"}).splitlines()
+    assert [re.split("  +", line) for line in lines[-4:] if not line.startswith("-")] == [
+        ["study", "units done", "search", "confirm", "best"],
+        ["full", "1 of 3", "9 of 12", "3 of 6", "0.8000"],
+        ["without gate", "3 of 3", "-", "6 of 6", "-"],
+    ]
