@@ -140,7 +140,8 @@ def status(summary: dict[str, Any]) -> str:
         rate = "-" if run["trials_per_min"] is None else f"{run['trials_per_min']:.1f}"
         used = "-" if run["utilisation"] is None else f"{run['utilisation']:.0%}"
         lines.append(
-            f"speed       {rate} trials/min, {used} of {run['slots'] or '?'} slots used, since {_when(run['started_at'])}"
+            f"speed       {rate} trials/min, {used} of {run['slots'] or '?'} slots used, "
+            f"since {_when(run['started_at'])}"
         )
     if summary["failures"]:
         lines.append("failed      " + some([f"{count} x {kind}" for kind, count in summary["failures"].items()]))
