@@ -91,6 +91,7 @@ def cluster(address: str | None) -> Iterator[None]:
             with loopback_only(), patient_start():
                 ray.init(
                     address="local",
+                    num_cpus=_num_cpus(),
                     log_to_driver=False,
                     include_dashboard=False,
                     _node_ip_address="127.0.0.1",  # ray 2.60.0: the only way to say where a node listens
@@ -107,6 +108,12 @@ def cluster(address: str | None) -> Iterator[None]:
     finally:
         with ignored():  # a shutdown cut short leaves processes behind
             ray.shutdown()
+
+
+def _num_cpus() -> int | None:
+    """What SLURM gives this job of the machine's CPUs; None, which Ray takes as all of them, outside of one."""
+    given = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return int(given) if given.isdigit() else None
 
 
 class Slots:
