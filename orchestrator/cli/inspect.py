@@ -67,16 +67,21 @@ def upgrade(storage: str) -> int:
 @click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 def status(storage: str, watch: bool, as_json: bool) -> int:
-    """How far STORAGE is: trials by state, the best value, speed, utilisation of the slots, failures."""
+    """How far STORAGE is: trials by state, the best value, speed, utilisation of the slots, failures, jobs of SLURM."""
     import json
     import time
 
     from orchestrator.findings.status import summary
-    from orchestrator.store import Store
+    from orchestrator.run.slurm.job_queue import jobs_of
+    from orchestrator.store import Files, Store
+    from orchestrator.store.experiment_file import PATH
     from orchestrator.views import terminal
 
     while True:
-        found = summary(Store.open(storage))
+        files = Files.at(storage)
+        jobs = jobs_of(files)
+        waits = jobs and not files.exists(PATH)
+        found = ({"storage": files.uri} if waits else summary(Store.open(storage))) | {"jobs": jobs}
         if watch and not as_json:
             click.clear()
         click.echo(json.dumps(found) if as_json else terminal.status(found))

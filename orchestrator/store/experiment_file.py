@@ -20,6 +20,7 @@ from search_spaces.dotted import flatten
 
 PATH = "experiment.json"
 LEASE_PATH = "lease.json"
+JOBS_PATH = "slurm"  # scripts and outputs of batch jobs, which may be there before anything else is
 _ORIGINS = ("provenance", "texts", "encoders")  # and corpora, what results come from: nobody hears too late
 _NUM_SHOWN = 3
 _ABSENT = object()
@@ -59,7 +60,7 @@ def check_record(files: Files, record: Record, found: Found, *, allow_changed: b
     """
     before = found.record
     if before is None:
-        if strangers := [name for name in files.names() + files.folders() if name != LEASE_PATH]:
+        if strangers := [name for name in files.names() + files.folders() if name not in (LEASE_PATH, JOBS_PATH)]:
             raise StorageError(
                 f"{files.uri} is not empty and no storage (it has {', '.join(strangers[:_NUM_SHOWN])}, but no {PATH}); "
                 "use a new or an empty folder"

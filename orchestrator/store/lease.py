@@ -130,6 +130,7 @@ class Lease:
             "pid": os.getpid(),
             "process_started": process_started(os.getpid()),
             "place": place(),
+            "job": os.environ.get("SLURM_JOB_ID", ""),
             "since": self._since,
             "beat": _now().isoformat(),
             "beat_s": self.beat_s,

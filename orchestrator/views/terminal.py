@@ -113,7 +113,10 @@ def importance(store: Store, format: str = "plain") -> str:
 
 
 def status(summary: dict[str, Any]) -> str:
-    """The summary for the screen."""
+    """The summary for the screen; of a storage that only waits for a job, its jobs."""
+    jobs = [f"job         {_queued(job)}" for job in summary.get("jobs", ())]
+    if "studies" not in summary:
+        return "\n".join([f"{summary['storage']}: nothing yet", *jobs])
     studies = summary["studies"]
     what = f"{len(studies)} studies" if len(studies) > 1 else summary["method"]
     lines = [f"{summary['storage']}: {what} by {summary['objective']} ({summary['direction']})"]
@@ -130,6 +133,7 @@ def status(summary: dict[str, Any]) -> str:
         lines.append(f"driver      {driver['host']} (pid {driver['pid']}) since {_when(driver['since'])}")
     else:
         lines.append("driver      none" + ("; `msa resume` goes on with what was interrupted" if running else ""))
+    lines += jobs
     if running:
         label = "running" if driver else "interrupted"
         lines.append(f"{label:12}" + some([f"{each['trial_id']} (epoch {each['epochs']})" for each in running]))
@@ -168,6 +172,12 @@ def _search_ends(ends: list[dict[str, Any]], objective: str) -> list[str]:
         reached = several.format(num_reached) if several else "" if num_reached else " yet"
         lines.append(f"target      {objective} {first['target']:g}, {'' if num_reached else 'not '}reached{reached}")
     return lines
+
+
+def _queued(job: dict[str, str]) -> str:
+    """A job of SLURM: where it runs and how long it may, or why it waits."""
+    about = f"on {job['nodes']}, {job['left']} left" if job["nodes"] else f"({job['reason']})"
+    return f"{job['job']} {job['state']} {about}"
 
 
 def _status_table(summary: dict[str, Any]) -> str:

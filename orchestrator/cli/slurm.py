@@ -1,0 +1,173 @@
+"""The command that hands another one to SLURM: slurm."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli.asked import asked_for, handed_over
+from orchestrator.cli.base import DONE, Examples, msa, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from orchestrator.run.slurm.job_script import Job
+    from orchestrator.store import Files
+    from search_spaces.schema import Experiment
+
+_COMMANDS = ("sweep", "ablate", "resume")
+_TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
+_OF_ONE_NODE = ("/tmp", "/var/tmp", "/dev/shm", "/run")
+
+
+@msa.command(
+    cls=Examples,
+    context_settings={"allow_interspersed_args": False},
+    examples="""
+    msa slurm --time 8:00:00 --cpus-per-node 16 -- sweep cpsl --data mosi.pkl --storage runs/mosi
+    msa slurm --partition gpu --gpus-per-node 1 --mem 64G -- sweep cpsl --storage runs/mosi --set resources.gpu=0.25
+    msa slurm --nodes 4 --time 1-0 --requeue -- ablate cpsl --data mosi.pkl --storage runs/ablation
+    msa slurm --account lab --sbatch '--qos=long --constraint=a100' -- resume runs/mosi
+    msa slurm --setup 'module load cuda' --print -- resume runs/mosi > job.sh
+    """,
+)
+@click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Several are taken whole.")
+@click.option("--time", metavar="D-HH:MM:SS", help="The limit of the job [default: that of the partition].")
+@click.option("--partition", metavar="NAME", help="Where it waits [default: SLURM's].")
+@click.option("--account", metavar="NAME", help="Who is charged [default: SLURM's].")
+@click.option("--cpus-per-node", type=click.IntRange(min=1), help="[default: SLURM's, often 1; of several nodes all]")
+@click.option("--gpus-per-node", type=click.IntRange(min=0), help="[default: none]")
+@click.option("--mem", metavar="SIZE", help="Memory of each node, as 64G [default: SLURM's; of several nodes all].")
+@click.option("--requeue", is_flag=True, help="Out of time with work left, the job goes back into the queue by itself.")
+@click.option("--setup", multiple=True, metavar="LINE", help="Shell before it starts, as 'module load …'; repeatable.")
+@click.option("--sbatch", multiple=True, metavar="OPTIONS", help="Any others of sbatch, as '--qos=long'; repeatable.")
+@click.option("--print", "only_print", is_flag=True, help="Show the script, write and submit nothing.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND …")
+def slurm(arguments: tuple[str, ...], only_print: bool, **asked: Any) -> int:
+    """Run COMMAND (sweep, ablate, resume) as a job of SLURM, one to many nodes for many trials.
+
+    Typed on a login node, in a folder that the nodes have too. The script, named by the number of its job, and the
+    output lie in the storage's folder `slurm`; it can be submitted by hand. What can be checked here is checked before.
+    """
+    from orchestrator.run.slurm import job_queue
+    from orchestrator.store import Files
+    from orchestrator.store.experiment_file import JOBS_PATH
+
+    storage = _checked(arguments, asked)
+    files = Files.at(storage)
+    job = _job(arguments, asked, storage, files)
+    folder = Path(job.output).parent
+    if only_print:
+        if not folder.is_dir():
+            say(f"its output needs a folder: mkdir -p {shlex.quote(str(folder))}")
+        click.echo(job.script, nl=False)
+        return DONE
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        number = job_queue.submit(job.script)
+    except BaseException:
+        for each in made:
+            each.rmdir()
+        raise
+    path = f"{JOBS_PATH}/{number}.sh"
+    files.write(path, job.script.encode())
+    quoted = shlex.quote(storage)
+    click.echo(f"submitted job {number}: {files.uri_of(path)}")
+    click.echo(f"how far:    msa status {quoted}")
+    click.echo(f"the queue:  squeue --jobs={number}")
+    click.echo(f"its output: tail -F {shlex.quote(job.output.replace('%j', number))}")
+    click.echo(f"end it:     scancel {number}    (in order; msa slurm … -- resume {quoted} goes on)")
+    return DONE
+
+
+def _job(arguments: Sequence[str], asked: dict[str, Any], storage: str, files: Files) -> Job:
+    from orchestrator.run.slurm.job_script import Job
+    from orchestrator.store.experiment_file import JOBS_PATH
+
+    here = Path.cwd()
+    output = f"{Path(files.root).absolute()}/{JOBS_PATH}/%j.out" if files.local else f"{here}/slurm-%j.out"
+    values = {name: value for name, value in asked.items() if name != "sbatch"}
+    return Job(
+        name=re.sub(r"[^\w.-]+", "-", Path(storage).name) or "msa",
+        command=tuple(arguments),
+        storage=storage,
+        folder=here,
+        output=output,
+        options=asked["sbatch"],
+        asked=tuple(_typed(asked)),
+        **values,
+    )
+
+
+def _typed(asked: dict[str, Any]) -> Sequence[str]:
+    """The options of this command as they are typed again."""
+    words: list[str] = []
+    for name, value in asked.items():
+        option = f"--{name.replace('_', '-')}"
+        for each in value if isinstance(value, tuple) else [value]:
+            if each is True:
+                words.append(option)
+            elif each not in (None, False):
+                words += [option, str(each)]
+    return words
+
+
+def _checked(arguments: Sequence[str], asked: dict[str, Any]) -> str:
+    """The storage of the command; whatever is wrong is raised, and what is seldom meant is said."""
+    from msa_models.data import SYNTHETIC
+    from orchestrator.store.files import refuse_credentials_in
+    from orchestrator.views.table import warning
+
+    if not arguments:
+        raise click.UsageError(f"expected a command after --, one of: {', '.join(_COMMANDS)}")
+    refuse_credentials_in(arguments)
+    _check_options(asked)
+    name, *rest = arguments
+    options = handed_over(name, rest, _COMMANDS)
+    if options.get("dry_run"):
+        raise click.UsageError("--dry-run needs no job: type it without `msa slurm`")
+    if options.get("address"):
+        raise click.UsageError("got --address, but a job of SLURM starts a Ray of its own; leave it out")
+    storage = options["storage"]
+    if storage is None:
+        raise click.UsageError("got no --storage, expected a folder that all nodes have, or a URI (s3://bucket/prefix)")
+    sources = list(options["data"]) if name == "resume" else []
+    if name != "resume":
+        experiment = asked_for(**options)
+        sources = [corpus.source for corpus in (experiment.data, *experiment.ablation.corpora * (name == "ablate"))]
+        for line in _seldom_meant(experiment, asked["gpus_per_node"]):
+            say(warning(line))
+    corpora = [source for source in sources if source != SYNTHETIC]
+    for source in corpora:
+        if not Path(source).expanduser().exists():
+            raise click.UsageError(f"no corpus at {source}; a job reads it on a node, at the same path as here")
+    places = [place for place in (storage, str(Path.cwd()), *corpora) if _is_of_one_node(place)]
+    if places:
+        say(warning(f"{', '.join(places)}: in a folder of this node alone; a job on another does not see it"))
+    return storage
+
+
+def _check_options(asked: dict[str, Any]) -> None:
+    if asked["time"] is not None and not _TIME.fullmatch(asked["time"]):
+        raise click.UsageError(f"got {asked['time']} as --time, expected minutes, HH:MM:SS, D-HH or D-HH:MM:SS")
+    for more in asked["sbatch"]:
+        if not more.startswith("-") or "\n" in more:
+            raise click.UsageError(f"got {more!r} as --sbatch, expected options of sbatch, as '--qos=long'")
+
+
+def _seldom_meant(experiment: Experiment, gpus: int | None) -> Iterator[str]:
+    """GPUs that nobody uses, or that are not there."""
+    if gpus and not experiment.resources.gpu:
+        yield "trials of this experiment use no GPU: --set resources.gpu=1 gives each one, 0.25 lets four share one"
+    if experiment.resources.gpu and not gpus:
+        yield f"a trial asks for {experiment.resources.gpu:g} GPU, and the job for none: --gpus-per-node"
+
+
+def _is_of_one_node(place: str) -> bool:
+    whole = Path(place).expanduser().absolute()
+    return "://" not in place and any(whole.is_relative_to(root) for root in _OF_ONE_NODE)
