@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
 
-.PHONY: demo test test-quick lint bench clean
+.PHONY: demo test test-quick test-slurm lint bench clean
 
 demo: $(READY)
 	$(BIN)/msa sweep cpsl --storage runs/demo --trials 16 --epochs 12 --set search.pruner.min_epochs=4
@@ -19,6 +19,11 @@ test: $(READY_DEV)
 
 test-quick: $(READY_DEV)
 	$(BIN)/pytest -n 2 -m "not slow"
+
+# Jobs of a real SLURM, which has to be installed: its time limits want a machine that does nothing else meanwhile.
+test-slurm: $(READY_DEV)
+	.ci/packages
+	MSA_SLURM=1 $(BIN)/pytest -n 2 tests/slurm
 
 lint: $(READY_DEV)
 	$(BIN)/ruff check .
