@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _COMMANDS = ("sweep", "ablate", "resume")
 _TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
+_OURS = re.compile(r"(?:^|\s)(--nodes|-N|--array|-a|--output|-o|--chdir|-D)\b")  # which the script relies on
 _OF_ONE_NODE = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 
 
@@ -56,6 +57,7 @@ def slurm(arguments: tuple[str, ...], only_print: bool, **asked: Any) -> int:
     from orchestrator.run.slurm import job_queue
     from orchestrator.store import Files
     from orchestrator.store.experiment_file import JOBS_PATH
+    from orchestrator.views.table import warning
 
     storage = _checked(arguments, asked)
     files = Files.at(storage)
@@ -66,6 +68,9 @@ def slurm(arguments: tuple[str, ...], only_print: bool, **asked: Any) -> int:
             say(f"its output needs a folder: mkdir -p {shlex.quote(str(folder))}")
         click.echo(job.script, nl=False)
         return DONE
+    for other in job_queue.jobs_of(files):
+        wait = f"--sbatch '--dependency=afterany:{other['job']}' lets this one wait for its end"
+        say(warning(f"job {other['job']} ({other['state']}) is on this storage, which takes one at a time: {wait}"))
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -158,6 +163,10 @@ def _check_options(asked: dict[str, Any]) -> None:
     for more in asked["sbatch"]:
         if not more.startswith("-") or "\n" in more:
             raise click.UsageError(f"got {more!r} as --sbatch, expected options of sbatch, as '--qos=long'")
+        if ours := _OURS.search(more):
+            raise click.UsageError(
+                f"got {ours[1]} in --sbatch, which the script depends on; --nodes has one of its own"
+            )
 
 
 def _seldom_meant(experiment: Experiment, gpus: int | None) -> Iterator[str]:

@@ -79,7 +79,12 @@ class Job:
 
     def _end(self) -> str:
         again = shlex.join(["msa", "slurm", *self.asked, "--", "resume", self.storage])
-        return (_REQUEUE if self.requeue else "") + _END.replace("AGAIN", shlex.quote(f"go on with: {again}"))
+        end = _END.replace("AGAIN", shlex.quote(f"go on with: {again}"))
+        if not self.requeue:
+            return end
+        seen = "://" not in self.storage  # of a bucket no shell can tell what came to it
+        requeue = _REQUEUE_AFTER_PROGRESS.replace("STORAGE", shlex.quote(self.storage)) if seen else _REQUEUE
+        return f"{requeue}{end}"
 
 
 def _activation() -> Sequence[str]:
@@ -107,11 +112,18 @@ case ${TMPDIR:-} in *"$SLURM_JOB_ID"*) scratch=${scratch:-$TMPDIR} ;; esac
 if [ -z "$scratch" ] || [ ${#scratch} -gt 39 ]; then scratch=/tmp/$(id -un)-$SLURM_JOB_ID; fi
 export TMPDIR=$scratch
 
+# Whoever has no token cannot use this job's Ray. A proxy has nothing to do with it.
+RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \\n')
+export RAY_AUTH_TOKEN RAY_AUTH_MODE=token
+export no_proxy=localhost,127.0.0.1${no_proxy:+,$no_proxy}
+
 # `scancel` and the time limit say TERM to all processes. msa ends in order then, and those that wait for it must wait.
 trap : TERM
 
+began=$(date +%s)
+
 on_scratch() {
-    mkdir -p -m 700 "$TMPDIR" && [ -O "$TMPDIR" ] || return 3
+    mkdir -p -m 700 "$TMPDIR" && [ -O "$TMPDIR" ] || { echo "$(hostname): cannot use $TMPDIR"; return 3; } >&2
     "$@"
     local code=$?
     rm -rf "$TMPDIR"/{ray,msa-*}
@@ -126,16 +138,14 @@ code=$?
 """
 
 _SEVERAL_NODES = """
-# Ray's head is on the node of this script. Its port comes of the job's number; without the token nobody may use it.
+# Ray's head is on the node of this script. Its port comes of the job's number, and so is another for each job.
 head=$(getent ahostsv4 "$(hostname)" | awk '$1 !~ /^127\\./ { print $1; exit }')
 head=${head:-$(hostname -I | awk '{ print $1 }')}
 port=$((20000 + SLURM_JOB_ID % 10000))
 while (exec 3<> "/dev/tcp/$head/$port") 2> /dev/null; do port=$((port + 1)); done
 export head_address=$head:$port
-RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \\n')
-export RAY_AUTH_TOKEN RAY_AUTH_MODE=token
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600 # seconds for the head to come up
-export no_proxy=$head,localhost,127.0.0.1${no_proxy:+,$no_proxy}
+export no_proxy=$head,$no_proxy
 
 with_ray() {
     trap '' TERM # which symmetric-run would die of, and msa with it
@@ -156,6 +166,17 @@ _REQUEUE = """
 if [ "$code" = 4 ]; then
     echo "out of time with work left: back into the queue"
     scontrol requeue "$SLURM_JOB_ID" && exit "$code"
+fi
+"""
+
+_REQUEUE_AFTER_PROGRESS = r"""
+# Out of time with work left, the job goes on; not so one that has come to nothing, as all after it would.
+if [ "$code" = 4 ]; then
+    if [ -n "$(find STORAGE -regex '.*\.\(parquet\|safetensors\)' -newermt "@$began")" ]; then
+        echo "out of time with work left: back into the queue"
+        scontrol requeue "$SLURM_JOB_ID" && exit "$code"
+    fi
+    echo "out of time before the first checkpoint: not queued again, since a next job would come as far" >&2
 fi
 """
 

@@ -15,7 +15,7 @@ from tests.orchestrator.run.slurm.fake_slurm import FakeSlurm
 SWEEP = "-- sweep cpsl --storage runs/mosi --trials 3"
 # What the script finds on a node: each says how it was called, and runs what it is to run.
 STUBS = {
-    "msa": 'exit "$CODE"',
+    "msa": 'mkdir -p runs/mosi/trials && touch runs/mosi/$WRITTEN; exit "$CODE"',
     "srun": 'while [[ $1 == -* ]]; do shift; done; exec "$@"',
     "ray": 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"',
     "scontrol": "exit 0",
@@ -110,6 +110,7 @@ def test_what_slurm_refuses_leaves_nothing_behind(slurm, tmp_path, capsys) -> No
         ("-- sweep cpsl --storage s3://key:secret@bucket/x", 2, "s3://"),
         ("--time 8h -- resume x", 2, "got 8h as --time, expected minutes"),
         ("--sbatch qos=long -- resume x", 2, "got 'qos=long' as --sbatch"),
+        ("--sbatch '--qos=long -N 2' -- resume x", 2, "got -N in --sbatch, which the script depends on"),
         ("--nodes 0 -- resume x", 2, "--nodes"),
         ("-- resume x", 3, "there is no `sbatch` on this machine"),
     ],
@@ -140,17 +141,18 @@ def test_what_is_seldom_meant_is_said(slurm, capsys, arguments: str, words: str)
 
 @pytest.mark.parametrize("nodes", [1, 2])
 @pytest.mark.parametrize(
-    ("code", "requeue", "last", "calls"),
+    ("code", "requeue", "written", "last", "calls"),
     [
-        (0, True, "", []),
-        (1, True, "go on with: msa slurm", []),
-        (4, True, "back into the queue", ["scontrol"]),
-        (4, False, "go on with: msa slurm", []),
-        (130, True, "go on with: msa slurm", []),
+        (0, True, "trials/0.parquet", "", []),
+        (1, True, "trials/0.parquet", "go on with: msa slurm", []),
+        (4, True, "trials/0.parquet", "back into the queue", ["scontrol"]),
+        (4, True, "lease.json", "go on with: msa slurm", []),
+        (4, False, "trials/0.parquet", "go on with: msa slurm", []),
+        (130, True, "trials/0.parquet", "go on with: msa slurm", []),
     ],
 )
-def test_the_script_ends_as_the_command_does_and_goes_back_into_the_queue_where_asked(
-    slurm, tmp_path, capsys, nodes: int, code: int, requeue: bool, last: str, calls: list[str]
+def test_the_script_ends_as_the_command_does_and_goes_back_into_the_queue_where_asked_and_of_use(
+    slurm, tmp_path, capsys, nodes: int, code: int, requeue: bool, written: str, last: str, calls: list[str]
 ) -> None:
     job, stubs = str(os.getpid()), tmp_path / "stubs"  # of which no other test makes a folder
     options = f"--nodes {nodes} {'--requeue' * requeue} --setup 'export PATH={stubs}:$PATH'"
@@ -160,8 +162,8 @@ def test_the_script_ends_as_the_command_does_and_goes_back_into_the_queue_where_
     for name, runs in STUBS.items():
         (stubs / name).write_text(f'#!/bin/bash\necho "{name} $*" >> "$CALLS"\n{runs}\n')
         (stubs / name).chmod(0o755)
-    environment = {"PATH": "/usr/bin:/bin", "CALLS": str(tmp_path / "calls"), "CODE": str(code), "SLURM_JOB_ID": job}
-    environment |= {"SLURM_CPUS_ON_NODE": "2", "SLURM_TMPDIR": f"/tmp/msa-test-{job}"}
+    environment = {"PATH": "/usr/bin:/bin", "CALLS": str(tmp_path / "calls"), "CODE": str(code), "WRITTEN": written}
+    environment |= {"SLURM_JOB_ID": job, "SLURM_CPUS_ON_NODE": "2", "SLURM_TMPDIR": f"/tmp/msa-test-{job}"}
     done = subprocess.run(["bash", "-c", text], env=environment, capture_output=True, text=True)
     assert done.returncode == code, done.stderr
     called = (tmp_path / "calls").read_text().splitlines()
@@ -179,6 +181,10 @@ def test_the_status_of_a_storage_that_waits_for_its_job_is_the_job(slurm, capsys
     capsys.readouterr()
     assert typed("status runs/mosi") == 0
     assert capsys.readouterr().out.endswith("runs/mosi: nothing yet\njob         17 PENDING (Resources)\n")
+    assert typed(f"slurm {SWEEP}") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "job 17 (PENDING) is on this storage" in said
+    assert "--dependency=afterany:17" in said
     slurm.command("squeue")  # it is over, and has not come to anything
     assert typed("status runs/mosi") == 2
     assert "no storage at " in capsys.readouterr().err
