@@ -9,24 +9,29 @@ So the process ends as soon as its Python threads are joined and all exit handle
 from __future__ import annotations
 
 import atexit
-import os
-import signal
 import sys
 
 from orchestrator.cli import main
-from orchestrator.cli.base import DONE, FAILED
+from orchestrator.cli.base import DONE, FAILED, INTERRUPTED
+from orchestrator.run import endings
 
 
 def run() -> None:
     """Run the command of this process's arguments; this is what the script `msa` calls."""
     end = _End()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends a command as Ctrl-C does
+    endings.interrupted_by(endings.ANY_COMMAND)
     atexit.register(end)  # before any library registers its own: exit handlers run last in, first out
     try:
         main()
     except SystemExit as error:
         end.code = _number(error.code)
+        endings.over(end)
+        if endings.left_behind():
+            end()
         raise
+    except KeyboardInterrupt:  # when all had been said
+        end.code = INTERRUPTED
+        end()
 
 
 class _End:
@@ -44,7 +49,7 @@ class _End:
                 pass
             except OSError:
                 self.code = self.code or FAILED
-        os._exit(self.code)
+        endings.leave(self.code)
 
 
 def _number(code: str | int | None) -> int:

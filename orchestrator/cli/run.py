@@ -28,6 +28,7 @@ from orchestrator.cli.base import (
     say,
     words,
 )
+from orchestrator.run import endings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,6 +148,7 @@ def resume(
     """
     from orchestrator.run.resumption import retried, stored
 
+    endings.interrupted_by(endings.ANY_RUN)
     limit = _limit(time_limit)
     if not retry_failed:
         refuse("only with --retry-failed", only=only or None)
@@ -168,6 +170,7 @@ def _start(
 ) -> int:
     from pathlib import Path
 
+    endings.interrupted_by(endings.ANY_RUN)
     limit = _limit(time_limit)
     prepared = _prepare(experiment, ablation=ablation, **options)
     if dry_run:

@@ -1,46 +1,115 @@
-"""How a run ends that is told to by a signal: in order at the first, at once at the second."""
+"""How a command ends that is told to by signals, whoever sends them, and to whomever else.
+
+Ctrl-C and a closed terminal, `timeout`, systemd and schedulers signal every process of a group or job, some of them
+twice in a moment, and some with a warning (SIGUSR1) before. All of it means the same: end in order. What the first
+signal does, those of the same second do not do again; after that a person may press Ctrl-C once more.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ANY_COMMAND = (signal.SIGINT, signal.SIGTERM)
+ANY_RUN = (*ANY_COMMAND, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+SAME_S = 1.0  # signals of one cause
+RAY_THREAD = "ray"
+_last_calls: list[Callable[[], None]] = []
 
 
-@contextmanager
-def asked_to_stop(stop: Callable[[], None]) -> Iterator[None]:
-    """The first of the signals calls `stop`, the next one is a KeyboardInterrupt."""
-    stopping = False
+def _interrupt() -> None:
+    raise KeyboardInterrupt
 
-    def take(number: int, frame: object) -> None:
-        nonlocal stopping
-        if stopping:
+
+class _Taken:
+    """What this process makes of the signals; there is one, as signals are of the process."""
+
+    def __init__(self) -> None:
+        self.first: Callable[[], None] = _interrupt
+        self.since: float | None = None
+
+    def __call__(self, number: int, frame: object) -> None:
+        signal.alarm(0)  # ray 2.60.0: a driver that gets SIGTERM while it joins has itself aborted in 3 s
+        now = time.monotonic()
+        if self.since is None:
+            self.since = now
+            self.first()
+        elif number == signal.SIGINT and now - self.since > SAME_S:
             raise KeyboardInterrupt
-        stopping = True
-        stop()
 
-    with _handled_by(take):
-        yield
+
+_taken = _Taken()
+
+
+def interrupted_by(numbers: Sequence[signal.Signals]) -> None:
+    """From here on the first of these signals is a KeyboardInterrupt; SIGHUP and the like stay ignored where they are,
+    as `nohup` has it.
+    """
+    if threading.current_thread() is threading.main_thread():
+        _taken.first, _taken.since = _interrupt, None
+        _install(numbers)
 
 
 @contextmanager
-def ignored() -> Iterator[None]:
-    """While the block runs no signal cuts it short."""
-    with _handled_by(signal.SIG_IGN):
-        yield
+def asked_to_stop(stop: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """The first of the signals that end a run calls `stop`, Ctrl-C after that is a KeyboardInterrupt.
 
-
-@contextmanager
-def _handled_by(handler: signal._HANDLER) -> Iterator[None]:
+    Yields what takes the signals back from whoever has taken them. After the block nothing of the same cause is heard
+    again: a run that was asked to stop is not interrupted in its last writes.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
-    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in ANY_RUN}
+    if _taken not in before.values():  # nobody asked so far
+        _taken.since = None
+    _taken.first = stop
+    _install(ANY_RUN)
     try:
-        yield
+        yield lambda: _install(ANY_RUN)
     finally:
-        for number, each in before.items():
-            signal.signal(number, each)
+        _taken.first = _interrupt
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+def over(end: Callable[[], None]) -> None:
+    """From here on all has been said, and the next signal ends the process by this call."""
+    _taken.first, _taken.since = end, None
+
+
+def deaf() -> None:
+    """Ignore what ends a run: a worker ends its step and is told by its driver."""
+    if threading.current_thread() is threading.main_thread():
+        for number in ANY_RUN:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def before_leaving(call: Callable[[], None]) -> None:
+    """Have this called last, by a process that leaves a thread behind."""
+    _last_calls.append(call)
+
+
+def left_behind() -> bool:
+    """Whether this process has a thread that is lost in Ray, so that it has to leave without the usual farewells."""
+    return any(thread.name == RAY_THREAD for thread in threading.enumerate())
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once, with nothing taken apart and no exit handler run."""
+    for call in _last_calls:
+        with suppress(Exception):
+            call()
+    os._exit(code)
+
+
+def _install(numbers: Sequence[signal.Signals]) -> None:
+    for number in numbers:
+        if number in ANY_COMMAND or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _taken)

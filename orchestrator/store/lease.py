@@ -6,8 +6,9 @@ two hosts differ and suspended processes wake. On a local folder acquiring is ex
 the lease, and a hard link creates it. NFS without locks and object stores (no conditional PUT) give less: the lease is
 written, read back after a moment, and of two drivers that overlap one finds out at its next heartbeat that it lost.
 
-A driver that runs as a Ray job may be the next attempt of one whose host is lost, with nobody there to try again a
-minute later: it waits until the lease is free or stale, and is refused only if that still beats then.
+Of a driver on another host nobody can tell at once that it is gone: one that finds its lease says so, waits until that
+is free or stale, a minute, and is refused only if it still beats then. So does a driver that runs as a Ray job whoever
+holds the lease: it may be the next attempt of one that is about to end, with nobody there to try again.
 """
 
 from __future__ import annotations
@@ -37,7 +38,11 @@ _WATCH_BEATS = 1.5
 
 
 class LeaseHeld(StorageError):
-    """Another driver works on this storage."""
+    """Another driver works on this storage; `elsewhere`: on a host of which this one cannot tell whether it lives."""
+
+    def __init__(self, message: str, *, elsewhere: bool = False) -> None:
+        super().__init__(message)
+        self.elsewhere = elsewhere
 
 
 class Lease:
@@ -55,16 +60,27 @@ class Lease:
 
     def __enter__(self) -> Lease:
         self._since = _now().isoformat()
-        patience_s = self.ttl_s + _WATCH_BEATS * self.beat_s if in_ray_job() else 0.0
-        self._take(patient_until=time.monotonic() + patience_s)
-        self._thread.start()
+        try:
+            self._take(patient_until=time.monotonic() + self.ttl_s + _WATCH_BEATS * self.beat_s)
+            self._thread.start()
+        except KeyboardInterrupt:
+            self._release()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            self._release()
+        except KeyboardInterrupt:
+            self._release()
+            raise
+
+    def _release(self) -> None:
         self._stop.set()
-        self._thread.join(timeout=self.beat_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout=self.beat_s)
         with contextlib.suppress(StorageError), _in_turn(self.files):
             if (_load(self.files) or {}).get("token") == self._token:
                 self.files.delete(LEASE_PATH)
@@ -79,11 +95,15 @@ class Lease:
                 watched = _load(self.files)
                 time.sleep(_WATCH_BEATS * (watched["beat_s"] if watched else 0.0))
             except LeaseHeld as error:
-                if time.monotonic() > patient_until:
+                if time.monotonic() > patient_until or not (error.elsewhere or in_ray_job()):
                     raise
                 if not waiting:
                     used = str(error).partition("; wait for it")[0]
-                    print(f"{used}; waiting {self.ttl_s:.0f} s for its end", file=sys.stderr, flush=True)
+                    print(
+                        f"{used}; waiting {self.ttl_s:.0f} s for its end",
+                        file=sys.stderr,
+                        flush=True,
+                    )
                 waiting, watched = True, None
                 time.sleep(min(self.beat_s, 1.0))
 
@@ -144,7 +164,8 @@ class Lease:
         return LeaseHeld(
             f"{self.files.uri} is in use by {_who(held)} (last heartbeat {age_s:.0f} s ago); wait for it, or stop it "
             f"(kill -INT {held['pid']} on {held['host']}); if that machine is gone, try again in "
-            f"{max(1.0, self.ttl_s - age_s):.0f} s"
+            f"{max(1.0, self.ttl_s - age_s):.0f} s",
+            elsewhere=held.get("place") != place(),
         )
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,13 @@ AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 class DriverProcess:
     """One driver, in a session of its own, by which all that it starts is known."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        module: str = toy_driver.__name__,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.log = folder / "epochs.log"
         self.log.touch()
         self._out = folder / "driver.out"
@@ -38,14 +44,15 @@ class DriverProcess:
         environment = {toy_driver.TOY_LOG: self.log, "RAY_TMPDIR": scratch, "TMPDIR": scratch}
         with self._out.open("ab") as out:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", toy_driver.__name__, *arguments],
+                [sys.executable, "-m", module, *arguments],
                 cwd=ROOT,
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
                 env=os.environ
                 | {name: str(path) for name, path in environment.items()}
-                | {"RAY_AUTH_MODE": "disabled"},
+                | {"RAY_AUTH_MODE": "disabled"}
+                | dict(variables or {}),
             )
 
     @property
@@ -64,7 +71,7 @@ class DriverProcess:
 
     def worker(self) -> psutil.Process | None:
         """A process in which Ray trains."""
-        return next((process for process in self.processes() if _title(process).startswith("ray::Res")), None)
+        return next((process for process in self.processes() if title(process).startswith("ray::Res")), None)
 
     def wait_for(self, condition: Callable[[], bool]) -> bool:
         """False once the driver is over."""
@@ -85,11 +92,11 @@ class DriverProcess:
         """
         began, late = time.monotonic(), set[str]()
         self.popen.wait(LIMIT_S)
-        while rest := [process for process in self.processes() if not _title(process).startswith(AGENTS)]:
+        while rest := [process for process in self.processes() if not title(process).startswith(AGENTS)]:
             if time.monotonic() - began > LIMIT_S:
                 break
             if time.monotonic() - began > LONG_S:
-                late |= {Path(_title(process)).name for process in rest}
+                late |= {Path(title(process)).name for process in rest}
             time.sleep(0.2)
         lingering.update(late)
         took_s = math.inf if rest else time.monotonic() - began
@@ -110,7 +117,7 @@ class DriverProcess:
         return None
 
 
-def _title(process: psutil.Process) -> str:
+def title(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
         return "".join(process.cmdline()[:1])
     return ""

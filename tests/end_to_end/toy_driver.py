@@ -18,7 +18,7 @@ from typing import Any
 from msa_models.data import Corpus
 from orchestrator.findings import grid
 from orchestrator.plan.studies import Study
-from orchestrator.run import trial_runner
+from orchestrator.run import endings, trial_runner
 from orchestrator.run.launch import record_of
 from orchestrator.run.messages import Assignment
 from orchestrator.run.ray_backend.cluster import Demand
@@ -117,4 +117,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    endings.interrupted_by(endings.ANY_RUN)
+    code = main()
+    endings.over(lambda: endings.leave(code))
+    if endings.left_behind():
+        endings.leave(code)
+    sys.exit(code)

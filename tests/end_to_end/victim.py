@@ -78,7 +78,7 @@ class Victim:
             driver = DriverProcess(self.folder, self.kind, str(self.uri), str(self.slots))
             left -= self._harm(driver, left)
             took_s, code = driver.end(self._tally.lingering), driver.popen.returncode
-            self._look(driver, killed=code not in (toy_driver.DONE, toy_driver.INTERRUPTED))
+            self.look(driver, killed=code not in (toy_driver.DONE, toy_driver.INTERRUPTED))
             if took_s == math.inf:
                 self._fault("left behind", driver.said()[-300:])
             elif code == -signal.SIGKILL:
@@ -113,7 +113,7 @@ class Victim:
             if victim == "worker" and worker:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     worker.kill()
-                self._look(driver, killed=False)
+                self.look(driver, killed=False)
                 continue
             if victim == "Ctrl-C":
                 began = time.monotonic()
@@ -139,7 +139,7 @@ class Victim:
         child.end(self._tally.lingering)
         if in_time:
             self._note("compaction", "compaction")
-        self._look(child, killed=in_time)
+        self.look(child, killed=in_time)
         return int(in_time)
 
     def _phase(self, driver: DriverProcess) -> str:
@@ -149,13 +149,15 @@ class Victim:
         self._tally.kills[victim, phase] += 1
         self._tally.slot_kills += self.slots * (phase in ("search", "confirm"))
 
-    def _look(self, driver: DriverProcess, *, killed: bool) -> None:
-        """Read the log since the last look, and everything in the storage."""
+    def new_lines(self, driver: DriverProcess) -> list[str]:
+        """What the workers have logged since the last look."""
+        return driver.log.read_bytes()[self._read_to :].decode().splitlines()
+
+    def look(self, driver: DriverProcess, *, killed: bool) -> int:
+        """Read the log since the last look, and everything in the storage; how many epochs were trained again."""
         finished_before = set(self._rows)
-        with driver.log.open("rb") as log:
-            log.seek(self._read_to)
-            lines = log.read().decode().splitlines()
-            self._read_to = log.tell()
+        lines = self.new_lines(driver)
+        self._read_to += sum(len(line) + 1 for line in lines)
         again: Counter[str] = Counter()
         for line in lines:
             trial_id, _, epoch, _ = line.split()
@@ -169,7 +171,7 @@ class Victim:
         if most > toy_driver.EPOCHS_BETWEEN_CHECKPOINTS[self.kind]:
             self._fault("lost work", f"{most} epochs of one trial")
         if not (self.uri / "experiment.json").exists():
-            return
+            return again.total()
         store = Store.open(self.uri)
         rows = store.trials().to_pylist()
         found = {row["trial_id"]: row for row in rows}
@@ -190,6 +192,7 @@ class Victim:
         if killed:  # nobody writes now
             for path in self.uri.rglob("[!.]*"):
                 self._check_file(path)
+        return again.total()
 
     def _check_file(self, path: Path) -> None:
         try:

@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.run.endings import ignored
-from orchestrator.run.ray_backend.auth import AccessError, AddressError, check_cluster, loopback_only
-from orchestrator.run.ray_backend.start import patient_start
-from orchestrator.store.faults import CouldNotRun
+from orchestrator.run.ray_backend.auth import AccessError, AddressError, check_cluster
+from orchestrator.run.ray_backend.start import PATIENT, ClusterError, Services, start
 
 if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
 
 _ENVIRONMENT = {  # must be set before ray is imported
+    **{f"RAY_{name}": value for name, value in PATIENT.items()},
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -37,13 +34,6 @@ _ENVIRONMENT = {  # must be set before ray is imported
 LOOK_EVERY_S = 1.0  # for nodes that joined or were lost
 PATIENCE_S = 900.0  # until there is a first slot; a machine with GPUs takes minutes to start
 AT_LEAST = 16  # otherwise as many more as there are: a cluster doubles until it is large enough
-
-
-class ClusterError(CouldNotRun):
-    """Ray cannot be started or reached, or has no room for a trial.
-
-    The last is no bad input: the same experiment runs on a cluster with larger nodes, and one that grows may get them.
-    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +61,9 @@ class Demand:
 
 
 @contextmanager
-def cluster(address: str | None) -> Iterator[None]:
-    """Connected to Ray; None starts it here for as long as the block runs.
+def cluster(address: str | None, services: Services | None = None, say: Callable[[str], None] = print) -> Iterator[str]:
+    """Connected to Ray, whose head is at the host:port that this yields; without an address it is started here, for as
+    long as the block runs. `services`: what then holds its processes.
 
     Raises AddressError, ClusterError, AccessError.
     """
@@ -80,40 +71,29 @@ def cluster(address: str | None) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
-        yield
+        yield _head()
         return
-    terminated = signal.getsignal(signal.SIGTERM)
-    try:
-        if address:
+    if address:
+        try:
             check_cluster(address)
             ray.init(address=address, log_to_driver=False)
-        else:
-            with loopback_only(), patient_start():
-                ray.init(
-                    address="local",
-                    num_cpus=_num_cpus(),
-                    log_to_driver=False,
-                    include_dashboard=False,
-                    _node_ip_address="127.0.0.1",  # ray 2.60.0: the only way to say where a node listens
-                )
-    except (AccessError, AddressError):
-        raise
-    except Exception as error:  # a start that takes too long is nothing more than an `Exception`
-        where = f"reach the Ray cluster at {address}" if address else "start Ray on this machine"
-        raise ClusterError(f"cannot {where}: {' '.join(str(error).split())}") from error
+        except (AccessError, AddressError):
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise ClusterError(f"cannot reach the Ray cluster at {address}: {reason}; nothing was trained") from error
+    else:
+        start(services or Services(), say)
     try:
-        if callable(terminated) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, terminated)  # which Ray has replaced by an exit of its own
-        yield
+        yield _head()
     finally:
-        with ignored():  # a shutdown cut short leaves processes behind
-            ray.shutdown()
+        ray.shutdown()
 
 
-def _num_cpus() -> int | None:
-    """What SLURM gives this job of the machine's CPUs; None, which Ray takes as all of them, outside of one."""
-    given = os.environ.get("SLURM_CPUS_ON_NODE", "")
-    return int(given) if given.isdigit() else None
+def _head() -> str:
+    import ray
+
+    return ray.get_runtime_context().gcs_address
 
 
 class Slots:

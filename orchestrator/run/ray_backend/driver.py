@@ -14,21 +14,18 @@ from typing import Any
 from msa_models.data import Corpus
 from orchestrator.plan.studies import Study
 from orchestrator.run.campaign import Campaign, Retry
-from orchestrator.run.endings import asked_to_stop
 from orchestrator.run.messages import Report
 from orchestrator.run.output import Listener, Silent, captured
 from orchestrator.run.provenance import Provenance, provenance
+from orchestrator.run.ray_backend.apart import RunStopped, Stop, apart
 from orchestrator.run.ray_backend.cluster import Autoscaling, Demand, Slots, cluster
+from orchestrator.run.ray_backend.start import Services
 from orchestrator.run.time_limit import OutOfTime, TimeLimit
 from orchestrator.run.watchdog import Watchdog
-from orchestrator.store import CouldNotRun, Lease, StorageError, Store
+from orchestrator.store import Lease, StorageError, Store
 
 TRAIN = "orchestrator.run.workload:train"  # a name, because importing it imports torch, which only workers need
 RECORD_EVERY_S = 10.0
-
-
-class RunStopped(CouldNotRun):
-    """A run that could not go on; what is finished is on file, and resuming goes on with the rest."""
 
 
 class Ending(StrEnum):
@@ -74,10 +71,11 @@ def run(
     `corpora` reads, or makes, what the trials train on, by `inputs_key`. `begin` is called before that, and before
     anything is written, with whether everything is done already.
 
-    The first Ctrl-C (or SIGTERM) lets running steps end, their checkpoints are on file, and returns `interrupted`, and
-    so does the end of the `limit`; the second raises KeyboardInterrupt. Raises ClusterError or AccessError before
-    anything is started, RunStopped after. `retry`: which failed trials are trained again. `origin`: what trains them,
-    found out here where it is not given. `listener`: who hears how it goes.
+    The first Ctrl-C, or another signal that ends a run, lets running steps end, their checkpoints are on file, and
+    returns `interrupted`, and so does the end of the `limit`; the second Ctrl-C raises KeyboardInterrupt, as does any
+    signal once all is trained. Raises ClusterError or AccessError before anything is started, RunStopped after.
+    `retry`: which failed trials are trained again. `origin`: what trains them, found out here where it is not given.
+    `listener`: who hears how it goes.
     """
     demand, listener, out_of_time = demand or Demand(), listener or Silent(), False
     campaign = Campaign(
@@ -96,11 +94,13 @@ def run(
             read = corpora()
             if limit is not None:
                 limit.check()
+            training = _Training(campaign, store, lease, read, demand, workload, listener, limit, address)
             with captured(store.files) as terminal, listener.running(campaign, terminal):
                 listener.waits("Ray to start" if address is None else f"the Ray cluster at {address}")
-                with cluster(address):
-                    listener.waits("workers to start")
-                    _tune(campaign, store, lease, read, demand, workload, listener, limit, grows=address is not None)
+                apart(training, training.stop, listener.say)
+            out_of_time = training.stop.out_of_time
+            if campaign.done and training.stop.interrupted:
+                raise KeyboardInterrupt
         except OutOfTime:
             out_of_time = True
     ended = Ending.DONE if campaign.done else Ending.OUT_OF_TIME if out_of_time else Ending.INTERRUPTED
@@ -112,46 +112,61 @@ def run(
     )
 
 
-def _tune(
-    campaign: Campaign,
-    store: Store,
-    lease: Lease,
-    corpora: Mapping[str, Corpus],
-    demand: Demand,
-    workload: str,
-    listener: Listener,
-    limit: TimeLimit | None,
-    *,
-    grows: bool,
-) -> None:
-    """`grows`: whether more nodes may join the cluster, as none joins one that is started here. Raises OutOfTime."""
-    from ray import tune
+class _Training:
+    """All that needs Ray, from its start to its end; called in a thread of its own."""
 
-    from orchestrator.run.ray_backend import tune_adapters
+    def __init__(
+        self,
+        campaign: Campaign,
+        store: Store,
+        lease: Lease,
+        corpora: Mapping[str, Corpus],
+        demand: Demand,
+        workload: str,
+        listener: Listener,
+        limit: TimeLimit | None,
+        address: str | None,
+    ) -> None:
+        self._campaign, self._store, self._lease, self._corpora = campaign, store, lease, corpora
+        self._demand, self._workload, self._listener, self._address = demand, workload, listener, address
+        self._limit = limit
+        self.stop, self._services = Stop(), Services()
+        self.stop.end_services = self._services.end
 
-    slots = Slots(demand, grows=grows)
-    autoscaling = Autoscaling(demand) if grows else None
-    if autoscaling is not None:
-        autoscaling.wait(slots if limit is None else limit.checked(slots), listener.say)
-    if demand.grow:
-        campaign.grow(demand.retries, slots.fits)
-    record = _RunRecord(store, slots())
+    def __call__(self) -> None:
+        with cluster(self._address, self._services, self._listener.say) as self.stop.head:
+            self._listener.waits("workers to start")
+            self._tune(grows=self._address is not None)
 
-    def heard(report: Report) -> None:
-        if lease.lost:
-            raise StorageError(f"{lease.lost}; stopped, so that no trial is trained twice")
-        record.take(report, campaign.num_new, slots())
+    def _tune(self, *, grows: bool) -> None:
+        """`grows`: whether more nodes may join the cluster, as none joins one that is started here."""
+        from ray import tune
 
-    state = tune_adapters.TuneState(campaign, slots, heard, autoscaling, limit, listener, Watchdog(demand.silent_s))
-    worker = tune.with_parameters(
-        tune_adapters.Worker, corpora=dict(corpora), storage=store.files.uri, workload=workload
-    )
+        from orchestrator.run.ray_backend import tune_adapters
 
-    def stop() -> None:
-        state.request_stop()
-        listener.say("stopping: running steps come to their end; once more to stop at once")
+        campaign, demand, store = self._campaign, self._demand, self._store
+        slots = Slots(demand, grows=grows)
+        autoscaling = Autoscaling(demand) if grows else None
+        if autoscaling is not None:
+            autoscaling.wait(slots if self._limit is None else self._limit.checked(slots), self._listener.say)
+        if demand.grow:
+            campaign.grow(demand.retries, slots.fits)
+        record = _RunRecord(store, slots())
 
-    with asked_to_stop(stop):
+        def heard(report: Report) -> None:
+            if self._lease.lost:
+                raise StorageError(f"{self._lease.lost}; stopped, so that no trial is trained twice")
+            record.take(report, campaign.num_new, slots())
+
+        watchdog = Watchdog(demand.silent_s)
+        state = tune_adapters.TuneState(
+            campaign, slots, heard, autoscaling, self._limit, self._listener, watchdog, self.stop
+        )
+        worker = tune.with_parameters(
+            tune_adapters.Worker, corpora=dict(self._corpora), storage=store.files.uri, workload=self._workload
+        )
+        self.stop.finish = lambda: record.write(campaign.num_new)
+        self.stop.trains = True
         try:
             while not (campaign.done or state.stopping):  # again if a trial was lost when no worker was kept for it
                 _fit(tune.with_resources(worker, tune_adapters.room(demand)), state)
@@ -165,9 +180,7 @@ def _tune(
             raise RunStopped(str(state.error)) from state.error
         if state.error is not None:  # a fault of this program
             raise state.error
-        record.write(campaign.num_new)
-        if state.out_of_time:
-            raise OutOfTime
+        self.stop.write(self.stop.finish, None)
 
 
 def _fit(worker: Any, state: Any) -> None:

@@ -1,21 +1,124 @@
-"""How Ray is started on this machine: with patience, since a busy machine takes minutes for what takes seconds."""
+"""How Ray is started on this machine: again where it does not come up, with processes that no signal of a job ends."""
 
 from __future__ import annotations
 
+import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-START_PATIENCE_S = 120.0  # for Ray's own processes on this machine
+from orchestrator.run.endings import ANY_RUN
+from orchestrator.run.ray_backend.auth import loopback_only
+from orchestrator.store.faults import CouldNotRun
+
+PATIENCE_S = (60.0, 120.0, 240.0)  # for Ray's own processes on this machine, try by try
+_GCS_PATIENCE = "RAY_gcs_server_port_wait_time_s"  # ray 2.60.0: read at each start
+PATIENT = {  # ray 2.60.0: how long its processes wait for each other before they give up, and a start with them
+    "agent_register_timeout_ms": "240000",
+    "gcs_rpc_server_connect_timeout_s": "60",
+    "raylet_client_num_connect_attempts": "60",
+    "raylet_start_wait_time_s": "240",
+    "worker_register_timeout_seconds": "240",
+}
+
+
+class ClusterError(CouldNotRun):
+    """Ray cannot be started or reached, or has no room for a trial.
+
+    The last is no bad input: the same experiment runs on a cluster with larger nodes, and one that grows may get them.
+    """
+
+
+class Services:
+    """Ray's own processes on this machine: where its driver is signalled with all others of a job, they live on.
+
+    They have the signals blocked, and pass that on to agents and workers: Ray's servers install handlers, and an
+    ignored signal would not stay ignored. So they are ended by SIGKILL, their children with them; none has anything to
+    write, and the kernel does it too where the driver is killed.
+    """
+
+    def __init__(self) -> None:
+        self._running: list[Any] = []
+        self._ended = False
+
+    def end(self, *, forever: bool = True) -> None:
+        """End them all, and let none start any more, unless there is another try."""
+        self._ended = forever
+        while self._running:
+            self._running.pop().terminate()
+
+    @contextmanager
+    def started(self) -> Iterator[None]:
+        """What Ray starts in this block is one of them."""
+        from ray._private import services  # ray 2.60.0: each of Ray's processes is one of its `ConsolePopen`
+
+        ours, popen = self, services.ConsolePopen
+
+        class Deaf(popen):
+            def __init__(self, *args: Any, preexec_fn: Callable[[], None], **options: Any) -> None:
+                def prepare() -> None:
+                    preexec_fn()
+                    signal.pthread_sigmask(signal.SIG_BLOCK, ANY_RUN)
+
+                if ours._ended:
+                    raise InterruptedError("Ray starts nothing any more")
+                super().__init__(*args, preexec_fn=prepare, **options)
+                ours._running.append(self)
+
+            def terminate(self) -> None:
+                if self.poll() is None:
+                    children = _children(self.pid)
+                    self.kill()
+                    for child in children:
+                        child.kill()
+
+        services.ConsolePopen = Deaf
+        try:
+            yield
+        finally:
+            services.ConsolePopen = popen
+
+
+def start(services: Services, say: Callable[[str], None]) -> None:
+    """Start Ray here, a second and a third time where it does not come up, each with a longer limit.
+
+    Raises ClusterError with what Ray said last.
+    """
+    import ray
+
+    reason = ""
+    for number, patience_s in enumerate(PATIENCE_S, start=1):
+        try:
+            with loopback_only(), patient_start(patience_s), services.started():
+                ray.init(
+                    address="local",
+                    num_cpus=_num_cpus(),
+                    log_to_driver=False,
+                    include_dashboard=False,
+                    _node_ip_address="127.0.0.1",  # ray 2.60.0: the only way to say where a node listens
+                )
+            return
+        except Exception as error:  # a start that takes too long is nothing more than an `Exception`
+            reason = " ".join(str(error).split()) or type(error).__name__
+        ray.shutdown()
+        services.end(forever=False)
+        if number < len(PATIENCE_S):
+            say(f"Ray did not start ({reason}); trying again, try {number + 1} of {len(PATIENCE_S)}")
+    raise ClusterError(
+        f"cannot start Ray on this machine, tried {len(PATIENCE_S)} times: {reason}; nothing was trained. Is it "
+        "busy or short of memory (`uptime`, `free -h`), or is the disk of /tmp full (`df -h /tmp`)?"
+    )
 
 
 @contextmanager
-def patient_start() -> Iterator[None]:
-    """Let a Ray that is started in this block have `START_PATIENCE_S` to come up instead of 30, for busy machines."""
+def patient_start(patience_s: float = PATIENCE_S[-1]) -> Iterator[None]:
+    """Let a Ray that is started in this block have so long to come up instead of 30 s, for busy machines."""
     from ray._private import services  # ray 2.60.0: `Node` asks this for its raylet, for 30 s
 
-    ask, until = services.get_node, time.monotonic() + START_PATIENCE_S
+    ask, until = services.get_node, time.monotonic() + patience_s
+    os.environ[_GCS_PATIENCE] = str(round(patience_s))
 
     def ask_patiently(gcs_address: str, node_id: str) -> Any:
         while True:
@@ -31,3 +134,20 @@ def patient_start() -> Iterator[None]:
         yield
     finally:
         services.get_node = ask
+
+
+def _num_cpus() -> int | None:
+    """What SLURM gives this job of the machine's CPUs; None, which Ray takes as all of them, outside of one."""
+    given = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return int(given) if given.isdigit() else None
+
+
+def _children(pid: int) -> list[Any]:
+    """All processes below this one."""
+    from ray._private import services  # ray 2.60.0: which brings its own psutil
+
+    psutil: Any = vars(services)["psutil"]
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []

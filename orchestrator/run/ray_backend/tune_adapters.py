@@ -19,8 +19,10 @@ from ray.tune import Callback, PlacementGroupFactory, Stopper, Trainable
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from orchestrator.run.endings import deaf
 from orchestrator.run.messages import Assignment, Failure, Report, inputs_key
 from orchestrator.run.output import Listener, Silent
+from orchestrator.run.ray_backend.apart import Stop
 from orchestrator.run.ray_backend.cluster import Autoscaling, Demand
 from orchestrator.run.time_limit import Pace, TimeLimit
 from orchestrator.run.trial_runner import TrialRunner, out_of_reach
@@ -30,8 +32,6 @@ from orchestrator.store.failure_types import WORKER_DIED
 
 if TYPE_CHECKING:  # a worker needs no Optuna
     from orchestrator.run.campaign import Campaign
-
-DRAIN_S = 9.0  # after the first Ctrl-C, how long running steps get to come to their end
 
 
 class TuneState:
@@ -46,11 +46,12 @@ class TuneState:
         limit: TimeLimit | None = None,
         listener: Listener | None = None,
         watchdog: Watchdog | None = None,
+        stop: Stop | None = None,
     ) -> None:
+        self.stop = stop or Stop()
         self.campaign, self.slots, self.on_report, self.autoscaling = campaign, slots, on_report, autoscaling
         self._listener, self._has_workers = listener or Silent(), False
         self._pace = Pace(limit)
-        self.out_of_time = False
         self.error: BaseException | None = None
         self._ours: dict[str, Assignment] = {}  # by Ray's trial id, while it runs
         self._watchdog = watchdog or Watchdog(None)
@@ -59,30 +60,22 @@ class TuneState:
         self._without_worker: dict[str, float] = {}  # Ray's ids of those that wait for a worker, since when
         self._making_way = False
         self._num_slots, self._asked_at = 0, -math.inf
-        self._stop_since: float | None = None
-        self._drain_s = DRAIN_S
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return object, ()  # Tune pickles its searcher into a state of its own, which nobody reads
 
-    def request_stop(self) -> None:
-        """Start nothing new, let running steps finish."""
-        self._stop_since = self._stop_since or time.monotonic()
-
     @property
     def stopping(self) -> bool:
         """Whether a stop was asked for, or an error happened."""
-        return self._stop_since is not None
+        return self.stop.asked
 
     @property
     def drained(self) -> bool:
         """Whether to end the run now."""
-        if self._stop_since is None and self._pace.is_over(idle=not self._ours):
-            self.out_of_time, self._drain_s = True, self._pace.drain_s
-            self.request_stop()
-        if self._stop_since is None:
-            return False
-        return not self._ours or self.error is not None or time.monotonic() - self._stop_since > self._drain_s
+        if not self.stopping and self._pace.is_over(idle=not self._ours):
+            self.stop.out_of_time = True
+            self.stop.ask(self._pace.drain_s)
+        return self.stopping and (not self._ours or self.error is not None or self.stop.drained)
 
     def suggest(self, ray_id: str) -> dict[str, Any] | str | None:
         over, slots = self.stopping or self.campaign.exhausted, self.slots()
@@ -116,7 +109,7 @@ class TuneState:
         self._pace.hear(ray_id)
         self._watchdog.hear(ray_id, report)
         self.on_report(report)
-        over = self.campaign.report(self._ours[ray_id].trial_id, report)
+        over = self.stop.write(lambda: self.campaign.report(self._ours[ray_id].trial_id, report), True)
         if not self.stopping:
             self._listener.waits("")
         self._listener.updated()
@@ -128,7 +121,7 @@ class TuneState:
         """A worker was lost, perhaps because it was given up."""
         assignment, failure = self._end(ray_id), self._given_up.pop(ray_id, failure)
         if assignment is not None and not self.stopping:
-            self.campaign.lose(assignment.trial_id, failure)
+            self.stop.write(lambda: self.campaign.lose(assignment.trial_id, failure), None)
 
     def give_up(self) -> None:
         """Kill the workers that say nothing any more; Ray then loses them."""
@@ -166,7 +159,7 @@ class TuneState:
             return call()
         except Exception as error:
             self.error = self.error or error
-            self.request_stop()
+            self.stop.ask()
             return otherwise
 
 
@@ -261,6 +254,7 @@ class Worker(Trainable):
 
     def setup(self, config: dict[str, Any], corpora: Any = None, storage: str = "", workload: str = "") -> None:
         """`corpora`, by what a trial reads, are in this machine's object store, not copied; `workload` names one."""
+        deaf()
         if not ray.get_gpu_ids():  # asked for none: without this it would see, and use, all of the node
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self.corpora, self.workload, self.fault = corpora, pkgutil.resolve_name(workload), ""

@@ -248,8 +248,10 @@ def train(
                 return
 
 
-def driver(workload: Workload = toy, most: float = math.inf) -> Callable[..., Finished]:
-    """What stands for `orchestrator.run.launch.run` where no Ray is wanted: the same, in this process."""
+def driver(workload: Workload = toy, most: float = math.inf, *, reads: bool = False) -> Callable[..., Finished]:
+    """What stands for `orchestrator.run.launch.run` where no Ray is wanted: the same, in this process; `reads`: on the
+    one corpus that is planned.
+    """
 
     def run(
         store: Store,
@@ -265,8 +267,9 @@ def driver(workload: Workload = toy, most: float = math.inf) -> Callable[..., Fi
         campaign = Campaign(store, planned, origin, retry=retry)
         begin(campaign.done)
         if not campaign.done:
-            corpora()
-            train(campaign, store.files.uri, workload=workload, most=most)
+            read = corpora()
+            only = next(iter(read.values())) if reads else None
+            train(campaign, store.files.uri, workload=workload, most=most, on=only)
         return Finished(
             num_new=campaign.num_new,
             num_planned=campaign.num_planned,

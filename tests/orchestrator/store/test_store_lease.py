@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -245,11 +246,12 @@ def test_a_driver_whose_clock_is_late_keeps_its_lease_as_long_as_it_beats(files:
     clock.meanwhile = lambda: write_foreign(files, age_s=499.0, beat_s=0.4)
     with pytest.raises(LeaseHeld, match="node07"), Lease(files):
         pytest.fail("two drivers")
-    assert clock.pauses_s == [pytest.approx(1.5 * 0.4)]
+    assert clock.pauses_s[0] == pytest.approx(1.5 * 0.4)
     assert on_file(files)["token"] == "theirs"
 
 
-def test_a_living_driver_on_another_host_is_not_disturbed(files: Files) -> None:
+def test_a_living_driver_on_another_host_is_not_disturbed(files: Files, clock: Clock) -> None:
+    clock.meanwhile = lambda: write_foreign(files, age_s=50.0 - clock.passed_s)
     write_foreign(files, age_s=50.0)
     with pytest.raises(LeaseHeld, match=r"node07 \(pid 4242\).*50 s ago.*try again in 10 s"), Lease(files):
         pytest.fail("two drivers")
@@ -310,13 +312,13 @@ def test_a_lease_whose_heartbeat_cannot_be_written_is_lost_after_its_time_to_liv
 
 
 def test_on_an_object_store_the_one_that_was_overwritten_meanwhile_is_refused(
-    far: Files, monkeypatch: pytest.MonkeyPatch
+    far: Files, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     original = Files.create
 
     def create_and_be_overwritten(self: Files, path: str, data: bytes) -> bool:
         created = original(self, path, data)
-        write_foreign(self, age_s=0.0)
+        write_foreign(self, age_s=-clock.passed_s)
         return created
 
     monkeypatch.setattr(Files, "create", create_and_be_overwritten)
@@ -330,13 +332,15 @@ def test_a_lease_that_outlives_its_heartbeats_is_refused_at_once(files: Files) -
         Lease(files, ttl_s=10, beat_s=60)
 
 
-@pytest.fixture
-def in_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+@pytest.fixture(params=[False, True], ids=["outside", "in a job"])
+def anywhere(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """In a Ray job, and in none."""
+    if request.param:
+        monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
 
 
-def test_a_job_waits_for_the_lease_of_a_lost_host_and_takes_it_over(
-    files: Files, in_a_job: None, capfd: pytest.CaptureFixture[str], clock: Clock
+def test_a_driver_waits_for_the_lease_of_a_lost_host_and_takes_it_over(
+    files: Files, anywhere: None, capfd: pytest.CaptureFixture[str], clock: Clock
 ) -> None:
     write_foreign(files, age_s=0.0, beat_s=10.0)
     with Lease(files):
@@ -347,7 +351,13 @@ def test_a_job_waits_for_the_lease_of_a_lost_host_and_takes_it_over(
     assert line.endswith("(last heartbeat 0 s ago); waiting 60 s for its end")
 
 
-def test_a_job_goes_on_as_soon_as_the_driver_before_it_ends(files: Files, in_a_job: None, clock: Clock) -> None:
+def test_it_waits_no_longer_than_the_heartbeat_needs_to_run_out(files: Files, anywhere: None, clock: Clock) -> None:
+    write_foreign(files, age_s=50.0, beat_s=1.0)
+    with Lease(files):
+        assert 10.0 < clock.passed_s <= 10.0 + 2 * 1.5
+
+
+def test_it_goes_on_as_soon_as_the_driver_before_it_ends(files: Files, anywhere: None, clock: Clock) -> None:
     write_foreign(files, age_s=0.0)
     clock.meanwhile = lambda: clock.passed_s >= 3.0 and files.delete("lease.json")
     with Lease(files, ttl_s=60.0, beat_s=0.2):
@@ -355,9 +365,33 @@ def test_a_job_goes_on_as_soon_as_the_driver_before_it_ends(files: Files, in_a_j
         assert clock.passed_s == pytest.approx(3.0, abs=0.21)
 
 
-def test_a_job_is_refused_when_the_driver_before_it_still_beats(files: Files, in_a_job: None, clock: Clock) -> None:
+def test_it_is_refused_when_the_driver_before_it_still_beats(files: Files, anywhere: None, clock: Clock) -> None:
     write_foreign(files, age_s=0.0)
     clock.meanwhile = lambda: write_foreign(files, age_s=-clock.passed_s)
     with pytest.raises(LeaseHeld, match="in use by the driver on node07"), Lease(files):
         pytest.fail("two drivers")
     assert clock.passed_s > 60.0 + 15.0
+
+
+def test_a_job_waits_even_for_a_driver_on_its_own_host(
+    files: Files, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    write_foreign(files, age_s=0.0, place=place(), pid=os.getpid(), process_started=process_started(os.getpid()))
+    clock.meanwhile = lambda: clock.passed_s >= 3.0 and files.delete("lease.json")
+    with Lease(files):
+        assert on_file(files)["pid"] == os.getpid()
+
+
+def test_an_interruption_leaves_no_lease(files: Files, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Lease(files):
+        monkeypatch.setattr(Files, "delete", interrupt)
+    assert not files.exists("lease.json")
+    monkeypatch.setattr(threading.Thread, "start", interrupt)
+    with pytest.raises(KeyboardInterrupt), Lease(files):
+        pytest.fail("it is held")
+    assert not files.exists("lease.json")

@@ -92,33 +92,3 @@ def test_a_trial_sees_the_gpus_it_was_given_and_no_others(tmp_path, monkeypatch,
     seen = {json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()}
     assert seen
     assert seen <= visible
-
-
-def test_whatever_keeps_ray_from_starting_is_one_clear_line(monkeypatch):
-    import ray
-
-    def fail(**_):
-        raise Exception("The current node timed out during startup.\nThis could happen")
-
-    monkeypatch.setattr(ray, "init", fail)
-    line = r"^cannot start Ray on this machine: The current node timed out during startup\. This could happen$"
-    with pytest.raises(ClusterError, match=line), cluster.cluster(None):
-        pytest.fail("it has started")
-
-
-@pytest.mark.parametrize(("given", "num_cpus"), [("3", 3), (None, None)])
-def test_a_ray_inside_of_a_job_of_slurm_has_the_cpus_of_the_job(monkeypatch, given, num_cpus):
-    import ray
-
-    def note(**options):
-        asked.append(options["num_cpus"])
-        raise Exception("seen enough")
-
-    asked = []
-    monkeypatch.setattr(ray, "init", note)
-    monkeypatch.delenv("SLURM_CPUS_ON_NODE", raising=False)
-    if given is not None:
-        monkeypatch.setenv("SLURM_CPUS_ON_NODE", given)
-    with pytest.raises(ClusterError), cluster.cluster(None):
-        pytest.fail("it has started")
-    assert asked[:1] == [num_cpus]
