@@ -14,6 +14,8 @@ different   with one slot: tables, measurements, predictions or grid differ from
 lost work   more epochs of a trial trained a second time after a kill than there are between two checkpoints
 left behind processes of a killed driver that do not end by themselves
 error       a driver that ended with an error
+
+Signals that end a run in order have a harness of their own, `signal_matrix`.
 """
 
 from __future__ import annotations
