@@ -40,8 +40,8 @@ class Listener(Protocol):
         """Until it is told otherwise, the run waits for this, e.g. `Ray to start`; empty: for nothing any more."""
         ...
 
-    def updated(self) -> None:
-        """The campaign has handed out a trial or taken a report."""
+    def updated(self, *, trials: bool = False) -> None:
+        """The campaign has taken a report, or even a trial has begun or ended."""
         ...
 
     def say(self, line: str) -> None:
@@ -63,7 +63,7 @@ class Silent:
     def waits(self, what: str) -> None:
         pass
 
-    def updated(self) -> None:
+    def updated(self, *, trials: bool = False) -> None:
         pass
 
     def say(self, line: str) -> None:

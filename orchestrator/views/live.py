@@ -64,10 +64,10 @@ class Live:
         if self._run is not None:
             self._run.waits(what)
 
-    def updated(self) -> None:
+    def updated(self, *, trials: bool = False) -> None:
         """The campaign has changed."""
         if self._run is not None:
-            self._run.updated()
+            self._run.updated(trials)
 
     def say(self, line: str) -> None:
         """One line above the bars."""
@@ -110,9 +110,12 @@ class _Run:
             self.display.tell(f"waiting for {what} · {clock(self.display.elapsed_s)}")
             self.display.refresh()
 
-    def updated(self) -> None:
-        """Look again, unless that takes much of the time: with thousands of cells a look costs milliseconds."""
-        if time.monotonic() < self._next_look:
+    def updated(self, trials: bool) -> None:
+        """Look again; for less than another trial only where that takes little of the time.
+
+        With thousands of cells a look costs milliseconds, and an epoch may be as short.
+        """
+        if not trials and time.monotonic() < self._next_look:
             return
         self._look()
         if self._told is None or self._seen.stage != self._told.stage or self.display.is_due:

@@ -98,7 +98,7 @@ class _Deadline(Silent):
         self._campaign = campaign
         yield
 
-    def updated(self) -> None:
+    def updated(self, *, trials: bool = False) -> None:
         assert self._campaign is not None
         (state,) = self._campaign.studies
         if time.time() - self._looked_at > 1.0:

@@ -91,7 +91,7 @@ class TuneState:
         self._ours[ray_id] = assignment
         self._without_worker[ray_id] = time.monotonic()
         self._pace.begin(ray_id)
-        self._listener.updated()
+        self._listener.updated(trials=True)
         return {"assignment": assignment.to_json(), "scale": assignment.scale}
 
     def start(self, ray_id: str, kill: Callable[[], None] = lambda: None) -> None:
@@ -112,7 +112,7 @@ class TuneState:
         over = self.stop.write(lambda: self.campaign.report(self._ours[ray_id].trial_id, report), True)
         if not self.stopping:
             self._listener.waits("")
-        self._listener.updated()
+        self._listener.updated(trials=over)
         if over or self.stopping:
             self._end(ray_id)
         return over or self.stopping
