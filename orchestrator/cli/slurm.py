@@ -29,10 +29,12 @@ _OF_ONE_NODE = ("/tmp", "/var/tmp", "/dev/shm", "/run")
     cls=Examples,
     context_settings={"allow_interspersed_args": False},
     examples="""
-    msa slurm --time 8:00:00 --cpus-per-node 16 -- sweep cpsl --data mosi.pkl --storage runs/mosi
-    msa slurm --partition gpu --gpus-per-node 1 --mem 64G -- sweep cpsl --storage runs/mosi --set resources.gpu=0.25
-    msa slurm --nodes 4 --time 1-0 --requeue -- ablate cpsl --data mosi.pkl --storage runs/ablation
-    msa slurm --account lab --sbatch '--qos=long --constraint=a100' -- resume runs/mosi
+    msa slurm --time 8:00:00 --cpus-per-node 16 -- sweep cpsl --data mosi.pkl
+    msa slurm --partition gpu --gpus-per-node 1 --mem 64G -- \\
+        sweep cpsl --storage runs/mosi --set resources.gpu=0.25
+    msa slurm --nodes 4 --time 1-0 --requeue -- ablate cpsl --data mosi.pkl
+    msa slurm --account lab --sbatch '--qos=long --constraint=a100' -- \\
+        resume runs/mosi
     msa slurm --setup 'module load cuda' --print -- resume runs/mosi > job.sh
     """,
 )
