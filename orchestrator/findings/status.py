@@ -120,4 +120,5 @@ def _newest_run(store: Store, rows: list[dict[str, Any]], driver: dict[str, Any]
         "num_finished": len(finished),
         "trials_per_min": 60.0 * len(finished) / wall_s if wall_s > 0 else None,
         "utilisation": newest.get("utilisation"),
+        "limit": newest.get("limit"),
     }

@@ -131,11 +131,6 @@ class Pace:
         self._quickest_s = math.inf
 
     @property
-    def drain_s(self) -> float:
-        """That of the limit."""
-        return self._limit.drain_s if self._limit else math.inf
-
-    @property
     def has_room(self) -> bool:
         """Whether to hand out another trial; the first of a run is handed out while there is any time."""
         return self._limit is None or self._limit.left_s > (self._quickest_s if self._quickest_s < math.inf else 0.0)
@@ -149,10 +144,6 @@ class Pace:
         """A trial has reported."""
         if self._limit is not None and (begun := self._begun.pop(trial, None)) is not None:
             self._quickest_s = min(self._quickest_s, self._limit.clock() - begun)
-
-    def is_over(self, *, idle: bool) -> bool:
-        """Whether to stop; `idle`: nothing trains, so that nothing comes of waiting for the end."""
-        return self._limit is not None and (self._limit.left_s <= 0 or (idle and not self.has_room))
 
 
 class Watched:

@@ -5,6 +5,7 @@ Imports torch. Workers import this module, by the name in the driver's `TRAIN`, 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,8 +62,9 @@ def estimate_time(studies: Sequence[Study], corpora: Mapping[str, Corpus]) -> Es
     for study in studies:
         search, confirm = epoch_s[study.dataset] * _expected_epochs(study), epoch_s[study.dataset] * _epochs(study)
         least, num_selects = study.least, study.num_selects
-        seconds += search * least["search"] + confirm * (least["confirm"] + least.get("select", 0))
-        most += search * study.search.trials + confirm * (len(study.confirm_seeds) + num_selects)
+        budget = math.inf if study.search.budget is None else 3600 * study.search.budget
+        seconds += min(search * least["search"], budget) + confirm * (least["confirm"] + least.get("select", 0))
+        most += min(search * study.search.trials, budget) + confirm * (len(study.confirm_seeds) + num_selects)
     return Estimate(slot_hours=seconds / 3600, epoch_s=epoch_s, most_slot_hours=most / 3600)
 
 

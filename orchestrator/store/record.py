@@ -264,6 +264,7 @@ class RunRecord(_Part):
     started_at: AwareDatetime
     slots: int | None = None
     utilisation: float | None = None
+    limit: str | None = None  # until when it trains, in words
 
 
 def warnings_of(corpora: Mapping[str, Sequence[str]]) -> list[str]:

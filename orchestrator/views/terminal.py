@@ -131,6 +131,7 @@ def status(summary: dict[str, Any]) -> str:
     driver, running = summary["driver"], summary["running"]
     if driver:
         lines.append(f"driver      {driver['host']} (pid {driver['pid']}) since {_when(driver['since'])}")
+        lines += [f"            {limit}"] if (limit := (summary["run"] or {}).get("limit")) else []
     else:
         lines.append("driver      none" + ("; `msa resume` goes on with what was interrupted" if running else ""))
     lines += jobs

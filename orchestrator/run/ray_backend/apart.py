@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.run.endings import RAY_THREAD, asked_to_stop, before_leaving
+from orchestrator.run.time_limit import TimeLimit
 from orchestrator.store.faults import CouldNotRun
 
 LOOK_S = 0.2
@@ -32,9 +33,10 @@ class RunStopped(CouldNotRun):
 
 
 class Stop:
-    """What the main thread and the one with Ray tell each other."""
+    """What the main thread and the one with Ray tell each other; `limit`: when both are to be over."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: TimeLimit | None = None) -> None:
+        self._limit = limit
         self.asked = False
         self.interrupted = False  # asked by a signal
         self.out_of_time = False  # asked by the end of the time
@@ -55,6 +57,17 @@ class Stop:
         """The same, of a signal."""
         self.interrupted = True
         self.ask()
+
+    def run_out(self) -> None:
+        """The same, of the end of the time."""
+        if not self.asked:
+            self.out_of_time = True
+            self.ask(DRAIN_S if self._limit is None else self._limit.drain_s)
+
+    def look_at_the_clock(self) -> None:
+        """Ask, once the time is over."""
+        if self._limit is not None and self._limit.left_s <= 0:
+            self.run_out()
 
     @property
     def drained(self) -> bool:
@@ -112,6 +125,7 @@ def _watch(over: threading.Event, stop: Stop, say: Callable[[str], None], take_b
         if stop.head and head is None:
             take_back()  # ray 2.60.0: whoever joins has SIGTERM taken by C++
             head = _Head(stop.head)
+        stop.look_at_the_clock()
         gone_s, refused = head.look() if head else (0.0, False)
         if not stop.asked:
             if head and gone_s > head.patience_s:

@@ -130,7 +130,7 @@ class _Training:
         self._campaign, self._store, self._lease, self._corpora = campaign, store, lease, corpora
         self._demand, self._workload, self._listener, self._address = demand, workload, listener, address
         self._limit = limit
-        self.stop, self._services = Stop(), Services()
+        self.stop, self._services = Stop(limit), Services()
         self.stop.end_services = self._services.end
 
     def __call__(self) -> None:
@@ -151,7 +151,7 @@ class _Training:
             autoscaling.wait(slots if self._limit is None else self._limit.checked(slots), self._listener.say)
         if demand.grow:
             campaign.grow(demand.retries, slots.fits)
-        record = _RunRecord(store, slots())
+        record = _RunRecord(store, slots(), self._limit)
 
         def heard(report: Report) -> None:
             if self._lease.lost:
@@ -219,8 +219,8 @@ class _RunRecord:
     between trials, checkpoints, workers that are replaced, slots that idle at the end.
     """
 
-    def __init__(self, store: Store, slots: int) -> None:
-        self._store, self._slots = store, slots
+    def __init__(self, store: Store, slots: int, limit: TimeLimit | None) -> None:
+        self._store, self._slots, self._limit = store, slots, None if limit is None else str(limit)
         self._started_at, self._written = datetime.now(UTC), time.monotonic()
         self._workers: dict[tuple[str, int], float] = {}  # first stretch of each
         self._busy_s, self._last = 0.0, 0.0
@@ -258,6 +258,7 @@ class _RunRecord:
                 "busy_s": self._busy_s,
                 "wall_s": self.wall_s,
                 "utilisation": self.utilisation,
+                "limit": self._limit,
             }
         )
 

@@ -72,9 +72,9 @@ class TuneState:
     @property
     def drained(self) -> bool:
         """Whether to end the run now."""
-        if not self.stopping and self._pace.is_over(idle=not self._ours):
-            self.stop.out_of_time = True
-            self.stop.ask(self._pace.drain_s)
+        self.stop.look_at_the_clock()
+        if not self._ours and not self._pace.has_room:  # nothing comes of waiting for the end
+            self.stop.run_out()
         return self.stopping and (not self._ours or self.error is not None or self.stop.drained)
 
     def suggest(self, ray_id: str) -> dict[str, Any] | str | None:

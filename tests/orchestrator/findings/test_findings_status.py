@@ -100,6 +100,15 @@ def test_a_driver_at_work_is_named_and_its_rate_needs_no_record(busy: Store, mak
     assert summary(busy)["driver"] is None
 
 
+def test_of_a_driver_at_work_it_is_told_until_when_it_trains(busy: Store) -> None:
+    limit = "trains until 17:41: SLURM job 123 ends at 17:42"
+    with Lease(busy.files):
+        busy.write_run({"started_at": datetime.now(UTC), "limit": limit})
+        lines = render(summary(busy)).splitlines()
+        assert f"            {limit}" in lines[lines.index(next(each for each in lines if each.startswith("driver"))) :]
+    assert limit not in render(summary(busy))
+
+
 def test_the_screen_shows_what_was_interrupted_what_failed_and_what_is_damaged(busy: Store, make_row: MakeRow) -> None:
     busy.files.write("trials/bad.parquet", b"")
     text = render(summary(busy))

@@ -2,12 +2,14 @@
 
 import os
 import re
+import threading
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from orchestrator.run.output import Listener, Silent
+from orchestrator.run.ray_backend.apart import Stop, apart
 from orchestrator.run.time_limit import OutOfTime, Pace, TimeLimit, Watched, slurm_job_end, time_limit
 
 NOW = datetime(2026, 3, 2, 12, 0).timestamp()
@@ -105,11 +107,8 @@ def test_a_trial_is_handed_out_while_one_as_quick_as_the_quickest_could_begin(li
     assert pace.has_room
     clock.now = 70.0
     assert not pace.has_room
-    assert pace.is_over(idle=True)
-    assert not pace.is_over(idle=False)
     clock.now = 90.0
-    assert pace.is_over(idle=False)
-    assert (pace.drain_s, limit.left_s) == (5.0, 0.0)
+    assert (limit.drain_s, limit.left_s) == (5.0, 0.0)
 
 
 def test_without_a_limit_there_is_always_room():
@@ -117,7 +116,6 @@ def test_without_a_limit_there_is_always_room():
     pace.begin("trial")
     pace.hear("trial")
     assert pace.has_room
-    assert not pace.is_over(idle=True)
 
 
 def test_texts_are_encoded_until_there_is_no_time_left(limit, clock):
@@ -135,3 +133,17 @@ def test_no_slot_is_waited_for_once_there_is_no_time_left(limit, clock):
     clock.now = 95.0
     with pytest.raises(OutOfTime, match=re.escape("trains until")):
         slots()
+
+
+def test_a_ray_that_does_not_start_in_time_is_left_behind(limit, clock):
+    stop, over = Stop(limit), threading.Event()
+    clock.now = 95.0
+
+    def start() -> None:
+        over.wait()
+
+    try:
+        apart(start, stop, print)
+    finally:
+        over.set()
+    assert (stop.left, stop.out_of_time, stop.interrupted) == (True, True, False)
