@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from orchestrator.cli import inspect, robustness, run, slurm, submit  # which register their commands
+from orchestrator.cli import inspect, on_end, robustness, run, slurm, submit  # which register their commands
 from orchestrator.cli.base import BAD_INPUT, COULD_NOT_RUN, DONE, FAILED, INTERRUPTED, GoOn, msa, say
 
 __all__ = ["inspect", "main", "msa", "robustness", "run", "slurm", "submit"]
@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         code = _code_of(error)
         say(f"error: {type(error).__name__}: {error}; --debug shows where" if code == FAILED else f"error: {error}")
+    if go_on.on_end is not None and go_on.storage is not None and code != BAD_INPUT:
+        for line in on_end.told(go_on.on_end, code, go_on.storage):
+            say(line)
     if code not in (DONE, BAD_INPUT):
         say(f"go on with: {shlex.join(['msa', *go_on.arguments])}")
     sys.exit(code)

@@ -14,9 +14,14 @@ DONE, FAILED, BAD_INPUT, COULD_NOT_RUN, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 4
 
 @dataclass
 class GoOn:
-    """The arguments of `msa` that go on with what a command began, should it not come to its end."""
+    """The arguments of `msa` that go on with what a command began, should it not come to its end.
+
+    `on_end`: what is wanted once the run has ended, `storage`: where one was begun.
+    """
 
     arguments: tuple[str, ...] = ()
+    on_end: str | None = None
+    storage: str | None = None
 
 
 class Examples(click.Command):
@@ -52,7 +57,17 @@ def say(line: str) -> None:
 
 def goes_on(*arguments: str) -> None:
     """From here on it is this command that goes on, and no longer the one that was typed."""
-    click.get_current_context().find_root().ensure_object(GoOn).arguments = arguments
+    found = _go_on()
+    found.arguments = arguments if found.on_end is None else (*arguments, "--on-end", found.on_end)
+
+
+def runs_in(storage: str) -> None:
+    """From here on a run is meant, in this storage: --on-end hears how it ends."""
+    _go_on().storage = storage
+
+
+def _go_on() -> GoOn:
+    return click.get_current_context().find_root().ensure_object(GoOn)
 
 
 def refuse(when: str, **options: Any) -> None:
@@ -122,3 +137,23 @@ TIME_LIMIT = click.option(
 )
 ALLOW_CHANGED = click.option("--allow-changed", is_flag=True, help="Go on although code, data or versions changed.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Check everything, show the plan, write nothing.")
+
+
+def _noted(ctx: click.Context, parameter: click.Parameter, command: str | None) -> None:
+    _go_on().on_end = command
+
+
+ON_END = click.option(
+    "--on-end",
+    metavar="COMMAND",
+    callback=_noted,
+    expose_value=False,
+    help="Run this in a shell once the run has ended, however: it sees MSA_EXIT_CODE and MSA_STORAGE.",
+)
+
+
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What all commands that train have in common."""
+    for option in (ON_END, TIME_LIMIT, ADDRESS, ALLOW_CHANGED):
+        command = option(command)
+    return command

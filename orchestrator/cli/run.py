@@ -9,8 +9,6 @@ import click
 
 from orchestrator.cli.asked import changed, changes_of
 from orchestrator.cli.base import (
-    ADDRESS,
-    ALLOW_CHANGED,
     DONE,
     DRY_RUN,
     FAILED,
@@ -18,13 +16,14 @@ from orchestrator.cli.base import (
     OUT_OF_TIME,
     STORAGE,
     STUDIES,
-    TIME_LIMIT,
     Examples,
     ablation_options,
     experiment_options,
     goes_on,
     msa,
     refuse,
+    run_options,
+    runs_in,
     say,
     words,
 )
@@ -53,9 +52,7 @@ if TYPE_CHECKING:
 @experiment_options
 @STUDIES
 @STORAGE
-@ADDRESS
-@TIME_LIMIT
-@ALLOW_CHANGED
+@run_options
 @DRY_RUN
 def sweep(experiment: str, **options: Any) -> int:
     """Search EXPERIMENT's space, then retrain the best configuration on several seeds; so for each of its studies.
@@ -81,9 +78,7 @@ def sweep(experiment: str, **options: Any) -> int:
 @experiment_options
 @ablation_options
 @STORAGE
-@ADDRESS
-@TIME_LIMIT
-@ALLOW_CHANGED
+@run_options
 @DRY_RUN
 def ablate(experiment: str, **options: Any) -> int:
     """Train EXPERIMENT's method with parts removed or changed, and say which of them help, with error bars.
@@ -129,9 +124,7 @@ def describe(experiment: str, **options: Any) -> int:
 @click.option("--data", multiple=True, metavar="PATH", help="Where a corpus of it is now; repeatable.")
 @click.option("--retry-failed", is_flag=True, help="Train failed trials again; a success replaces the failure.")
 @click.option("--only", metavar="TRIAL,…", multiple=True, help="With --retry-failed: only these (see msa failures).")
-@ALLOW_CHANGED
-@ADDRESS
-@TIME_LIMIT
+@run_options
 def resume(
     storage: str,
     data: tuple[str, ...],
@@ -149,6 +142,7 @@ def resume(
     from orchestrator.run.resumption import retried, stored
 
     endings.interrupted_by(endings.ANY_RUN)
+    runs_in(storage)
     limit = _limit(time_limit)
     if not retry_failed:
         refuse("only with --retry-failed", only=only or None)
@@ -171,12 +165,14 @@ def _start(
     from pathlib import Path
 
     endings.interrupted_by(endings.ANY_RUN)
+    storage = storage or f"runs/{Path(experiment).stem}{'-ablation' * ablation}"
+    if not dry_run:
+        runs_in(storage)
     limit = _limit(time_limit)
     prepared = _prepare(experiment, ablation=ablation, **options)
     if dry_run:
         return _describe(prepared)
-    default = f"runs/{Path(experiment).stem}{'-ablation' * ablation}"
-    return _run(prepared, storage or default, address, time_limit, limit=limit, allow_changed=allow_changed)
+    return _run(prepared, storage, address, time_limit, limit=limit, allow_changed=allow_changed)
 
 
 def _limit(typed: str | None) -> TimeLimit | None:

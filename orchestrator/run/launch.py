@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -135,8 +135,18 @@ def record_of(prepared: Prepared, origin: Provenance | None = None) -> Record:
         metrics=prepared.metrics,
         direction=studies[0].direction,
         planned=dict(planned),
-        argv=tuple(sys.argv[1:]),
+        argv=_recorded(sys.argv[1:]),
         created_at=datetime.now(UTC).isoformat(),
+    )
+
+
+def _recorded(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The arguments without what --on-end runs, which may hold what is nobody's business, such as an address."""
+    after = [False, *(argument == "--on-end" for argument in arguments)]
+    return tuple(
+        argument
+        for argument, is_its_value in zip(arguments, after, strict=False)
+        if not is_its_value and argument != "--on-end" and not argument.startswith("--on-end=")
     )
 
 

@@ -1,0 +1,102 @@
+"""--on-end: one command of the shell when a run has ended, however, told how and where."""
+
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli import main
+from orchestrator.run import launch
+from orchestrator.run.ray_backend.cluster import ClusterError
+from orchestrator.run.ray_backend.driver import Ending, Finished
+from tests.orchestrator.run import fakes
+
+TINY = "data.options={num_train: 16, num_valid: 8, num_test: 8, layout: utterances}"
+SWEEP = f"sweep cpsl --storage 'my runs' --set '{TINY}' --trials 3 --set search.pruner.kind=none"
+NOTE = 'echo "$MSA_EXIT_CODE $MSA_STORAGE" >> told'
+Msa = Callable[..., tuple[int, list[str]]]
+
+
+@pytest.fixture
+def msa(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Msa:
+    """Run a command in an empty folder, without Ray; its exit code, and the lines that it says beside its output."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "run", fakes.driver())
+
+    def run(command: str, *more: str) -> tuple[int, list[str]]:
+        arguments = [*shlex.split(command), *more]
+        monkeypatch.setattr(sys, "argv", ["msa", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        return int(str(ended.value.code)), capfd.readouterr().err.splitlines()
+
+    return run
+
+
+def ends(how: BaseException | Ending) -> Callable[..., Finished]:
+    """A run that ends so, once its storage is made."""
+
+    def run(*given: object, begin: Callable[[bool], None], **options: object) -> Finished:
+        begin(False)
+        if isinstance(how, BaseException):
+            raise how
+        return Finished(num_new=2, num_planned=8, states={}, ended=how)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        (None, 0),
+        (TypeError("oh"), 1),
+        (ClusterError("cannot start Ray"), 3),
+        (Ending.OUT_OF_TIME, 4),
+        (Ending.INTERRUPTED, 130),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_it_runs_once_whatever_the_end_and_the_line_that_goes_on_stays_the_last(
+    msa: Msa, monkeypatch: pytest.MonkeyPatch, how: BaseException | Ending | None, code: int
+) -> None:
+    if how is not None:
+        monkeypatch.setattr(launch, "run", ends(how))
+    ended, said = msa(SWEEP, "--on-end", NOTE)
+    assert ended == code, said
+    assert Path("told").read_text() == f"{code} my runs\n"
+    if code:
+        assert shlex.split(said[-1].removeprefix("go on with: ")) == ["msa", "resume", "my runs", "--on-end", NOTE]
+
+
+@pytest.mark.parametrize("command", ["sweep cpsl --set training.epochs=0", "resume nowhere", f"{SWEEP} --dry-run"])
+def test_it_does_not_run_where_no_run_was_begun(msa: Msa, command: str) -> None:
+    assert msa(command, "--on-end", NOTE)[0] in (0, 2)
+    assert not Path("told").exists()
+
+
+def test_its_own_failure_is_one_line_and_changes_no_exit_code(msa: Msa) -> None:
+    code, said = msa(SWEEP, "--on-end", "echo no such host >&2; exit 7")
+    assert code == 0
+    assert said[-1] == "--on-end failed with exit code 7: no such host"
+    assert msa("resume 'my runs'", "--on-end", "echo sent >&2") == (0, ["sent"])
+
+
+def test_it_is_handed_no_secrets_and_its_words_are_not_kept(msa: Msa, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "RAY_AUTH_TOKEN_PATH", "MY_VARIABLE"):
+        monkeypatch.setenv(name, f"value of {name}")
+    assert msa(SWEEP, "--on-end", "env > told")[0] == 0
+    seen = [line.partition("=")[0] for line in Path("told").read_text().splitlines()]
+    assert {"RAY_AUTH_TOKEN_PATH", "MY_VARIABLE", "PATH"} <= set(seen)
+    assert not {"RAY_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"} & set(seen)
+    record = json.loads(Path("my runs/experiment.json").read_text())
+    assert record["argv"] == shlex.split(SWEEP)
+
+
+def test_what_it_leaves_running_keeps_nobody_waiting(msa: Msa) -> None:
+    assert msa(SWEEP, "--on-end", "sleep 1000 & echo $! > told")[0] == 0
+    os.kill(int(Path("told").read_text()), signal.SIGKILL)
