@@ -47,17 +47,18 @@ _taken = _Taken()
 
 
 def interrupted_by(numbers: Sequence[signal.Signals]) -> None:
-    """From here on the first of these signals is a KeyboardInterrupt; SIGHUP and the like stay ignored where they are,
-    as `nohup` has it.
-    """
+    """From here on the first of these signals is a KeyboardInterrupt; what is ignored stays so, as `nohup` has it."""
     if threading.current_thread() is threading.main_thread():
         _taken.first, _taken.since = _interrupt, None
-        _install(numbers)
+        _install(numbers, taken_anyway=())
 
 
 @contextmanager
 def asked_to_stop(stop: Callable[[], None]) -> Iterator[Callable[[], None]]:
     """The first of the signals that end a run calls `stop`, Ctrl-C after that is a KeyboardInterrupt.
+
+    SIGINT is taken even where it is ignored, as it is of what a script has started in the background: whoever stops the
+    script, or sends it with `kill`, means the run.
 
     Yields what takes the signals back from whoever has taken them. After the block nothing of the same cause is heard
     again: a run that was asked to stop is not interrupted in its last writes.
@@ -69,9 +70,9 @@ def asked_to_stop(stop: Callable[[], None]) -> Iterator[Callable[[], None]]:
     if _taken not in before.values():  # nobody asked so far
         _taken.since = None
     _taken.first = stop
-    _install(ANY_RUN)
+    _install(ANY_RUN, taken_anyway=ANY_COMMAND)
     try:
-        yield lambda: _install(ANY_RUN)
+        yield lambda: _install(ANY_RUN, taken_anyway=ANY_COMMAND)
     finally:
         _taken.first = _interrupt
         for number, handler in before.items():
@@ -109,7 +110,7 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _install(numbers: Sequence[signal.Signals]) -> None:
+def _install(numbers: Sequence[signal.Signals], *, taken_anyway: Sequence[signal.Signals]) -> None:
     for number in numbers:
-        if number in ANY_COMMAND or signal.getsignal(number) != signal.SIG_IGN:
+        if number in taken_anyway or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _taken)

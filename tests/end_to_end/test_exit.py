@@ -75,6 +75,23 @@ def test_python_threads_are_joined_and_exit_handlers_run_before_the_end():
     assert done.stdout.splitlines() == ["a thread", "an exit handler"]
 
 
+def test_a_command_that_leaves_ray_behind_ends_at_once_with_its_own_code_and_last_line():
+    before = (
+        "import atexit, functools, threading, time\n"
+        "from orchestrator.cli.base import msa\n"
+        "from orchestrator.run import endings\n"
+        "@msa.command()\n"
+        "def lost():\n"
+        "    atexit.register(time.sleep, 600)\n"
+        "    threading.Thread(target=time.sleep, args=(600,), name=endings.RAY_THREAD, daemon=True).start()\n"
+        "    endings.before_leaving(functools.partial(print, 'its services are ended', flush=True))\n"
+        "    return 130\n"
+    )
+    done = run("msa", "lost", before=before)
+    assert (done.returncode, done.stderr) == (130, "go on with: msa lost\n")
+    assert done.stdout == "its services are ended\n"
+
+
 def test_what_is_still_buffered_and_cannot_be_written_is_a_failure():
     before = (
         "from orchestrator.cli.base import msa\n"

@@ -7,6 +7,7 @@ the other one to end in order, and where that takes too long, or the head is gon
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import socket
@@ -17,7 +18,7 @@ from typing import Any
 
 from orchestrator.run.endings import RAY_THREAD, asked_to_stop, before_leaving
 from orchestrator.run.time_limit import TimeLimit
-from orchestrator.store.faults import CouldNotRun
+from orchestrator.store.faults import CouldNotRun, StorageError
 
 LOOK_S = 0.2
 DRAIN_S = 9.0  # after the first signal, how long running steps get to come to their end
@@ -108,8 +109,11 @@ def apart(work: Callable[[], None], stop: Stop, say: Callable[[str], None]) -> N
         except KeyboardInterrupt:
             stop.interrupt()
             stop.at_once = True
-            if not stop.trains or not over.wait(AT_ONCE_S):
-                _leave(stop)
+            try:
+                over.wait(AT_ONCE_S * stop.trains)
+            finally:
+                if not over.is_set():
+                    _leave(stop)
             raise
     if stop.left:
         return
@@ -147,7 +151,8 @@ def _leave(stop: Stop) -> None:
     if quiet:
         stop.writing.release()
     before_leaving(stop.end_services)  # not sooner: C++ may end a process that loses them
-    stop.finish()
+    with contextlib.suppress(StorageError):  # it is but the record of the run
+        stop.finish()
 
 
 class _Head:

@@ -119,6 +119,16 @@ def in_a_job(how: Finished) -> Raised:
     return make
 
 
+def no_start(patch: pytest.MonkeyPatch) -> None:
+    """A Ray that does not come up, however often it is started."""
+    import ray
+
+    def fail(**options: object) -> None:
+        raise Exception("it timed out")
+
+    patch.setattr(ray, "init", fail)
+
+
 def nothing(patch: pytest.MonkeyPatch) -> None:
     pass
 
@@ -168,6 +178,7 @@ CASES = {
     "a disk that is broken": Case(SWEEP, 3, "Input/output error; check that", f"msa {SWEEP}", disk(errno.EIO)),
     "a storage that is lost before a trial": Case(SWEEP, 3, "gone", RESUME, ends(OutOfReach("gone"))),
     "no Ray": Case(SWEEP, 3, "cannot start Ray", RESUME, ends(ClusterError("cannot start Ray"))),
+    "a Ray that does not come up": Case(SWEEP, 3, "tried 3 times: it timed out; nothing was", RESUME, no_start),
     "no cluster": Case(
         f"{SWEEP} --address 10.0.0.1:6379",
         3,
