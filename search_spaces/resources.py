@@ -55,5 +55,6 @@ class Resources(Part):
     silent_after: Span | None = Field(
         default=None,
         description="Time without a word from a worker, such as 6h, after which it is given up and its trial starts "
-        "anew, as after any lost worker; longer than the longest epoch, a worker's start included; null: never.",
+        "anew, as after any lost worker; longer than the longest epoch; null: never, as an epoch of a large corpus on "
+        "CPUs may take hours.",
     )
