@@ -22,7 +22,8 @@ if TYPE_CHECKING:  # a worker needs no Optuna
     from orchestrator.run.output import Listener
 
 MARGIN_S = 60.0  # for running stretches to end, and Ray: a minute, and of a short time
-SHARE = 0.1  # no more than this
+SHARE = 0.2  # no more than this
+RAY_S = 10.0  # of it for Ray to end, or to be left behind
 _PATIENCE_S = 10.0  # with SLURM's answer
 _DAY_S = 86_400
 
@@ -50,7 +51,7 @@ class TimeLimit:
     @property
     def drain_s(self) -> float:
         """How long running stretches get to come to their end."""
-        return self.margin_s / 2
+        return min(self.margin_s / 2, max(0.0, self.margin_s - RAY_S))
 
     def check(self) -> None:
         """Raises OutOfTime where there is no time left."""

@@ -30,10 +30,11 @@ def test_a_run_has_no_limit_unless_it_is_given_one():
     [
         ("8h", 8 * HOUR - 60, "trains until 19:59: --time-limit 8h"),
         ("1-00:00:00", 24 * HOUR - 60, "trains until Tue 11:59: --time-limit 1-00:00:00"),
-        ("5m", 270, "trains until 12:04:30: --time-limit 5m"),
+        ("5m", 240, "trains until 12:04:00: --time-limit 5m"),
+        ("100s", 80, "trains until 12:01:20: --time-limit 100s"),
     ],
 )
-def test_it_trains_until_a_minute_or_a_tenth_before_its_end(typed, left_s, said):
+def test_it_trains_until_a_minute_or_a_fifth_before_its_end(typed, left_s, said):
     limit = limited(typed)
     assert limit is not None
     assert (limit.left_s, str(limit)) == (left_s, said)
@@ -75,6 +76,13 @@ def test_a_job_whose_slurm_is_not_at_hand_has_no_end(tmp_path: Path, monkeypatch
     assert slurm_job_end({"SLURM_JOB_ID": "123"}) is None
 
 
+@pytest.mark.parametrize(("typed", "drain_s"), [("8h", 30), ("100s", 10), ("75s", 5), ("20s", 0)])
+def test_of_what_is_left_then_running_steps_have_half_unless_ray_needs_it(typed, drain_s):
+    limit = limited(typed)
+    assert limit is not None
+    assert limit.drain_s == drain_s
+
+
 class Clock:
     def __init__(self):
         self.now = 0.0
@@ -108,7 +116,7 @@ def test_a_trial_is_handed_out_while_one_as_quick_as_the_quickest_could_begin(li
     clock.now = 70.0
     assert not pace.has_room
     clock.now = 90.0
-    assert (limit.drain_s, limit.left_s) == (5.0, 0.0)
+    assert limit.left_s == 0.0
 
 
 def test_without_a_limit_there_is_always_room():
