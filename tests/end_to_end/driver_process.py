@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class DriverProcess:
         self,
         folder: Path,
         *arguments: str,
-        module: str = toy_driver.__name__,
+        command: Sequence[str] = (sys.executable, "-m", toy_driver.__name__),
         variables: Mapping[str, str] | None = None,
     ) -> None:
         self.log = folder / "epochs.log"
@@ -44,7 +44,7 @@ class DriverProcess:
         environment = {toy_driver.TOY_LOG: self.log, "RAY_TMPDIR": scratch, "TMPDIR": scratch}
         with self._out.open("ab") as out:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [*command, *arguments],
                 cwd=ROOT,
                 stdout=out,
                 stderr=out,

@@ -3,7 +3,8 @@
 A cell is a signal (SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2), whom it is sent to (the driver alone; its process group,
 as `timeout` and a terminal do; every process, as a scheduler does) and where it finds the driver: while it encodes
 texts, starts Ray, searches, confirms, or folds files at the end. The cells of one signal and target share a storage,
-which is run to its end after them. What is wanted of each:
+which is run to its end after them. With --jobs every process of a job is signalled that has started Ray itself: servers
+and workers die before the driver, with what was trained since the last checkpoint. What is wanted of each:
 
 late          the driver has ended within 20 s on a machine that is idle (not held in a test, which knows no times)
 code          it has ended with 130
@@ -21,7 +22,9 @@ import contextlib
 import io
 import os
 import random
+import shlex
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -43,8 +46,11 @@ from tests.end_to_end.kill_harness import first_difference, results
 from tests.end_to_end.victim import Tally, Victim
 from tests.orchestrator.run import fakes
 from tests.patience import LIMIT_S, wait_until
+from tests.patient_ray import RAY
 
 TARGETS = ("driver", "group", "every process")
+IN_JOB = "a job with its own Ray"
+TOY_MSA = (sys.executable, "-m", toy_msa.__name__)
 PHASES = ("encoding", "start-up", "search", "confirm", "compaction")
 INTERRUPTED, LATE_S, GONE_S = 130, 20.0, 5.0
 
@@ -67,13 +73,15 @@ class Signalled:
     folder: Path
     cells: list[Cell] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
+    workers_died: bool = False  # the last time, with what they had trained since their checkpoint
 
     def __post_init__(self) -> None:
         self.victim = Victim(self.folder, "sweep", 1, random.Random(0), self.tally)
 
     def end(self, number: signal.Signals, target: str, phase: str) -> Cell:
         """Start a driver, end it so, and look."""
-        driver = self._driver(phase)
+        in_job = target == IN_JOB
+        driver = self._driver_in_job(phase) if in_job else self._driver(phase)
         reached = driver.wait_for(lambda: self._reached(driver, phase))
         began = time.monotonic()
         if reached:
@@ -81,23 +89,23 @@ class Signalled:
         driver.popen.wait(LIMIT_S)
         seconds = time.monotonic() - began
         faults = [] if reached else [f"never came to {phase}"]
-        with contextlib.suppress(AssertionError):
-            wait_until(lambda: not driver.processes() or time.monotonic() - began > seconds + GONE_S)
-        if left := sorted({Path(title(process)).name for process in driver.processes()}):
-            faults.append(f"left behind: {', '.join(left)}")
-            for process in driver.processes():
-                process.kill()
+        wait_until(lambda: in_job or not driver.processes() or time.monotonic() - began > seconds + GONE_S)
+        if left := driver.processes():
+            names = sorted({Path(title(process)).name for process in left})
+            faults += [] if in_job else [f"left behind: {', '.join(names)}"]
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         if driver.popen.returncode != INTERRUPTED:
             faults.append(f"code {driver.popen.returncode}")
         last = (driver.said().splitlines() or [""])[-1]
-        if last != f"go on with: msa resume {self.victim.uri}":
+        if last.partition(" --address ")[0] != f"go on with: msa resume {self.victim.uri}":
             faults.append(f"line: {driver.said()[-300:]!r}")
         if (self.victim.uri / "lease.json").exists():
             faults.append("lease")
-        self._look(driver)
-        self.cells.append(
-            cell := Cell(number=number, target=target, phase=phase, seconds=seconds, faults=tuple(faults))
-        )
+        self._look(driver, in_job=in_job)
+        cell = Cell(number=number, target=target, phase=phase, seconds=seconds, faults=tuple(faults))
+        self.cells.append(cell)
         return cell
 
     def finish(self) -> None:
@@ -110,12 +118,25 @@ class Signalled:
 
     def _driver(self, phase: str) -> DriverProcess:
         self.lingered.unlink(missing_ok=True)
-        return DriverProcess(
-            self.folder,
-            *toy_msa.arguments(self.victim.uri),
-            module=toy_msa.__name__,
-            variables={toy_msa.TOY_LINGERS: phase, toy_msa.TOY_LINGERED: str(self.lingered)},
+        variables = {toy_msa.TOY_LINGERS: phase, toy_msa.TOY_LINGERED: str(self.lingered)}
+        return DriverProcess(self.folder, *toy_msa.arguments(self.victim.uri), command=TOY_MSA, variables=variables)
+
+    def _driver_in_job(self, phase: str) -> DriverProcess:
+        """Of a Ray that the job has started before; its servers get the signals, too."""
+        out, token = self.folder / "head.out", self.folder / "token"
+        out.unlink(missing_ok=True)
+        token.write_text("0" * 32)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        head = [*RAY, "start", "--head", "--block", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2"]
+        head += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={self.folder / 'ray'}"]
+        driver = [*TOY_MSA, *toy_msa.arguments(self.victim.uri), "--address", f"127.0.0.1:{port}"]
+        script = (
+            f"{shlex.join(head)} > {out} 2>&1 &\n"
+            f"until grep -qs 'runtime started' {out}; do sleep 0.2; done\nexec {shlex.join(driver)}\n"
         )
+        variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), toy_msa.TOY_LINGERS: phase}
+        return DriverProcess(self.folder, command=["sh", "-c", script], variables=variables)
 
     @property
     def lingered(self) -> Path:
@@ -129,14 +150,16 @@ class Signalled:
             return any(title(process).endswith("raylet") for process in driver.processes())
         return sum(f" {phase} " in line for line in self.victim.new_lines(driver)) > 4
 
-    def _look(self, driver: DriverProcess) -> None:
-        if again := self.victim.look(driver, killed=True):
+    def _look(self, driver: DriverProcess, *, in_job: bool = False) -> None:
+        again = self.victim.look(driver, killed=True)
+        if again and not self.workers_died:
             self.tally.faults["lost work"].append(f"{again} epochs were trained again")
+        self.workers_died = in_job
 
 
 def send(driver: DriverProcess, number: signal.Signals, target: str) -> None:
     """As those do who send it: `timeout` to its child and then to the group, a scheduler wakes all processes before."""
-    if target == "every process":
+    if target in ("every process", IN_JOB):
         processes = driver.processes()
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -195,9 +218,12 @@ def command() -> int:
     parser.add_argument("--signals", default=",".join(number.name for number in ANY_RUN))
     parser.add_argument("--targets", default=",".join(TARGETS))
     parser.add_argument("--phases", default=",".join(PHASES))
+    parser.add_argument("--jobs", action="store_true", help="in search and confirm, of jobs that start Ray themselves")
     asked = parser.parse_args()
     numbers = [signal.Signals[name] for name in asked.signals.split(",")]
     targets, phases = asked.targets.split(","), asked.phases.split(",")
+    if asked.jobs:
+        targets, phases = [IN_JOB], ["search", "confirm"]
     plan = [[(number, target, phase) for phase in phases] for number in numbers for target in targets]
     cells, faults = matrix(plan)
     late = [cell for cell in cells if cell.seconds > LATE_S]
