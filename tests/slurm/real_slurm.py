@@ -75,6 +75,10 @@ class Slurm:
         told = self("scontrol", "--oneliner", "show", "job", job).stdout.split()
         return next(word.partition("=")[2] for word in told if word.startswith(f"{name}="))
 
+    def state_of(self, node: str) -> str:
+        """idle, mixed, down, …"""
+        return self("sinfo", "-h", "-n", node, "-o", "%T").stdout.strip()
+
     def folder_of(self, name: str) -> Path:
         """A folder in the shared one."""
         folder = self.shared / name

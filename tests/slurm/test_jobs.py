@@ -30,10 +30,10 @@ EXPERIMENT: dict[str, Any] = {  # JSON is YAML
     "objective": {"metric": "valid/mae"},
     "config": {"training": {"epochs": 2 * RUNG}},
     "space": {"training.learning_rate": {"low": 1e-4, "high": 1e-3, "log": True}},
-    "search": {"trials": 8, "startup": 4, "pruner": {"kind": "asha", "min_epochs": RUNG, "reduction": 2}},
+    "search": {"trials": 6, "startup": 4, "pruner": {"kind": "asha", "min_epochs": RUNG, "reduction": 2}},
     "confirm": {"seeds": 2},
 }
-NUM_PLANNED = 10
+NUM_PLANNED = 8
 ENDED = ("CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "TIMEOUT")
 
 
@@ -107,6 +107,7 @@ def test_a_job_of_two_nodes_outlives_one_ends_in_order_and_goes_on_as_another(cl
     cluster.nodes["n2"].power_off()
     trials = len(run.watch.rows) + 2  # one may have been on its way
     run.until("it goes on without the lost node", lambda: len(run.watch.rows) >= trials)
+    run.until("SLURM knows of the loss", lambda: cluster.state_of("n2").startswith("down"))
     cluster("scancel", run.job)
     run.until_state("CANCELLED")
     last = r"go on with: msa slurm --setup .* --nodes 2 -- resume run\n\Z"
