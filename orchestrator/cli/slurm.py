@@ -29,10 +29,11 @@ _OF_ONE_NODE = ("/tmp", "/var/tmp", "/dev/shm", "/run")
     cls=Examples,
     context_settings={"allow_interspersed_args": False},
     examples="""
-    msa slurm --time 8:00:00 --cpus-per-node 16 -- sweep cpsl --data mosi.pkl
+    msa slurm --time 8:00:00 --cpus-per-node 16 -- \\
+        sweep cpsl --data mosi.pkl --storage runs/mosi
     msa slurm --partition gpu --gpus-per-node 1 --mem 64G -- \\
         sweep cpsl --storage runs/mosi --set resources.gpu=0.25
-    msa slurm --nodes 4 --time 1-0 --requeue -- ablate cpsl --data mosi.pkl
+    msa slurm --nodes 4 --time 1-0 --requeue -- ablate cpsl --storage runs/a
     msa slurm --account lab --sbatch '--qos=long --constraint=a100' -- \\
         resume runs/mosi
     msa slurm --setup 'module load cuda' --print -- resume runs/mosi > job.sh
@@ -119,7 +120,7 @@ def _typed(asked: dict[str, Any]) -> Sequence[str]:
         for each in value if isinstance(value, tuple) else [value]:
             if each is True:
                 words.append(option)
-            elif each not in (None, False):
+            elif each not in (None, False) and (name, each) != ("nodes", 1):
                 words += [option, str(each)]
     return words
 

@@ -188,3 +188,13 @@ def test_the_status_of_a_storage_that_waits_for_its_job_is_the_job(slurm, capsys
     slurm.command("squeue")  # it is over, and has not come to anything
     assert typed("status runs/mosi") == 2
     assert "no storage at " in capsys.readouterr().err
+
+
+def test_every_example_of_its_help_is_understood(slurm, tmp_path, capsys) -> None:
+    (tmp_path / "mosi.pkl").touch()
+    assert typed("slurm --help") == 0
+    examples = capsys.readouterr().out.partition("Examples:")[2].replace("\\\n", " ").strip().splitlines()
+    assert len(examples) == 5
+    for example in examples:
+        words = shlex.split(example.partition(">")[0])
+        assert typed(shlex.join(["slurm", "--print", *words[2:]])) == 0, example
