@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 
 from msa_models import metrics
 from msa_models.data import Corpus, Split
@@ -29,6 +30,7 @@ from orchestrator.store.record import Record
 from search_spaces.loading import validate
 
 NUM_TEST = 4
+NOISE = 0.01  # standard deviation of the toy's values
 PROVENANCE = Provenance(git_commit="", code_fingerprint="c0de", versions={"python": "3"})
 
 
@@ -55,7 +57,7 @@ class ToyRun:
     def train_epoch(self) -> dict[str, float]:
         epoch = len(self.measurements) + 1
         rate = self.assignment.config["training"]["learning_rate"]
-        noise = generator(self.assignment.seed, "noise", epoch, repr(rate)).normal(scale=0.01)
+        noise = generator(self.assignment.seed, "noise", epoch, repr(rate)).normal(scale=NOISE)
         floor = abs(math.log10(rate) + 3.0)
         row = {"epoch": epoch, **{f"valid/{name}": 0.5 for name in metrics.names("regression", "mosi", ())}}
         self.measurements.append(row | {"valid/mae": floor + 1.0 / epoch + noise})
@@ -287,3 +289,19 @@ def table(uri: str) -> list[dict]:
     """The rows of the storage, times, hosts and attempts aside."""
     rows = Store.open(uri).trials().to_pylist()
     return [{name: value for name, value in row.items() if name not in VOLATILE} for row in rows]
+
+
+def assert_alike(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """Rows are equal but for what processors round otherwise: the last digit of a suggestion, and so the toy's noise."""
+    assert len(found) == len(expected)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.keys() == theirs.keys()
+        for name, value in mine.items():
+            if name == "params":
+                assert json.loads(value) == pytest.approx(json.loads(theirs[name]), rel=1e-9), mine
+            elif name == "intermediate_values":
+                assert json.loads(value) == pytest.approx(json.loads(theirs[name]), abs=10 * NOISE), mine
+            elif isinstance(value, float):
+                assert value == pytest.approx(theirs[name], abs=10 * NOISE), (name, mine)
+            else:
+                assert value == theirs[name], (name, mine)

@@ -245,11 +245,11 @@ def examples(tmp_path: Path) -> Path:
 def test_a_finished_storage_needs_no_data(
     examples: Path, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
-    rows = fakes.table(str(examples / "ablation"))
+    rows, resumes = fakes.table(str(examples / "ablation")), command[0] == "resume"
     assert msa(*command, str(examples / "ablation")) == 0
     said = capsys.readouterr()
-    assert said.err == ""
-    assert ("nothing to do: all 18 trials are finished" in said.out) == (command[0] == "resume")
+    assert said.err.startswith("warning: 2 seeds are few") if resumes else said.err == ""
+    assert ("nothing to do: all 18 trials are finished" in said.out) == resumes
     assert fakes.table(str(examples / "ablation")) == rows
     found = orchestrator.open(examples / "ablation")
     assert (len(found.trials), found.grid.empty, found.warnings) == (18, False, [])
@@ -276,7 +276,7 @@ def test_a_sweep_of_version_2_goes_on_with_its_corpus_from_elsewhere(examples: P
     fakes.train(campaign, never_interrupted, workload=fakes.failing_toy, most=5)
     fakes.train(campaign, never_interrupted)
     assert msa("resume", storage, "--data", str(moved)) == 1  # for one of its trials has failed
-    assert lasting(fakes.table(storage)) == lasting(fakes.table(never_interrupted))
+    fakes.assert_alike(lasting(fakes.table(storage)), lasting(fakes.table(never_interrupted)))
     assert Store.open(storage).record.experiment["data"]["source"] == str(moved)
     assert Store.open(storage).record.corpora["mosi"].samples == {"train": 12, "valid": 6, "test": 6}
 
