@@ -13,7 +13,7 @@ source .venv/bin/activate   # CHANGE: the Python with msa-sweeps
 
 # Ray's files and sockets on the node's own disk. A socket's path has at most 107 bytes, 68 of them Ray's.
 export TMPDIR=/tmp/$(id -un)-$LSB_JOBID
-mkdir -p -m 700 "$TMPDIR" && [ -O "$TMPDIR" ] || exit 3
+mkdir -p -m 700 "$TMPDIR" && [ -O "$TMPDIR" ] && [ ! -L "$TMPDIR" ] || exit 3
 
 trap : INT TERM   # bkill says them to all processes: msa ends in order, and this script after it
 # CHANGE: the command. LSF tells nobody when the job ends, so the time limit is repeated, a little shorter; and how many CPUs

@@ -123,7 +123,10 @@ trap : TERM
 began=$(date +%s)
 
 on_scratch() {
-    mkdir -p -m 700 "$TMPDIR" && [ -O "$TMPDIR" ] || { echo "$(hostname): cannot use $TMPDIR"; return 3; } >&2
+    if ! mkdir -p -m 700 "$TMPDIR" || [ ! -O "$TMPDIR" ] || [ -L "$TMPDIR" ]; then
+        echo "$(hostname): cannot use $TMPDIR, which is somebody else's" >&2
+        return 3
+    fi
     "$@"
     local code=$?
     rm -rf "$TMPDIR"/{ray,msa-*}
