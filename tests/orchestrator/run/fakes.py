@@ -292,7 +292,7 @@ def table(uri: str) -> list[dict]:
 
 
 def assert_alike(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
-    """Rows are equal but for what processors round otherwise: the last digit of a suggestion, and so the toy's noise."""
+    """Equal but for what processors round otherwise: the last digit of a suggestion, and so the noise of the toy."""
     assert len(found) == len(expected)
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.keys() == theirs.keys()
