@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from orchestrator.plan.search_end import ended_by
 from orchestrator.store import Store, holder
 from orchestrator.store.schema import PHASES, STATES
 from orchestrator.store.selection import COLUMNS, best_trial, chosen_params
+from orchestrator.store.steering import steering
 from search_spaces.parts import Search
 
 _COLUMNS = ("trial_id", "study_id", "phase", "number", "state", "value", "error_type", "attempts", "finished_at")
@@ -52,6 +54,7 @@ def summary(store: Store) -> dict[str, Any]:
         "studies": _studies(store, rows, best, phases),
         "run": _newest_run(store, rows, driver),
         "driver": driver and {name: driver[name] for name in ("host", "pid", "since", "beat")},
+        "steering": driver and asdict(steering(store.files)),
         "failures": dict(Counter(row["error_type"] or "unknown" for row in failed).most_common()),
         "warnings": [*store.record.warnings, *cut_short(rows), *untested(rows), *store.warnings_],
     }

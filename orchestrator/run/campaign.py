@@ -173,6 +173,11 @@ class Campaign:
         else:
             self._hand_back(started, started.assignment)
 
+    def put_back(self, trial_id: str) -> None:
+        """A trial that runs is to go on later, from what is on file of it."""
+        started = self._running[trial_id]
+        self._hand_back(started, started.assignment)
+
     def _timed(self, assignment: Assignment) -> Assignment:
         """With the time that it may train as it is asked for now, whatever it was when it was handed out before."""
         time_s = None

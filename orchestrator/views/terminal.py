@@ -132,6 +132,8 @@ def status(summary: dict[str, Any]) -> str:
     if driver:
         lines.append(f"driver      {driver['host']} (pid {driver['pid']}) since {_when(driver['since'])}")
         lines += [f"            {limit}"] if (limit := (summary["run"] or {}).get("limit")) else []
+        if summary["steering"]["paused"]:
+            lines.append("            paused; `msa unpause` goes on")
     else:
         lines.append("driver      none" + ("; `msa resume` goes on with what was interrupted" if running else ""))
     lines += jobs

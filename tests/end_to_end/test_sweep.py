@@ -21,6 +21,14 @@ def finished(tmp_path_factory):
     return msa, msa(*msa.sweep_arguments("whole"))
 
 
+def until(driver, beginning):
+    """Read what it says up to a line that begins so."""
+    while line := driver.stdout.readline():
+        if line.startswith(beginning):
+            return
+    raise AssertionError(f"no line began with {beginning!r}")
+
+
 def everything(uri):
     store = Store.open(uri)
     return table(str(uri)), store.measurements().to_pydict(), store.predictions().to_pydict()
@@ -67,8 +75,18 @@ def test_resume_of_a_finished_storage_starts_nothing_and_says_so(finished):
     assert sorted(path.name for path in (msa.folder / "whole" / "logs").iterdir()) == before
 
 
-def test_two_runs_with_one_slot_are_bitwise_equal(finished, msa):
-    assert msa(*msa.sweep_arguments("again")).returncode == 0
+def test_two_runs_with_one_slot_are_bitwise_equal_though_one_is_paused(finished, msa):
+    driver = msa.start(*msa.sweep_arguments("again"))
+    until(driver, "waiting for workers to start")
+    assert msa("pause", "again").returncode == 0
+    until(driver, "paused: ")
+    wait_until(lambda: not workers_of(driver), process=driver)  # their slots are free
+    assert not finished_trials(msa.folder / "again")
+    assert "paused; `msa unpause` goes on" in msa("status", "again").stdout
+    assert msa("unpause", "again").returncode == 0
+    out, err = driver.communicate(timeout=LIMIT_S)
+    assert driver.returncode == 0, err
+    assert "no longer paused\n" in out
     assert everything(msa.folder / "again") == everything(finished[0].folder / "whole")
 
 

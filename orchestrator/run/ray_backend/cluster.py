@@ -100,11 +100,12 @@ class Slots:
     """How many trials there is room for, looked up anew now and then, so that the cluster may grow.
 
     Counted node by node, because a trial lies within one, and GPU by GPU where trials share them. Raises ClusterError
-    where there is none, unless the cluster may grow.
+    where there is none, unless the cluster may grow. `most`: how many at once now, as `Demand.max_concurrent`.
     """
 
-    def __init__(self, demand: Demand, *, grows: bool = False) -> None:
+    def __init__(self, demand: Demand, *, grows: bool = False, most: Callable[[], int | None] | None = None) -> None:
         self._demand, self._slots, self._looked_at = demand, 0, -math.inf
+        self._most = most or (lambda: demand.max_concurrent)
         if self() < 1 and not grows:
             raise _no_room(demand)
 
@@ -112,7 +113,7 @@ class Slots:
         if time.monotonic() - self._looked_at > LOOK_EVERY_S:
             bundle = self._demand.bundle()
             fits = sum(_room_on(node, bundle) for node in _nodes())
-            self._slots = min(fits, self._demand.max_concurrent or fits)
+            self._slots = min(fits, self._most() or fits)
             self._looked_at = time.monotonic()
         return self._slots
 
@@ -132,8 +133,8 @@ class Autoscaling:
     to no effect.
     """
 
-    def __init__(self, demand: Demand) -> None:
-        self._demand = demand
+    def __init__(self, demand: Demand, most: Callable[[], int | None] | None = None) -> None:
+        self._demand, self._most = demand, most or (lambda: demand.max_concurrent)
         self._groups: list[PlacementGroup] = []
 
     def wait(self, slots: Callable[[], int], say: Callable[[str], None]) -> None:
@@ -153,8 +154,8 @@ class Autoscaling:
         """
         from ray.util import placement_group, remove_placement_group
 
-        if self._demand.max_concurrent is not None:
-            num_trials = min(num_trials, self._demand.max_concurrent - slots)
+        if (most := self._most()) is not None:
+            num_trials = min(num_trials, most - slots)
         num_groups = max(0, min(num_trials, max(slots, AT_LEAST)))
         while len(self._groups) > num_groups:
             remove_placement_group(self._groups.pop())

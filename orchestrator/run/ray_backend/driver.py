@@ -23,6 +23,7 @@ from orchestrator.run.ray_backend.start import Services
 from orchestrator.run.time_limit import OutOfTime, TimeLimit
 from orchestrator.run.watchdog import Watchdog
 from orchestrator.store import Lease, StorageError, Store
+from orchestrator.store.steering import Steered
 
 TRAIN = "orchestrator.run.workload:train"  # a name, because importing it imports torch, which only workers need
 RECORD_EVERY_S = 10.0
@@ -95,7 +96,7 @@ def run(
             if limit is not None:
                 limit.check()
             training = _Training(campaign, store, lease, read, demand, workload, listener, limit, address)
-            with captured(store.files) as terminal, listener.running(campaign, terminal):
+            with captured(store.files) as terminal, listener.running(campaign, terminal), training.steered:
                 listener.waits("Ray to start" if address is None else f"the Ray cluster at {address}")
                 apart(training, training.stop, listener.say)
             out_of_time = training.stop.out_of_time
@@ -129,7 +130,7 @@ class _Training:
     ) -> None:
         self._campaign, self._store, self._lease, self._corpora = campaign, store, lease, corpora
         self._demand, self._workload, self._listener, self._address = demand, workload, listener, address
-        self._limit = limit
+        self._limit, self.steered = limit, Steered(store.files)
         self.stop, self._services = Stop(limit), Services()
         self.stop.end_services = self._services.end
 
@@ -145,8 +146,8 @@ class _Training:
         from orchestrator.run.ray_backend import tune_adapters
 
         campaign, demand, store = self._campaign, self._demand, self._store
-        slots = Slots(demand, grows=grows)
-        autoscaling = Autoscaling(demand) if grows else None
+        slots = Slots(demand, grows=grows, most=self._most)
+        autoscaling = Autoscaling(demand, self._most) if grows else None
         if autoscaling is not None:
             autoscaling.wait(slots if self._limit is None else self._limit.checked(slots), self._listener.say)
         if demand.grow:
@@ -160,7 +161,7 @@ class _Training:
 
         watchdog = Watchdog(demand.silent_s)
         state = tune_adapters.TuneState(
-            campaign, slots, heard, autoscaling, self._limit, self._listener, watchdog, self.stop
+            campaign, slots, heard, autoscaling, self._limit, self._listener, watchdog, self.stop, self.steered
         )
         worker = tune.with_parameters(
             tune_adapters.Worker, corpora=dict(self._corpora), storage=store.files.uri, workload=self._workload
@@ -181,6 +182,9 @@ class _Training:
         if state.error is not None:  # a fault of this program
             raise state.error
         self.stop.write(self.stop.finish, None)
+
+    def _most(self) -> int | None:
+        return self.steered.wanted.max_concurrent or self._demand.max_concurrent
 
 
 def _fit(worker: Any, state: Any) -> None:

@@ -6,7 +6,8 @@ from typing import Any, cast
 import pytest
 
 from msa_models.metrics import Direction
-from orchestrator.run.messages import Assignment, Failure
+from orchestrator.run.messages import Assignment, Failure, Report
+from orchestrator.store.steering import Steering
 
 pytestmark = pytest.mark.slow  # imports ray.tune
 
@@ -18,9 +19,16 @@ class EndlessCampaign:
     num_waiting: int = 100
     exhausted: bool = False
     num_lost: int = 0
+    num_put_back: int = 0
 
     def lose(self, trial_id: str, failure: Failure) -> None:
         self.num_lost += 1
+
+    def report(self, trial_id: str, report: Report) -> bool:
+        return False
+
+    def put_back(self, trial_id: str) -> None:
+        self.num_put_back += 1
 
     def next(self) -> Assignment:
         return Assignment(
@@ -118,3 +126,23 @@ def test_a_run_with_nothing_left_to_hand_out_asks_for_nothing(run):
     run.campaign.exhausted = True
     assert run.suggest("c", after_s=0.1) == "FINISHED"
     assert run.headroom.asked[-1] == 0
+
+
+def test_a_paused_run_puts_trials_back_at_their_next_report_and_hands_out_nothing_until_it_goes_on(run, monkeypatch):
+    class Asked:
+        wanted = Steering()
+
+    report = Report(measurements=[], host="here", pid=1, started=0.0, busy_s=0.0)
+    run.state = type(run.state)(cast(Any, run.campaign), lambda: run.slots, lambda _: None, steered=cast(Any, Asked))
+    run.fill()
+    assert not run.state.report("a", report)
+    Asked.wanted = Steering(paused=True)
+    assert not run.state.drained  # which Ray Tune asks for again and again
+    assert run.suggest("c") is None
+    assert run.state.report("a", report)
+    assert run.state.report("b", report)
+    assert (run.campaign.num_put_back, run.suggest("c")) == (2, None)
+    assert not run.state.drained
+    Asked.wanted = Steering()
+    assert not run.state.drained
+    assert isinstance(run.suggest("c"), dict)
