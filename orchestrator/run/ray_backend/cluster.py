@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
 
 _ENVIRONMENT = {  # must be set before ray is imported
-    **{f"RAY_{name}": value for name, value in PATIENT.items()},
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -67,7 +66,7 @@ def cluster(address: str | None, services: Services | None = None, say: Callable
 
     Raises AddressError, ClusterError, AccessError.
     """
-    os.environ.update(_ENVIRONMENT)
+    os.environ.update(_ENVIRONMENT if address else _ENVIRONMENT | PATIENT)
     import ray
 
     if ray.is_initialized():

@@ -16,11 +16,11 @@ from orchestrator.store.faults import CouldNotRun
 PATIENCE_S = (60.0, 120.0, 240.0)  # for Ray's own processes on this machine, try by try
 _GCS_PATIENCE = "RAY_gcs_server_port_wait_time_s"  # ray 2.60.0: read at each start
 PATIENT = {  # ray 2.60.0: how long its processes wait for each other before they give up, and a start with them
-    "agent_register_timeout_ms": "240000",
-    "gcs_rpc_server_connect_timeout_s": "60",
-    "raylet_client_num_connect_attempts": "60",
-    "raylet_start_wait_time_s": "240",
-    "worker_register_timeout_seconds": "240",
+    "RAY_agent_register_timeout_ms": "240000",
+    "RAY_gcs_rpc_server_connect_timeout_s": "60",
+    "RAY_raylet_client_num_connect_attempts": "60",
+    "RAY_raylet_start_wait_time_s": "1",  # this one is of each question whether it is there, and they are many
+    "RAY_worker_register_timeout_seconds": "240",
 }
 
 
@@ -48,6 +48,16 @@ class Services:
         self._ended = forever
         while self._running:
             self._running.pop().terminate()
+
+    def check(self) -> None:
+        """Raise ChildProcessError if one has ended without which no other comes up.
+
+        Seen on a busy machine: a raylet gives its agents 30 s to say where they listen, and then aborts.
+        """
+        for process in self._running:
+            name = os.path.basename(process.args[0])
+            if name in ("gcs_server", "raylet") and process.poll() is not None:
+                raise ChildProcessError(f"its {name} ended with code {process.returncode}")
 
     @contextmanager
     def started(self) -> Iterator[None]:
@@ -91,7 +101,7 @@ def start(services: Services, say: Callable[[str], None]) -> None:
     reason = ""
     for number, patience_s in enumerate(PATIENCE_S, start=1):
         try:
-            with loopback_only(), patient_start(patience_s), services.started():
+            with loopback_only(), patient_start(patience_s, services.check), services.started():
                 ray.init(
                     address="local",
                     num_cpus=_num_cpus(),
@@ -113,8 +123,11 @@ def start(services: Services, say: Callable[[str], None]) -> None:
 
 
 @contextmanager
-def patient_start(patience_s: float = PATIENCE_S[-1]) -> Iterator[None]:
-    """Let a Ray that is started in this block have so long to come up instead of 30 s, for busy machines."""
+def patient_start(patience_s: float = PATIENCE_S[-1], check: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Let a Ray that is started in this block have so long to come up instead of 30 s, for busy machines.
+
+    `check` is called between two looks, and raises where waiting is in vain.
+    """
     from ray._private import services  # ray 2.60.0: `Node` asks this for its raylet, for 30 s
 
     ask, until = services.get_node, time.monotonic() + patience_s
@@ -125,6 +138,7 @@ def patient_start(patience_s: float = PATIENCE_S[-1]) -> Iterator[None]:
             try:
                 return ask(gcs_address, node_id)
             except RuntimeError:  # it is not there yet
+                check()
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.1)

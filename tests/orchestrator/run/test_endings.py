@@ -110,6 +110,30 @@ def test_a_worker_hears_none_of_them() -> None:
         signal.raise_signal(number)
 
 
+def test_a_run_whose_terminal_is_closed_ends_in_order_though_nobody_hears_it() -> None:
+    code = (
+        "import fcntl, sys, termios, time\n"
+        "from orchestrator.run import endings\n"
+        "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "asked = []\n"
+        "endings.interrupted_by(endings.ANY_RUN)\n"
+        "with endings.asked_to_stop(lambda: asked.append(1)):\n"
+        "    print('begun', flush=True)\n"
+        "    while not asked:\n"
+        "        time.sleep(0.01)\n"
+        "print('interrupted', flush=True)\n"
+        "sys.exit(130)\n"
+    )
+    ours, theirs = os.openpty()
+    run = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    assert os.read(ours, 100).strip() == b"begun"
+    os.close(ours)
+    assert run.wait(LIMIT_S) == 130
+
+
 def test_a_run_that_nohup_started_outlives_its_terminal() -> None:
     code = (
         "import os, signal\n"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -151,6 +152,27 @@ def test_a_ray_that_comes_up_late_is_waited_for_and_one_that_does_not_is_given_u
     asked.clear()
     with start.patient_start(0.0), pytest.raises(RuntimeError, match="yet"):
         services.get_node("127.0.0.1:1", "one")
+
+
+def test_a_raylet_that_ends_while_it_is_waited_for_is_not_waited_for_any_longer(
+    services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from ray._private import services as of_ray
+
+    def ask(gcs_address: str, node_id: str) -> None:
+        raise RuntimeError("no node of this id yet")
+
+    monkeypatch.setattr(of_ray, "get_node", ask)
+    raylet = tmp_path / "raylet"
+    raylet.write_text("#!/bin/sh\nexit 7\n")
+    raylet.chmod(0o755)
+    with services.started():
+        of_ray.ConsolePopen([str(raylet)], preexec_fn=lambda: None)
+    with (
+        start.patient_start(LIMIT_S, services.check),
+        pytest.raises(ChildProcessError, match="its raylet ended with code 7"),
+    ):
+        of_ray.get_node("127.0.0.1:1", "one")
 
 
 @pytest.mark.parametrize(("given", "num_cpus"), [("3", 3), (None, None)])
