@@ -129,7 +129,7 @@ def test_the_time_limit_costs_a_job_that_is_queued_again_nothing_also_beside_ano
     minutes = math.ceil((1.2 * (time.monotonic() - began) + 30) / 60)  # 1, unless the machine is slow
     limit = ("--time", str(minutes), "--requeue")
     cut.submit("--sbatch=--nodelist=n1", *limit, "--", "sweep", "experiment.yaml", "--storage", "cut")
-    cut.until("it is out of time", lambda: cluster.fact(cut.job, "Restarts") != "0")
+    cut.until("it is out of time, with results", lambda: cluster.fact(cut.job, "Restarts") != "0" and cut.watch.rows)
     before = cut.watch.results
     for run in (whole, cut):
         run.until_state("COMPLETED")
