@@ -82,7 +82,11 @@ def cluster(address: str | None, services: Services | None = None, say: Callable
             reason = " ".join(str(error).split())
             raise ClusterError(f"cannot reach the Ray cluster at {address}: {reason}; nothing was trained") from error
     else:
-        start(services or Services(), say)
+        try:
+            start(services or Services(), say)
+        finally:  # they are of this Ray, and not of one that this process joins or starts later
+            for name in PATIENT:
+                os.environ.pop(name, None)
     try:
         yield _head()
     finally:

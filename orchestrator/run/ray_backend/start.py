@@ -148,6 +148,7 @@ def patient_start(patience_s: float = PATIENCE_S[-1], check: Callable[[], None] 
         yield
     finally:
         services.get_node = ask
+        os.environ.pop(_GCS_PATIENCE, None)
 
 
 def _num_cpus() -> int | None:
