@@ -1,9 +1,11 @@
 """Whole sweeps through the command line: real training, real Ray."""
 
+import contextlib
 import json
 import signal
 import time
 
+import psutil
 import pytest
 
 from orchestrator.store import Store
@@ -27,6 +29,18 @@ def until(driver, beginning):
         if line.startswith(beginning):
             return
     raise AssertionError(f"no line began with {beginning!r}")
+
+
+def actors_of(driver):
+    """The workers of a driver, also those that do nothing."""
+    children = psutil.Process(driver.pid).children(recursive=True)
+    return [*workers_of(driver), *(child for child in children if "ray::Worker" in " ".join(cmdline(child)))]
+
+
+def cmdline(process):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.cmdline()
+    return []
 
 
 def everything(uri):
@@ -80,7 +94,7 @@ def test_two_runs_with_one_slot_are_bitwise_equal_though_one_is_paused(finished,
     until(driver, "waiting for workers to start")
     assert msa("pause", "again").returncode == 0
     until(driver, "paused: ")
-    wait_until(lambda: not workers_of(driver), process=driver)  # their slots are free
+    wait_until(lambda: not actors_of(driver), process=driver)  # not even idle ones: their slots are free
     assert not finished_trials(msa.folder / "again")
     assert "paused; `msa unpause` goes on" in msa("status", "again").stdout
     assert msa("unpause", "again").returncode == 0

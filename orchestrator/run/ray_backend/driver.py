@@ -171,6 +171,7 @@ class _Training:
         try:
             while not (campaign.done or state.stopping):  # again if a trial was lost when no worker was kept for it
                 _fit(tune.with_resources(worker, tune_adapters.room(demand)), state)
+                state.rest()
         except Exception as error:
             if state.error is None:
                 raise RunStopped(f"Ray ended the run ({_last_line(error)}); {store.files.uri}/logs has more") from error

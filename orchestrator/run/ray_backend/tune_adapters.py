@@ -22,6 +22,7 @@ from ray.tune.search import Searcher
 from orchestrator.run.endings import deaf
 from orchestrator.run.messages import Assignment, Failure, Report, inputs_key
 from orchestrator.run.output import Listener, Silent
+from orchestrator.run.pausing import Pausing
 from orchestrator.run.ray_backend.apart import Stop
 from orchestrator.run.ray_backend.cluster import Autoscaling, Demand
 from orchestrator.run.time_limit import Pace, TimeLimit
@@ -29,7 +30,7 @@ from orchestrator.run.trial_runner import TrialRunner, out_of_reach
 from orchestrator.run.watchdog import Watchdog
 from orchestrator.store import StorageError, Store
 from orchestrator.store.failure_types import WORKER_DIED
-from orchestrator.store.steering import Steered, Steering
+from orchestrator.store.steering import Steered
 
 if TYPE_CHECKING:  # a worker needs no Optuna
     from orchestrator.run.campaign import Campaign
@@ -50,10 +51,10 @@ class TuneState:
         stop: Stop | None = None,
         steered: Steered | None = None,
     ) -> None:
-        self._steered, self._steering = steered, Steering()  # what is asked of the run, as far as it was taken up
         self.stop = stop or Stop()
         self.campaign, self.slots, self.on_report, self.autoscaling = campaign, slots, on_report, autoscaling
         self._listener, self._has_workers = listener or Silent(), False
+        self._pausing = Pausing(steered, self._listener)
         self._pace = Pace(limit)
         self.error: BaseException | None = None
         self._ours: dict[str, Assignment] = {}  # by Ray's trial id, while it runs
@@ -76,18 +77,18 @@ class TuneState:
     def drained(self) -> bool:
         """Whether to end the run now."""
         self.stop.look_at_the_clock()
-        self._take_up()
+        self._pausing.take_up()
         if not self._ours and not self._pace.has_room:  # nothing comes of waiting for the end
             self.stop.run_out()
         return self.stopping and (not self._ours or self.error is not None or self.stop.drained)
 
     def suggest(self, ray_id: str) -> dict[str, Any] | str | None:
-        over, slots = self.stopping or self.campaign.exhausted, self.slots()
+        over, slots = self.stopping or self._pausing.paused or self.campaign.exhausted, self.slots()
         if self.autoscaling is not None:
-            self._ask_for_room(self.autoscaling, slots, over or self._steering.paused)
+            self._ask_for_room(self.autoscaling, slots, over)
         if over:
             return Searcher.FINISHED
-        if self._steering.paused or len(self._ours) >= slots or not self._pace.has_room:
+        if len(self._ours) >= slots or not self._pace.has_room:
             return None
         assignment = self.campaign.next()
         if assignment is None:
@@ -104,7 +105,7 @@ class TuneState:
         if (assignment := self._ours.get(ray_id)) is not None:
             self._workers[ray_id] = kill
             self._watchdog.begin(ray_id, assignment)
-        if not self._has_workers:
+        if not (self._has_workers or self._pausing.paused):
             self._has_workers = True
             self._listener.waits("the first epoch")
 
@@ -114,29 +115,23 @@ class TuneState:
         self._watchdog.hear(ray_id, report)
         self.on_report(report)
         over = self.stop.write(lambda: self.campaign.report(self._ours[ray_id].trial_id, report), True)
-        if self._steering.paused and not over and not self.stopping:  # what it has come to is on file
+        if self._pausing.paused and not over and not self.stopping:  # what it has come to is on file
             self.campaign.put_back(self._ours[ray_id].trial_id)
             over = True
-        if not (self.stopping or self._steering.paused):
+        if not (self.stopping or self._pausing.paused):
             self._listener.waits("")
         self._listener.updated(trials=over)
         if over or self.stopping:
             self._end(ray_id)
         return over or self.stopping
 
-    def _take_up(self) -> None:
-        """What is asked of the run since it was last looked at."""
-        wanted = self._steered.wanted if self._steered is not None else self._steering
-        before, self._steering = self._steering, wanted
-        if wanted.max_concurrent != before.max_concurrent:
-            self._listener.say(f"from now on at most {wanted.max_concurrent} trials at a time")
-        if wanted.paused and not before.paused:
-            self._listener.say("paused: trials that run come to their next checkpoint and are put back")
-            self._listener.waits("`msa unpause`")
-        elif before.paused and not wanted.paused:
-            self._listener.say("no longer paused")
-            self._listener.waits("workers to start")
+    def rest(self) -> None:
+        """While the run is paused and nothing of it runs: Ray Tune has ended, since it keeps idle workers."""
+        while self._pausing.paused and not self.stopping:
+            time.sleep(0.2)
             self._has_workers = False
+            self.stop.look_at_the_clock()
+            self._pausing.take_up(resting=True)
 
     def lose(self, ray_id: str, failure: Failure) -> None:
         """A worker was lost, perhaps because it was given up."""
