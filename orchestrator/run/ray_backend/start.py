@@ -79,6 +79,7 @@ class Services:
 
             def terminate(self) -> None:
                 if self.poll() is None:
+                    self.send_signal(signal.SIGSTOP)  # so that it starts no more of them
                     children = _children(self.pid)
                     self.kill()
                     for child in children:
