@@ -19,28 +19,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: one clear line per error (a traceback with --debug), the line that goes on, the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     go_on = GoOn(tuple(argument for argument in arguments if argument != "--debug"))
+    with go_on.kept:
+        code = _code(arguments, go_on)
+        if go_on.on_end is not None and go_on.storage is not None and code != BAD_INPUT:
+            for line in on_end.told(go_on.on_end, code, go_on.storage):
+                say(line)
+        if code not in (DONE, BAD_INPUT):
+            say(f"go on with: {shlex.join(['msa', *go_on.arguments])}")
+    sys.exit(code)
+
+
+def _code(arguments: Sequence[str], go_on: GoOn) -> int:
+    """Run the command; its exit code, with what there is to say of an error."""
     try:
-        code = msa.main(args=list(arguments), prog_name="msa", standalone_mode=False, obj=go_on)
+        return msa.main(args=list(arguments), prog_name="msa", standalone_mode=False, obj=go_on)
     except click.ClickException as error:
         error.show()
-        code = BAD_INPUT
+        return BAD_INPUT
     except (click.Abort, KeyboardInterrupt):
         say("interrupted")
-        code = INTERRUPTED
+        return INTERRUPTED
     except SystemExit as end:
         # click's, where whoever read the output has seen enough; or Ray's, of a signal that comes while it starts
-        code = DONE if end.code == FAILED else INTERRUPTED
+        return DONE if end.code == FAILED and go_on.storage is None else INTERRUPTED
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
         code = _code_of(error)
         say(f"error: {type(error).__name__}: {error}; --debug shows where" if code == FAILED else f"error: {error}")
-    if go_on.on_end is not None and go_on.storage is not None and code != BAD_INPUT:
-        for line in on_end.told(go_on.on_end, code, go_on.storage):
-            say(line)
-    if code not in (DONE, BAD_INPUT):
-        say(f"go on with: {shlex.join(['msa', *go_on.arguments])}")
-    sys.exit(code)
+        return code
 
 
 def _code_of(error: Exception) -> int:

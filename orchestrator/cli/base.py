@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
+
+from orchestrator.run.outlet import standard_outlets
 
 DONE, FAILED, BAD_INPUT, COULD_NOT_RUN, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -16,12 +19,14 @@ DONE, FAILED, BAD_INPUT, COULD_NOT_RUN, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 4
 class GoOn:
     """The arguments of `msa` that go on with what a command began, should it not come to its end.
 
-    `on_end`: what is wanted once the run has ended, `storage`: where one was begun.
+    `on_end`: what is wanted once the run has ended, `storage`: where one was begun, `kept`: what is
+    undone when all has been said.
     """
 
     arguments: tuple[str, ...] = ()
     on_end: str | None = None
     storage: str | None = None
+    kept: ExitStack = field(default_factory=ExitStack)
 
 
 class Examples(click.Command):
@@ -62,8 +67,11 @@ def goes_on(*arguments: str) -> None:
 
 
 def runs_in(storage: str) -> None:
-    """From here on a run is meant, in this storage: --on-end hears how it ends."""
-    _go_on().storage = storage
+    """From here on a run is meant, in this storage: --on-end hears how it ends, and no lost output ends it."""
+    found = _go_on()
+    if found.storage is None:
+        found.kept.enter_context(standard_outlets())
+    found.storage = storage
 
 
 def _go_on() -> GoOn:

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from orchestrator.run.outlet import outlet
 from orchestrator.store import Files
 from orchestrator.store.faults import os_fault
 
@@ -103,7 +104,7 @@ def _redirected(target: int) -> Iterator[TextIO]:
     os.dup2(target, 1)
     os.dup2(target, 2)
     try:
-        with os.fdopen(os.dup(saved[0]), "w", errors="replace") as terminal:
+        with outlet(os.dup(saved[0]), closes=True) as terminal:
             yield terminal
     finally:
         for stream in (sys.stdout, sys.stderr):
