@@ -11,6 +11,7 @@ _NUMBER = r"(\d+(?:\.\d+)?)"
 _WORDS = re.compile(rf"(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?")
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)")
 _DAYS = re.compile(r"(\d+)-(\d+)(?::([0-5]?\d))?()")
+_MOST_S = 3_650 * 86_400.0
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
@@ -23,6 +24,8 @@ def seconds(text: object) -> float:
     if not match:
         raise ValueError(f"got {show(text)}, expected a time such as {FORMATS}")
     found = sum(float(number or 0) * unit for number, unit in zip(match.groups(), _UNITS.values(), strict=True))
+    if found > _MOST_S:
+        raise ValueError(f"got {show(text)}, expected at most {words(_MOST_S)}")
     if found <= 0:
         raise ValueError(f"got {show(text)}, expected more than no time, such as {FORMATS}")
     return found

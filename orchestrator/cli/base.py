@@ -43,7 +43,16 @@ class Examples(click.Command):
                 formatter.write("".join(f"  {line}\n" for line in lines))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Whole(click.Group):
+    """A group whose help says of each command the whole first sentence."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+            formatter.write_dl([(name, each.get_short_help_str(limit=500)) for name, each in commands if each])
+
+
+@click.group(cls=_Whole, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="msa-sweeps", prog_name="msa")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def msa(debug: bool) -> None:
@@ -62,19 +71,20 @@ def say(line: str) -> None:
 
 def goes_on(*arguments: str) -> None:
     """From here on it is this command that goes on, and no longer the one that was typed."""
-    found = _go_on()
+    found = go_on()
     found.arguments = arguments if found.on_end is None else (*arguments, "--on-end", found.on_end)
 
 
 def runs_in(storage: str) -> None:
     """From here on a run is meant, in this storage: --on-end hears how it ends, and no lost output ends it."""
-    found = _go_on()
+    found = go_on()
     if found.storage is None:
         found.kept.enter_context(standard_outlets())
     found.storage = storage
 
 
-def _go_on() -> GoOn:
+def go_on() -> GoOn:
+    """Of the command that runs."""
     return click.get_current_context().find_root().ensure_object(GoOn)
 
 
@@ -118,7 +128,11 @@ def ablation_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 STUDIES = click.option("--studies", multiple=True, metavar="NAME,…", help="Only these of the experiment's studies.")
-STORAGE = click.option("--storage", metavar="URI", help="A folder, or s3://bucket/prefix [default: runs/EXPERIMENT].")
+STORAGE = click.option(
+    "--storage",
+    metavar="URI",
+    help="A folder, or s3://bucket/prefix [default: runs/EXPERIMENT, or runs/EXPERIMENT-ablation].",
+)
 ADDRESS = click.option(
     "--address",
     help="The Ray cluster this machine is part of: auto, or its head's host:port [default: start Ray here].",
@@ -148,7 +162,7 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Check everything, show t
 
 
 def _noted(ctx: click.Context, parameter: click.Parameter, command: str | None) -> None:
-    _go_on().on_end = command
+    go_on().on_end = command
 
 
 ON_END = click.option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.asked import asked_for, handed_over
-from orchestrator.cli.base import DONE, Examples, msa, say
+from orchestrator.cli.base import DONE, Examples, go_on, msa, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 _COMMANDS = ("sweep", "ablate", "resume")
 _TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
-_OURS = re.compile(r"(?:^|\s)(--nodes|-N|--array|-a|--output|-o|--chdir|-D)\b")  # which the script relies on
+_OURS = re.compile(r"(?:^|\s)(--(?:nodes|array|output|chdir)\b|-[NaoD])")  # which the script relies on
+_WORD = re.compile(r"[^\s\"'#%]+")  # as SLURM's names are
+_MEMORY = re.compile(r"\d+[KMGT]?", re.IGNORECASE)
+_IN_PATHS = re.compile(r'[\x00-\x1f\x7f"%]')  # what no path may have that a line of #SBATCH names
 _OF_ONE_NODE = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 
 
@@ -62,9 +65,10 @@ def slurm(arguments: tuple[str, ...], only_print: bool, **asked: Any) -> int:
     from orchestrator.store.experiment_file import JOBS_PATH
     from orchestrator.views.table import warning
 
-    storage = _checked(arguments, asked)
+    options = _checked(arguments, asked)
+    storage = options["storage"]
     files = Files.at(storage)
-    job = _job(arguments, asked, storage, files)
+    job = _job(arguments, asked, options, files)
     folder = Path(job.output).parent
     if only_print:
         if not folder.is_dir():
@@ -93,11 +97,12 @@ def slurm(arguments: tuple[str, ...], only_print: bool, **asked: Any) -> int:
     return DONE
 
 
-def _job(arguments: Sequence[str], asked: dict[str, Any], storage: str, files: Files) -> Job:
+def _job(arguments: Sequence[str], asked: dict[str, Any], options: dict[str, Any], files: Files) -> Job:
     from orchestrator.run.slurm.job_script import Job
     from orchestrator.store.experiment_file import JOBS_PATH
 
-    here = Path.cwd()
+    here, storage = Path.cwd(), options["storage"]
+    kept = ("--time-limit", options["time_limit"]), ("--on-end", go_on().on_end)
     output = f"{Path(files.root).absolute()}/{JOBS_PATH}/%j.out" if files.local else f"{here}/slurm-%j.out"
     values = {name: value for name, value in asked.items() if name != "sbatch"}
     return Job(
@@ -108,6 +113,7 @@ def _job(arguments: Sequence[str], asked: dict[str, Any], storage: str, files: F
         output=output,
         options=asked["sbatch"],
         asked=tuple(_typed(asked)),
+        kept=tuple(word for option, value in kept if value is not None for word in (option, value)),
         **values,
     )
 
@@ -125,9 +131,11 @@ def _typed(asked: dict[str, Any]) -> Sequence[str]:
     return words
 
 
-def _checked(arguments: Sequence[str], asked: dict[str, Any]) -> str:
-    """The storage of the command; whatever is wrong is raised, and what is seldom meant is said."""
+def _checked(arguments: Sequence[str], asked: dict[str, Any]) -> dict[str, Any]:
+    """The options of the command; whatever is wrong is raised, and what is seldom meant is said."""
     from msa_models.data import SYNTHETIC
+    from orchestrator.store import Files
+    from orchestrator.store.experiment_file import PATH as EXPERIMENT_PATH
     from orchestrator.store.files import refuse_credentials_in
     from orchestrator.views.table import warning
 
@@ -144,7 +152,12 @@ def _checked(arguments: Sequence[str], asked: dict[str, Any]) -> str:
     storage = options["storage"]
     if storage is None:
         raise click.UsageError("got no --storage, expected a folder that all nodes have, or a URI (s3://bucket/prefix)")
+    for place in (storage, str(Path.cwd())):
+        if _IN_PATHS.search(place):
+            raise click.UsageError(f"got the folder {place!r}, expected one without quotes, % and control characters")
     sources = list(options["data"]) if name == "resume" else []
+    if name == "resume" and not Files.at(storage).exists(EXPERIMENT_PATH):
+        say(warning(f"{storage} holds no experiment yet, so there will be nothing to go on with unless a job makes it"))
     if name != "resume":
         experiment = asked_for(**options)
         sources = [corpus.source for corpus in (experiment.data, *experiment.ablation.corpora * (name == "ablate"))]
@@ -157,10 +170,15 @@ def _checked(arguments: Sequence[str], asked: dict[str, Any]) -> str:
     places = [place for place in (storage, str(Path.cwd()), *corpora) if _is_of_one_node(place)]
     if places:
         say(warning(f"{', '.join(places)}: in a folder of this node alone; a job on another does not see it"))
-    return storage
+    return options
 
 
 def _check_options(asked: dict[str, Any]) -> None:
+    for name in ("partition", "account"):
+        if asked[name] is not None and not _WORD.fullmatch(asked[name]):
+            raise click.UsageError(f"got {asked[name]!r} as --{name}, expected a name as SLURM has them")
+    if asked["mem"] is not None and not _MEMORY.fullmatch(asked["mem"]):
+        raise click.UsageError(f"got {asked['mem']!r} as --mem, expected a size such as 64G")
     if asked["time"] is not None and not _TIME.fullmatch(asked["time"]):
         raise click.UsageError(f"got {asked['time']} as --time, expected minutes, HH:MM:SS, D-HH or D-HH:MM:SS")
     for more in asked["sbatch"]:

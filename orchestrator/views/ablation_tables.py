@@ -104,14 +104,16 @@ def _metrics(rows: pa.Table, cells: Sequence[_Pair], record: Record, shown: Sequ
             raise ValueError(f"no value of {metric} yet: no confirmed trial here was evaluated so (confirm.robustness)")
         best = {}
         for dataset in {row["dataset"] for row in mine}:
-            deltas = [_from_full(row) for row in mine if row["dataset"] == dataset]
+            deltas = [_from_full(row) for row in mine if row["dataset"] == dataset and not verdicts.is_control(row)]
             known = [delta for delta in deltas if delta is not None]
             if len(known) > 1:
                 best[dataset] = direction(metric).best(known)
         columns[f"test/{metric}"] = [
             Marked(
                 cell=_mean_sd(row),
-                bold=_from_full(row) is not None and _from_full(row) == best.get(row["dataset"]),
+                bold=not verdicts.is_control(row)
+                and _from_full(row) is not None
+                and _from_full(row) == best.get(row["dataset"]),
                 mark=next((mark for limit, mark in _MARKS if row["p_holm"] is not None and row["p_holm"] < limit), ""),
             )
             for row in mine

@@ -53,6 +53,12 @@ def test_no_time_at_all_is_refused():
         seconds("0h")
 
 
+@pytest.mark.parametrize("text", ["99999999d", "99999999999999d"])
+def test_a_span_of_time_that_no_clock_holds_is_refused(text):
+    with pytest.raises(ValueError, match=f"got '{text}', expected at most 3650d"):
+        seconds(text)
+
+
 @pytest.mark.parametrize(
     ("span_s", "expected"),
     [(8 * HOUR, "8h"), (5_400, "1h30m"), (52 * HOUR, "2d4h"), (45, "45s"), (3_605, "1h"), (0.2, "1s"), (61, "1m1s")],

@@ -7,6 +7,7 @@ and so these jobs ask for whole nodes.
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ class Job:
 
     `folder`: where the command is typed; `output`: SLURM's pattern of the file that its output goes to; `storage`: as
     `msa resume` gets it; `options`: more lines of `#SBATCH`; `setup`: lines of shell before anything runs; `asked`: the
-    options of `msa slurm`, for the line that says how to go on.
+    options of `msa slurm`, and `kept` those of the command, for the line that says how to go on.
     """
 
     name: str
@@ -39,12 +40,15 @@ class Job:
     options: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
     @property
     def script(self) -> str:
         """All of it, with a newline at the end."""
-        runs = _SEVERAL_NODES if self.nodes > 1 else _ONE_NODE
-        runs = runs.replace("COMMAND", shlex.join(["msa", *self.command])).replace("OUTPUT", self._output())
+        name, *rest = self.command
+        joined = ['--address "$head_address"'] if self.nodes > 1 else []
+        command = " ".join([shlex.join(["msa", name]), *joined, shlex.join(rest)])
+        runs = _filled(_SEVERAL_NODES if self.nodes > 1 else _ONE_NODE, COMMAND=command, OUTPUT=self._output())
         parts = (_HEAD + "\n".join(self._directives()), self._environment(), _SCRATCH, runs, self._end())
         return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
@@ -78,13 +82,13 @@ class Job:
         return '"$SLURM_JOB_ID"'.join(shlex.quote(part) for part in self.output.split("%j"))
 
     def _end(self) -> str:
-        again = shlex.join(["msa", "slurm", *self.asked, "--", "resume", self.storage])
-        end = _END.replace("AGAIN", shlex.quote(f"go on with: {again}"))
+        again = shlex.join(["msa", "slurm", *self.asked, "--", "resume", self.storage, *self.kept])
+        end = _filled(_END, AGAIN=shlex.quote(f"go on with: {again}"))
         if not self.requeue:
             return end
         seen = "://" not in self.storage  # of a bucket no shell can tell what came to it
-        requeue = _REQUEUE_AFTER_PROGRESS.replace("STORAGE", shlex.quote(self.storage)) if seen else _REQUEUE
-        return f"{requeue}{end}"
+        folder = shlex.quote(str(Path(self.storage).expanduser()))
+        return f"{_filled(_REQUEUE_AFTER_PROGRESS, STORAGE=folder) if seen else _REQUEUE}{end}"
 
 
 def _activation() -> Sequence[str]:
@@ -93,6 +97,11 @@ def _activation() -> Sequence[str]:
     if (binaries / "activate").exists() and sys.prefix != sys.base_prefix:
         return [f"source {shlex.quote(str(binaries / 'activate'))}"]
     return [f"export PATH={shlex.quote(str(binaries))}:$PATH"]
+
+
+def _filled(template: str, **words: str) -> str:
+    """The template with each of these words in capitals replaced; what takes its place is not looked at again."""
+    return re.sub(rf"\b({'|'.join(words)})\b", lambda match: words[match[0]], template)
 
 
 def _quoted(value: str) -> str:
@@ -154,7 +163,7 @@ with_ray() {
     trap '' TERM # which symmetric-run would die of, and msa with it
     ray symmetric-run --address "$head_address" --num-cpus "$SLURM_CPUS_ON_NODE" --disable-usage-stats \\
         --min-worker-port 0 --max-worker-port 0 -- bash -c 'exec "$@" >> "$output" 2>&1' bash \\
-        COMMAND --address "$head_address"
+        COMMAND
 }
 
 # What Ray says is a file of its own. A node that comes late, or is lost, is no reason for the others to wait or end.

@@ -111,6 +111,12 @@ def test_what_slurm_refuses_leaves_nothing_behind(slurm, tmp_path, capsys) -> No
         ("--time 8h -- resume x", 2, "got 8h as --time, expected minutes"),
         ("--sbatch qos=long -- resume x", 2, "got 'qos=long' as --sbatch"),
         ("--sbatch '--qos=long -N 2' -- resume x", 2, "got -N in --sbatch, which the script depends on"),
+        ("--sbatch -N4 -- resume x", 2, "got -N in --sbatch"),
+        ("--partition 'gpu\n#SBATCH --exclusive' -- resume x", 2, "as --partition, expected a name"),
+        ("--partition '' -- resume x", 2, "as --partition, expected a name"),
+        ("--account 'a \"b' -- resume x", 2, "as --account, expected a name"),
+        ("--mem lots -- resume x", 2, "got 'lots' as --mem, expected a size"),
+        ("-- sweep cpsl --storage 'x/100%j'", 2, "expected one without quotes"),
         ("--nodes 0 -- resume x", 2, "--nodes"),
         ("-- resume x", 3, "there is no `sbatch` on this machine"),
     ],
@@ -168,10 +174,28 @@ def test_the_script_ends_as_the_command_does_and_goes_back_into_the_queue_where_
     assert done.returncode == code, done.stderr
     called = (tmp_path / "calls").read_text().splitlines()
     assert [call.split()[0] for call in called] == [*(["srun", "ray"] if nodes > 1 else []), "msa", *calls]
-    assert called[-1 - len(calls)].startswith("msa sweep cpsl --storage runs/mosi --trials 3")
+    words = called[-1 - len(calls)].split()
+    assert (words[:2], words[-5:]) == (["msa", "sweep"], ["cpsl", "--storage", "runs/mosi", "--trials", "3"])
+    assert (words[2] == "--address") == (nodes > 1)
     said = (done.stdout + done.stderr).splitlines()
     assert last in said[-1] if last else not said
     assert not Path(environment["SLURM_TMPDIR"]).exists()
+
+
+def test_words_of_the_script_that_are_in_the_command_too_are_left_alone(slurm, tmp_path, capsys) -> None:
+    (tmp_path / "OUTPUT").mkdir()
+    (tmp_path / "OUTPUT/mosi.pkl").touch()
+    command = "--data OUTPUT/mosi.pkl --storage COMMAND/STORAGE --on-end 'echo OUTPUT AGAIN' --time-limit 2h"
+    for nodes in (1, 2):
+        text = script(f"--nodes {nodes} --requeue -- sweep cpsl {command}", capsys)
+        assert f"cpsl {command}\n" in text
+        assert "resume COMMAND/STORAGE --time-limit 2h --on-end" in text
+        assert "find COMMAND/STORAGE " in text
+
+
+def test_a_storage_at_home_is_found_by_the_shell_too(slurm, capsys) -> None:
+    text = script("--requeue -- sweep cpsl --storage '~/runs'", capsys)
+    assert f"find {Path.home()}/runs " in text
 
 
 def test_the_status_of_a_storage_that_waits_for_its_job_is_the_job(slurm, capsys) -> None:
