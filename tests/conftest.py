@@ -2,9 +2,12 @@
 
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from orchestrator.run import endings
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,3 +40,13 @@ def one_thread() -> None:
     """The promise of equal bits holds on one thread; tests that never import torch do not pay for it."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """A command that runs in the process of the tests takes the signals for its own; the next test has them back."""
+    before = {number: signal.getsignal(number) for number in endings.ANY_RUN}
+    yield
+    for number, handler in before.items():
+        if handler is not None and signal.getsignal(number) != handler:
+            signal.signal(number, handler)
