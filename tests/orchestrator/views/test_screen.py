@@ -8,27 +8,19 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from msa_models import metrics
 from orchestrator.cli import msa
 from orchestrator.findings.failures import failures
 from orchestrator.findings.status import summary
 from orchestrator.plan.ablation import plan_ablation
-from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
+from orchestrator.plan.corpora import EncoderInfo
 from orchestrator.plan.plan import plan
 from orchestrator.store import Store
 from orchestrator.views import plan_view, screen, terminal
 from search_spaces.loading import load, titles
 from tests.orchestrator.run import fakes
+from tests.orchestrator.views.test_plan_view import CORPUS as PLAIN
 
-CORPUS = CorpusInfo(
-    name="synthetic",
-    fingerprint="0123456789abcdef",
-    modalities=("text", "audio", "vision"),
-    task="regression",
-    metrics=metrics.names("regression", "mosi"),
-    texts="7e47",
-    encoder=lambda name: EncoderInfo(fingerprint="0123456789abcdef"),
-)
+CORPUS = replace(PLAIN, texts="7e47", encoder=lambda name: EncoderInfo(fingerprint="0123456789abcdef"))
 
 
 @pytest.fixture(autouse=True)
