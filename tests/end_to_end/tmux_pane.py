@@ -20,7 +20,7 @@ MISSING = "" if shutil.which("tmux") else "tmux is not here (Debian: apt-get ins
 class Pane:
     """One terminal of so many columns; `seen` are its screens so far, each without empty lines, one after the other."""
 
-    def __init__(self, socket: Path, columns: int, rows: int = 40) -> None:
+    def __init__(self, socket: Path, columns: int, rows: int = 100) -> None:
         self._tmux = ["tmux", "-u", "-S", str(socket), "-f", "/dev/null"]
         self.columns, self.seen = columns, list[list[str]]()
         self._rows = rows
