@@ -16,7 +16,7 @@ from typing import Any
 from orchestrator.plan.studies import Study
 from orchestrator.run.curve import at_best, curve, intermediate_values, key
 from orchestrator.run.messages import Assignment, Failure, Outcome, Report
-from orchestrator.run.progress import phases
+from orchestrator.run.progress import phases, totals
 from orchestrator.run.provenance import Provenance
 from orchestrator.run.study_state import COMPLETE, FAIL, PRUNED, StudyState
 from orchestrator.run.unit_race import races
@@ -113,12 +113,7 @@ class Campaign:
     @property
     def num_planned(self) -> int:
         """Trials of all studies and phases."""
-        return sum(planned for _, planned in self.phases.values())
-
-    @property
-    def num_finished(self) -> int:
-        """How many of them are finished."""
-        return sum(finished for finished, _ in self.phases.values())
+        return totals(self.phases)[1]
 
     @property
     def num_new(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from orchestrator.run.study_state import CONFIRM, SEARCH, SELECT, StudyState
 from orchestrator.store.schema import PHASES
@@ -24,6 +24,11 @@ def phases(studies: Sequence[StudyState], finished: Container[str]) -> dict[str,
         planned[phase] -= len(ids) - len(set(ids))
         done[phase] = sum(trial_id in finished for trial_id in set(ids))
     return {phase: (done[phase], planned[phase]) for phase in PHASES if planned[phase]}
+
+
+def totals(phases: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    """Trials finished and planned, of all these phases."""
+    return sum(finished for finished, _ in phases.values()), sum(planned for _, planned in phases.values())
 
 
 def best_text(studies: Sequence[StudyState]) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.messages import Assignment
-from orchestrator.run.progress import best_text
+from orchestrator.run.progress import best_text, totals
 from orchestrator.run.study_state import COMPLETE, FAIL, PRUNED
 
 _WIDEST_BAR, _NARROWEST_BAR = 40, 4
@@ -52,25 +52,16 @@ class Progress:
         )
 
     @property
-    def num_planned(self) -> int:
-        """Trials of all phases."""
-        return sum(planned for _, planned in self.phases.values())
-
-    @property
-    def num_finished(self) -> int:
-        """How many of them are finished."""
-        return sum(finished for finished, _ in self.phases.values())
-
-    @property
     def stage(self) -> tuple[bool, ...]:
         """Which phases are over: a change of it is worth a line."""
         return tuple(finished >= planned for finished, planned in self.phases.values())
 
     def times(self, elapsed_s: float, trained_s: float, *, over: bool = False) -> list[str]:
         """Trials, the time of this run, its pace since there are workers, and how long the rest takes at that pace."""
-        num_left = 0 if over else self.num_planned - self.num_finished
+        finished, planned = totals(self.phases)
+        num_left = 0 if over else planned - finished
         return [
-            f"{self.num_finished}/{self.num_planned} trials",
+            f"{finished}/{planned} trials",
             clock(elapsed_s),
             *([pace(self.num_new, trained_s)] if self.num_new else []),
             *([f"{clock(num_left * trained_s / self.num_new)} left"] if self.num_new and num_left else []),
