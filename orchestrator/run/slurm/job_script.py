@@ -87,8 +87,8 @@ class Job:
         if not self.requeue:
             return end
         seen = "://" not in self.storage  # of a bucket no shell can tell what came to it
-        folder = shlex.quote(str(Path(self.storage).expanduser()))
-        return f"{_filled(_REQUEUE_AFTER_PROGRESS, STORAGE=folder) if seen else _REQUEUE}{end}"
+        words = {"STORAGE": shlex.quote(str(Path(self.storage).expanduser())), "OUTPUT": self._output()}
+        return f"{_filled(_REQUEUE_AFTER_PROGRESS, **words) if seen else _REQUEUE}{end}"
 
 
 def _activation() -> Sequence[str]:
@@ -182,14 +182,21 @@ fi
 """
 
 _REQUEUE_AFTER_PROGRESS = r"""
-# Out of time with work left, the job goes on; not so one that has come to nothing, as all after it would.
+# Out of time with work left, the job goes on, unless it has come to nothing twice in a row: so would all after it.
+fruitless=OUTPUT.fruitless
 if [ "$code" = 4 ]; then
     if [ -n "$(find STORAGE -regex '.*\.\(parquet\|safetensors\)' -newermt "@$began")" ]; then
+        rm -f "$fruitless"
         echo "out of time with work left: back into the queue"
         scontrol requeue "$SLURM_JOB_ID" && exit "$code"
+    elif [ ! -e "$fruitless" ] && touch "$fruitless"; then
+        echo "out of time before the first checkpoint: back into the queue, once"
+        scontrol requeue "$SLURM_JOB_ID" && exit "$code"
+    else
+        echo "out of time before the first checkpoint twice in a row: not queued again; give it a longer --time" >&2
     fi
-    echo "out of time before the first checkpoint: not queued again, since a next job would come as far" >&2
 fi
+rm -f "$fruitless"
 """
 
 _END = """

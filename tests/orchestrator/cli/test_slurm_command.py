@@ -12,6 +12,8 @@ import pytest
 from orchestrator.cli import main
 from tests.orchestrator.run.slurm.fake_slurm import FakeSlurm
 
+JOB = str(os.getpid())  # of which no other test makes a folder
+SCRATCH = f"/tmp/msa-test-{JOB}"
 SWEEP = "-- sweep cpsl --storage runs/mosi --trials 3"
 # What the script finds on a node: each says how it was called, and runs what it is to run.
 STUBS = {
@@ -38,6 +40,26 @@ def typed(arguments: str) -> int:
 def script(arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
     assert typed(f"slurm --print {arguments}") == 0
     return capsys.readouterr().out
+
+
+def with_stubs(folder: Path) -> str:
+    """The option that lets a script find them, which are written here."""
+    stubs = folder / "stubs"
+    for made in (stubs, folder / "runs/mosi/slurm"):
+        made.mkdir(parents=True)
+    for name, runs in STUBS.items():
+        (stubs / name).write_text(f'#!/bin/bash\necho "{name} $*" >> "$CALLS"\n{runs}\n')
+        (stubs / name).chmod(0o755)
+    return f"--setup 'export PATH={stubs}:$PATH'"
+
+
+def ran(text: str, folder: Path, code: int, written: str) -> list[str]:
+    """A script on a node, whose `msa` ends with this code and has written this file; the lines that it says."""
+    environment = {"PATH": "/usr/bin:/bin", "CALLS": str(folder / "calls"), "CODE": str(code), "WRITTEN": written}
+    environment |= {"SLURM_JOB_ID": JOB, "SLURM_CPUS_ON_NODE": "2", "SLURM_TMPDIR": SCRATCH}
+    done = subprocess.run(["bash", "-c", text], env=environment, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return (done.stdout + done.stderr).splitlines()
 
 
 def test_what_is_asked_for_are_lines_of_sbatch_and_the_rest_is_left_to_slurm(slurm, tmp_path, capsys) -> None:
@@ -152,7 +174,7 @@ def test_what_is_seldom_meant_is_said(slurm, capsys, arguments: str, words: str)
         (0, True, "trials/0.parquet", "", []),
         (1, True, "trials/0.parquet", "go on with: msa slurm", []),
         (4, True, "trials/0.parquet", "back into the queue", ["scontrol"]),
-        (4, True, "lease.json", "go on with: msa slurm", []),
+        (4, True, "lease.json", "back into the queue, once", ["scontrol"]),
         (4, False, "trials/0.parquet", "go on with: msa slurm", []),
         (130, True, "trials/0.parquet", "go on with: msa slurm", []),
     ],
@@ -160,26 +182,33 @@ def test_what_is_seldom_meant_is_said(slurm, capsys, arguments: str, words: str)
 def test_the_script_ends_as_the_command_does_and_goes_back_into_the_queue_where_asked_and_of_use(
     slurm, tmp_path, capsys, nodes: int, code: int, requeue: bool, written: str, last: str, calls: list[str]
 ) -> None:
-    job, stubs = str(os.getpid()), tmp_path / "stubs"  # of which no other test makes a folder
-    options = f"--nodes {nodes} {'--requeue' * requeue} --setup 'export PATH={stubs}:$PATH'"
-    text = script(f"{options} {SWEEP}", capsys)
-    for folder in (stubs, tmp_path / "runs/mosi/slurm"):
-        folder.mkdir(parents=True)
-    for name, runs in STUBS.items():
-        (stubs / name).write_text(f'#!/bin/bash\necho "{name} $*" >> "$CALLS"\n{runs}\n')
-        (stubs / name).chmod(0o755)
-    environment = {"PATH": "/usr/bin:/bin", "CALLS": str(tmp_path / "calls"), "CODE": str(code), "WRITTEN": written}
-    environment |= {"SLURM_JOB_ID": job, "SLURM_CPUS_ON_NODE": "2", "SLURM_TMPDIR": f"/tmp/msa-test-{job}"}
-    done = subprocess.run(["bash", "-c", text], env=environment, capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
+    text = script(f"--nodes {nodes} {'--requeue' * requeue} {with_stubs(tmp_path)} {SWEEP}", capsys)
+    said = ran(text, tmp_path, code, written)
     called = (tmp_path / "calls").read_text().splitlines()
     assert [call.split()[0] for call in called] == [*(["srun", "ray"] if nodes > 1 else []), "msa", *calls]
     words = called[-1 - len(calls)].split()
     assert (words[:2], words[-5:]) == (["msa", "sweep"], ["cpsl", "--storage", "runs/mosi", "--trials", "3"])
     assert (words[2] == "--address") == (nodes > 1)
-    said = (done.stdout + done.stderr).splitlines()
     assert last in said[-1] if last else not said
-    assert not Path(environment["SLURM_TMPDIR"]).exists()
+    assert not Path(SCRATCH).exists()
+
+
+def test_a_job_that_comes_to_nothing_twice_in_a_row_is_not_queued_again(slurm, tmp_path, capsys) -> None:
+    text = script(f"--requeue {with_stubs(tmp_path)} {SWEEP}", capsys)
+    nothing, something, storage = "lease.json", "trials/0.parquet", tmp_path / "runs/mosi"
+
+    def said(written: str) -> list[str]:
+        if (storage / something).exists():  # by an earlier job
+            os.utime(storage / something, (0, 0))
+        return ran(text, tmp_path, 4, written)
+
+    for written in (nothing, something, nothing, something, nothing):
+        queued = "first checkpoint: back into the queue, once" if written == nothing else "back into the queue"
+        assert said(written)[-1].endswith(queued)
+    assert "before the first checkpoint twice in a row: not queued again" in said(nothing)[-2]
+    assert said(nothing)[-1].endswith("once")  # who queues it by hand begins anew
+    ran(text, tmp_path, 0, nothing)
+    assert not list((storage / "slurm").iterdir())
 
 
 def test_words_of_the_script_that_are_in_the_command_too_are_left_alone(slurm, tmp_path, capsys) -> None:
