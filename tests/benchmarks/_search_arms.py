@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO
+from unittest.mock import patch
 
 from msa_models.data import Corpus
 from orchestrator.plan.studies import Study
@@ -63,7 +65,8 @@ def searched(arm: str, corpus: str, repetition: int, seconds: float) -> dict[str
     wanted = prepared(corpus, repetition, ARMS[arm])
     with TemporaryDirectory() as storage:
         deadline = _Deadline(started + seconds, storage)
-        launch(wanted, storage, listener=deadline)
+        with patch("orchestrator.run.search_state.ended_by", deadline.ended_by):
+            launch(wanted, storage, listener=deadline)
         store = Store.open(storage)
         rows, (study,) = store.trials().to_pylist(), wanted.plan.studies
         search = [row for row in rows if row["phase"] == "search"]
@@ -98,14 +101,16 @@ class _Deadline(Silent):
         self._campaign = campaign
         yield
 
-    def updated(self, *, trials: bool = False) -> None:
-        assert self._campaign is not None
-        (state,) = self._campaign.studies
-        if time.time() - self._looked_at > 1.0:
+    def ended_by(self, *search: Any, **so_far: Any) -> str:
+        """As `plan.search_end` has it; its time is up for good."""
+        if self._campaign is not None and time.time() - self._looked_at > 1.0:
+            (state,) = self._campaign.studies
             self._looked_at, self._reserve_s = time.time(), self._reserve(state)
-        if time.time() + self._reserve_s >= self._until:
-            search = state.study.search.model_copy(update={"trials": len(state.past)})
-            state.study = replace(state.study, search=search)
+        if self._until and time.time() + self._reserve_s >= self._until:
+            self._until = 0.0
+            if self._campaign is not None and self._campaign.studies[0].study.top == 1:  # what runs comes too late
+                signal.raise_signal(signal.SIGTERM)
+        return "" if self._until else "time"
 
     def _reserve(self, state: StudyState) -> float:
         study = state.study

@@ -4,8 +4,8 @@
 there is not run again), `MSA_ARMS` some of the arms. The design is fixed here, before any of it is run: at 60 and at
 180 s of wall time, start-up included, ten repetitions of each arm of `_search_arms`, paired by their search seeds; the
 configuration that an arm chooses by valid is trained on five further seeds, the same for all arms of a repetition, and
-its mean valid MAE counts. It takes about nine hours on two idle cores; `MSA_SECONDS=30 MSA_REPETITIONS=2` shows that it
-works.
+its mean valid MAE counts. All searches come first: they want idle cores, which what is trained after them does not. It
+takes about nine hours on two cores; `MSA_SECONDS=30 MSA_REPETITIONS=2` shows that it works.
 """
 
 from __future__ import annotations
@@ -34,17 +34,23 @@ def main() -> None:
     """Run what is missing, arm by arm within a repetition, and show what there is."""
     seconds = [int(each) for each in os.environ.get("MSA_SECONDS", ",".join(map(str, SECONDS))).split(",")]
     repetitions = int(os.environ.get("MSA_REPETITIONS", REPETITIONS))
+    arms = os.environ.get("MSA_ARMS", ",".join(ARMS)).split(",")
     corpus = os.environ.get("MSA_MOSI_STANDARD", "synthetic")
     file = Path(os.environ.get("MSA_RESULTS", "runs/search_quality.jsonl"))
     file.parent.mkdir(parents=True, exist_ok=True)
-    for repetition in range(repetitions):
-        for each in seconds:
-            arms = os.environ.get("MSA_ARMS", ",".join(ARMS)).split(",")
-            for arm in arms[repetition % len(arms) :] + arms[: repetition % len(arms)]:  # none is always the first
-                if (arm, each, repetition) not in _read(file):
-                    row = {"arm": arm, "seconds": each, "repetition": repetition} | _run(arm, corpus, repetition, each)
-                    with file.open("a") as lines:
-                        lines.write(json.dumps(row) + "\n")
+    wanted = [
+        (arm, each, repetition)
+        for repetition in range(repetitions)
+        for each in seconds
+        for arm in arms[repetition % len(arms) :] + arms[: repetition % len(arms)]  # none is always the first
+    ]
+    for key in wanted:
+        if key not in _read(file):
+            _write(file, dict(zip(("arm", "seconds", "repetition"), key, strict=True)) | _searched(corpus, *key))
+    for key in wanted:
+        row = _read(file)[key]
+        if row["config"] is not None and "confirmed" not in row:
+            _write(file, row | {"confirmed": _confirmed(corpus, row["repetition"], row["config"])})
     for each in seconds:
         show(each, repetitions, _read(file))
 
@@ -57,7 +63,7 @@ def show(seconds: int, repetitions: int, found: dict[tuple[str, int, int], dict[
         rows = [found.get((arm, seconds, each)) for each in range(repetitions)]
         usual = [found.get(("default", seconds, each)) for each in range(repetitions)]
         both = [(row, other) for row, other in zip(rows, usual, strict=True) if row and other]
-        both = [(row, other) for row, other in both if row["confirmed"] is not None and other["confirmed"] is not None]
+        both = [(row, other) for row, other in both if "confirmed" in row and "confirmed" in other]
         if not both:
             print(f"{arm:<10} chose nothing")
             continue
@@ -82,20 +88,21 @@ def smallest(sd: float, number: int) -> float:
     return high * sd / number**0.5
 
 
-def _run(arm: str, corpus: str, repetition: int, seconds: int) -> dict[str, Any]:
-    """Search in a process of its own, then confirm."""
+def _searched(corpus: str, arm: str, seconds: int, repetition: int) -> dict[str, Any]:
+    """What a search in a process of its own has found."""
     command = [sys.executable, "-m", "tests.benchmarks._search_arms", arm, corpus, str(repetition), str(seconds)]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    result = json.loads(said.splitlines()[-1])
-    confirmed = None
-    if result["config"] is not None:
-        jobs = [(corpus, repetition, result["config"], seed) for seed in range(SEEDS)]
-        with ProcessPoolExecutor(SLOTS, mp_context=get_context("spawn")) as pool:
-            confirmed = list(pool.map(_confirmed, jobs))
-    return result | {"confirmed": confirmed and fmean(confirmed)}
+    return json.loads(said.splitlines()[-1])
 
 
-def _confirmed(job: tuple[str, int, dict[str, Any], int]) -> float:
+def _confirmed(corpus: str, repetition: int, config: dict[str, Any]) -> float:
+    """The mean over fresh seeds."""
+    jobs = [(corpus, repetition, config, seed) for seed in range(SEEDS)]
+    with ProcessPoolExecutor(SLOTS, mp_context=get_context("spawn")) as pool:
+        return fmean(pool.map(_trained, jobs))
+
+
+def _trained(job: tuple[str, int, dict[str, Any], int]) -> float:
     """The best valid MAE of a training on a seed that no search has seen."""
     from dataclasses import replace
 
@@ -118,3 +125,8 @@ def _read(file: Path) -> dict[tuple[str, int, int], dict[str, Any]]:
     lines = file.read_text().splitlines() if file.exists() else []
     rows = [json.loads(line) for line in lines if line.endswith("}")]
     return {(row["arm"], row["seconds"], row["repetition"]): row for row in rows}
+
+
+def _write(file: Path, row: dict[str, Any]) -> None:
+    with file.open("a") as lines:
+        lines.write(json.dumps(row) + "\n")
