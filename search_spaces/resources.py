@@ -12,11 +12,24 @@ from pydantic import AfterValidator, Field
 
 from search_spaces import durations
 from search_spaces.expectation import Expects
+from search_spaces.faults import show
 from search_spaces.parts import Finite, Part
+
+FIRST_WORD_S = 300.0  # that a worker of a busy machine may need to start and to come to the end of an epoch
 
 
 def _span_of_time(text: str) -> str:
     durations.seconds(text)
+    return text
+
+
+def _longer_than_a_start(text: str) -> str:
+    if durations.seconds(text) < FIRST_WORD_S:
+        least = durations.words(FIRST_WORD_S)
+        raise ValueError(
+            f"got {show(text)}, expected at least {least}, as a worker says nothing while it starts and trains an "
+            "epoch; take more than the longest epoch, or null"
+        )
     return text
 
 
@@ -52,9 +65,9 @@ class Resources(Part):
         default="fail",
         description="A trial whose time is over fails, or is complete at its best epoch so far, with a warning.",
     )
-    silent_after: Span | None = Field(
+    silent_after: Annotated[Span, AfterValidator(_longer_than_a_start)] | None = Field(
         default=None,
         description="Time without a word from a worker, such as 6h, after which it is given up and its trial starts "
-        "anew, as after any lost worker; longer than the longest epoch; null: never, as an epoch of a large corpus on "
-        "CPUs may take hours.",
+        "anew, as after any lost worker; at least 5m, and longer than the longest epoch; null: never, as an epoch of a "
+        "large corpus on CPUs may take hours.",
     )

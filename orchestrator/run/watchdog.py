@@ -10,9 +10,9 @@ from orchestrator.run.messages import Assignment, Failure, Report
 from orchestrator.run.time_limit import Clock
 from orchestrator.store.failure_types import CUT_SHORT, TRIAL_TIME, WORKER_SILENT
 from search_spaces.durations import words
+from search_spaces.resources import FIRST_WORD_S
 
-GRACE_S = 300.0  # over a trial's time, for a worker to start and to come to the end of an epoch
-TIMES_STRETCH = 2.0  # or so many times the longest stretch of the trial: its worker ends it between two epochs
+TIMES_STRETCH = 2.0  # of the longest stretch a trial may be over its time: its worker ends it between two epochs
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Watchdog:
 
     def _failure(self, watched: _Watched) -> Failure | None:
         silent_s, may_s = self._clock() - watched.heard_at, watched.assignment.time_s
-        grace_s = max(GRACE_S, TIMES_STRETCH * watched.longest_s)
+        grace_s = max(FIRST_WORD_S, TIMES_STRETCH * watched.longest_s)
         if may_s is not None and watched.total_s + silent_s > may_s + grace_s:
             said = f"{CUT_SHORT} {words(watched.total_s + silent_s)}, in an epoch that does not end"
             return Failure(error_type=TRIAL_TIME, message=f"{said} (resources.trial_time)", traceback="")

@@ -48,6 +48,14 @@ def test_an_experiment_takes_them_from_yaml_and_from_the_command_line(tmp_path, 
         load(str(asked), [f"resources.{field}=90"])
 
 
+def test_a_worker_may_be_silent_for_as_long_as_its_start_and_an_epoch_take():
+    assert load("cpsl", ["resources.silent_after=5m"]).experiment.resources.silent_after == "5m"
+    with pytest.raises(
+        ExperimentError, match=r"--set resources.silent_after: got '1s', expected at least 5m, .* or null$"
+    ):
+        load("cpsl", ["resources.silent_after=1s"])
+
+
 def test_no_time_at_all_is_refused():
     with pytest.raises(ValueError, match="got '0h', expected more than no time"):
         seconds("0h")

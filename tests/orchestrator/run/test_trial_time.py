@@ -7,9 +7,10 @@ import pytest
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.messages import Failure, Report
 from orchestrator.run.trial_runner import STRETCH_S, TrialRunner
-from orchestrator.run.watchdog import GRACE_S, Watchdog
+from orchestrator.run.watchdog import Watchdog
 from orchestrator.store import Store
 from orchestrator.store.failure_types import TRIAL_TIME, FailureType, failure_type_of
+from search_spaces.resources import FIRST_WORD_S
 from tests.orchestrator.run import fakes
 from tests.orchestrator.run.watch import Watch
 
@@ -120,7 +121,7 @@ def test_a_worker_that_says_nothing_is_given_up_once(clock, assignment):
     assert dog.given_up() == {}
 
 
-@pytest.mark.parametrize(("longest_s", "grace_s"), [(10.0, GRACE_S), (400.0, 800.0)])
+@pytest.mark.parametrize(("longest_s", "grace_s"), [(10.0, FIRST_WORD_S), (400.0, 800.0)])
 def test_a_worker_that_is_stuck_in_a_trial_whose_time_is_over_is_given_up(clock, assignment, longest_s, grace_s):
     dog = Watchdog(None, clock)
     dog.begin("a", assignment)
