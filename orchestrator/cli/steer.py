@@ -41,7 +41,7 @@ def concurrency(storage: str, number: int) -> int:
     resources.max_concurrent of the experiment, which a later run has again.
     """
     run = _steer(storage, max_concurrent=number)
-    click.echo(f"{run} trains at most {number} trials at a time within some seconds")
+    click.echo(f"{run} trains at most {number} trial{'s' * (number != 1)} at a time within some seconds")
     return DONE
 
 

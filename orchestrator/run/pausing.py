@@ -24,7 +24,9 @@ class Pausing:
             return
         self._taken_up = wanted = self._steered.wanted
         if wanted.max_concurrent != before.max_concurrent:
-            self._listener.say(f"from now on at most {wanted.max_concurrent} trials at a time")
+            self._listener.say(
+                f"from now on at most {wanted.max_concurrent} trial{'s' * (wanted.max_concurrent != 1)} at a time"
+            )
         if wanted.paused and not before.paused:
             self._listener.say("paused: trials that run come to their next checkpoint and are put back")
             self._listener.waits("`msa unpause`")

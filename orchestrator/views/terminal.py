@@ -132,6 +132,8 @@ def status(summary: dict[str, Any]) -> str:
     if driver:
         lines.append(f"driver      {driver['host']} (pid {driver['pid']}) since {_when(driver['since'])}")
         lines += [f"            {limit}"] if (limit := (summary["run"] or {}).get("limit")) else []
+        if most := summary["steering"]["max_concurrent"]:
+            lines.append(f"            at most {most} trial{'s' * (most != 1)} at a time, as `msa concurrency` asked")
         if summary["steering"]["paused"]:
             lines.append("            paused; `msa unpause` goes on")
     else:

@@ -42,7 +42,9 @@ def test_commands_are_heard_by_the_run_that_goes_on_and_not_by_the_next(files: F
             assert done.output.startswith("the run on ")
             assert len(done.output.splitlines()) == 1
             wait_until(lambda wanted=wanted: run.wanted == wanted)
-            assert ("paused; `msa unpause` goes on" in terminal.status(summary(Store.open(files.uri)))) == wanted.paused
+            told = terminal.status(summary(Store.open(files.uri)))
+            assert ("paused; `msa unpause` goes on" in told) == wanted.paused
+            assert ("at most 4 trials at a time, as `msa concurrency` asked" in told) == (wanted.max_concurrent == 4)
     assert not files.exists(STEERING_PATH)
     assert summary(Store.open(files.uri))["steering"] is None
 
