@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from orchestrator.views.bars import Progress, bars, clock, fitted, wrapped
 TICKS_PER_S = 2.0
 LOOK_COSTS = 20.0  # times as long as a look takes, it is not repeated: 5 % of the time
 PLAIN_AT_LEAST_S, PLAIN_AT_MOST_S, PLAIN_SHARE = 30.0, 600.0, 0.05  # of the time so far: a night is 100 lines, not 1000
+LOOK_EVERY_S = 1.0  # whether it is time for one though nothing has happened
 _MARGIN = 4  # columns that stay free, for the ^C that a terminal writes where the cursor is
 
 
@@ -42,14 +44,17 @@ class Live:
             (bar,) = bars({unit: (done, total)}, width)
             return [bar, *wrapped(times(), width)]
 
+        def line() -> str:
+            return f"{done}/{total} {unit} · {' · '.join(times())}"
+
         def advance(number: int) -> None:
             nonlocal done
             done += number
             if done >= total or display.is_due:
-                display.tell(f"{done}/{total} {unit} · {' · '.join(times())}")
+                display.tell(line())
 
         display.say(title)
-        with display.shown(drawn):
+        with display.shown(drawn, line):
             yield advance
 
     @contextmanager
@@ -92,7 +97,7 @@ class _Run:
     @contextmanager
     def shown(self) -> Iterator[None]:
         self._tell()
-        with self.display.shown(self._drawn):
+        with self.display.shown(self._drawn, self._alive):
             try:
                 yield
             finally:
@@ -146,6 +151,10 @@ class _Run:
             lines.append(Text(fitted("now ", seen.running, width)))
         return lines
 
+    def _alive(self) -> str:
+        waited_s = time.monotonic() - self._since
+        return f"still waiting for {self._waits}, {clock(waited_s)}" if self._waits else self._line()
+
     def _line(self) -> str:
         phases = ", ".join(f"{name} {done}/{planned}" for name, (done, planned) in self._seen.phases.items())
         whole, *times = self._times
@@ -176,10 +185,11 @@ class _Display:
         return time.monotonic() - self._told_at > every_s
 
     @contextmanager
-    def shown(self, drawn: Callable[[int], list[Text]]) -> Iterator[None]:
-        """Draw while the block runs; the last lines stay."""
+    def shown(self, drawn: Callable[[int], list[Text]], alive: Callable[[], str]) -> Iterator[None]:
+        """Draw while the block runs; the last lines stay. Where nothing is drawn, the line `alive` breaks silence."""
         if not self._draws:
-            yield
+            with _repeated(lambda: self.tell(alive()) if self.is_due else None):
+                yield
             return
 
         def lines() -> Text:
@@ -222,3 +232,21 @@ class _Display:
             size = os.get_terminal_size(self._console.file.fileno())
             if size.columns and "COLUMNS" not in os.environ:
                 self._console.size = ConsoleDimensions(*size)
+
+
+@contextmanager
+def _repeated(call: Callable[[], None]) -> Iterator[None]:
+    """Called every second while the block runs, in a thread of its own."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(LOOK_EVERY_S):
+            call()
+
+    thread = threading.Thread(target=repeat, name="silence", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

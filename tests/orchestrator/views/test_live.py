@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,7 @@ from orchestrator.views import live
 from orchestrator.views.bars import Progress
 from orchestrator.views.live import Live
 from tests.orchestrator.run import fakes
+from tests.patience import wait_until
 
 
 class Terminal(io.StringIO):
@@ -28,7 +30,8 @@ class Terminal(io.StringIO):
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that have gone by, for the test to change."""
     now = [0.0]
-    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(live, "LOOK_EVERY_S", 3_600.0)
     monkeypatch.setenv("COLUMNS", "150")
     monkeypatch.setenv("TERM", "xterm")
     return now
@@ -105,6 +108,29 @@ def test_a_terminal_says_what_is_waited_for_and_a_resume_what_is_finished(tmp_pa
     assert re.search(r"search  \S+━\S+ 4/4", screen.getvalue())
     assert "5/6 trials" in screen.getvalue()
     assert "waiting for Ray to start, 1:15" in screen.getvalue()
+
+
+def test_without_a_terminal_a_long_wait_is_a_line_now_and_then_as_is_an_epoch_that_takes_long(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "LOOK_EVERY_S", 0.001)
+    planned = fakes.studies(search={"trials": 4, "startup": 4, "pruner": {"kind": "none"}}, confirm={"seeds": 2})
+    campaign = Campaign(Store.create(tmp_path, fakes.record(planned)), planned, fakes.PROVENANCE)
+    screen, listener = io.StringIO(), Live()
+
+    def said_after(seconds: float) -> str:
+        num_lines = screen.getvalue().count("\n")
+        clock[0] += seconds
+        wait_until(lambda: screen.getvalue().count("\n") > num_lines)
+        return screen.getvalue().splitlines()[-1]
+
+    with listener.running(campaign, screen):
+        listener.waits("Ray to start")
+        assert said_after(31.0) == "still waiting for Ray to start, 0:31"
+        assert said_after(31.0) == "still waiting for Ray to start, 1:02"
+        listener.waits("")
+        assert said_after(31.0) == "0/6 trials · search 0/4, confirm 0/2 · 0 complete · 1:33"
+    assert screen.getvalue().splitlines()[1] == "waiting for Ray to start · 0:00"
 
 
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"FORCE_COLOR": "1"}])
