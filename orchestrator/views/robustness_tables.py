@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
+from msa_models.metrics import ROBUST
 from orchestrator.findings.robustness import AUILC, LINES, Condition, Robust
+from orchestrator.store import Store
 from orchestrator.store.record import Record
 from orchestrator.views.ablation_tables import shown_metrics
 from orchestrator.views.table import Cell, MeanSd, Table
@@ -18,6 +21,7 @@ _WORDS = {
     AUILC + "missing_rate": "AUILC missing rate, {}",
     AUILC + "noise": "AUILC noise, {}",
 }
+_OVER = {"missing_rate": "missing rates", "noise": "noise of sd"}
 
 
 def tables(found: Sequence[Robust], record: Record, *, metrics: Sequence[str] | None = None) -> list[Table]:
@@ -45,6 +49,22 @@ def tables(found: Sequence[Robust], record: Record, *, metrics: Sequence[str] | 
     if len(found) > 1:
         return [first]
     return [first, *(table for metric in shown for kind in LINES if (table := _line(found[0], kind, metric)).rows)]
+
+
+def with_areas(shown: Sequence[Table], store: Store) -> list[Table]:
+    """Tables that say of which levels their `auilc_<metric>` are, if they have any."""
+    if not any(ROBUST[0] in header for table in shown for header in table.headers):
+        return list(shown)
+    models = dict[str, list[Condition]]()
+    for row in store.robustness().select(["trial_id", "kind", "modalities", "level"]).to_pylist():
+        models.setdefault(row["trial_id"], []).append((row["kind"], row["modalities"], row["level"]))
+    said = _areas(list(models.values()), LINES[:1])
+    return [
+        replace(table, caption=(table.caption + said).strip())
+        if any(ROBUST[0] in each for each in table.headers)
+        else table
+        for table in shown
+    ]
 
 
 def long_table(found: Sequence[Robust], record: Record, *, metrics: Sequence[str] | None = None) -> Table:
@@ -122,5 +142,15 @@ def _caption(found: Sequence[Robust], shown: Sequence[str]) -> str:
     trials = f"{low}" if low == high else f"{low} to {high}"
     return (
         f"{', '.join(f'test/{metric}' for metric in shown)} of confirmed models, mean ± sd (ddof=1) over {trials} "
-        f"trial{'s' * (high != 1)}. AUILC: area below the metric over the missing rates, or over the sd of the noise."
+        f"trial{'s' * (high != 1)}.{_areas([each.conditions for each in found], LINES)}"
     )
+
+
+def _areas(models: Sequence[Iterable[Condition]], kinds: Sequence[str]) -> str:
+    """What an AUILC is the area of: with other levels it is another number."""
+    over = list[str]()
+    for kind in kinds:
+        lines = dict.fromkeys(tuple(sorted({level or 0.0 for one, _, level in each if one == kind})) for each in models)
+        levels = " or ".join(", ".join(f"{level:g}" for level in (0.0, *line)) for line in lines if line)
+        over += [f"{_OVER[kind]} {levels}"] if levels else []
+    return f" AUILC: area below the metric over the {', or over the '.join(over)}." if over else ""

@@ -57,6 +57,7 @@ def tables(
     search = leaderboard(*facts, top=top or (1 if several else 5), shared_only=several and not whole, whole_paths=whole)
     compared = store.record.ablation is not None and store.record.is_of_studies
     confirm = confirmed(*facts, chosen=_chosen(store, trials), compared=compared)
+    search, confirm = robustness_tables.with_areas([search, confirm], store)
     both = [search, confirm] if confirm.rows else [search]
     shown = {"search": [search], "confirm": [confirm], None: both}[phase]
     below = _shown([transposed(table) for table in shown] if plain else shown, format, store)
@@ -78,7 +79,7 @@ def ablation(store: Store, format: str = "plain", metrics: Sequence[str] | None 
     with `metrics` their table follows, with `notes` all tables and what they say of themselves.
     """
     grid = current(store)
-    contributions, *others = ablation_tables(grid, store.record, metrics=metrics)
+    contributions, *others = robustness_tables.with_areas(ablation_tables(grid, store.record, metrics=metrics), store)
     if format in ("csv", "json"):
         return _shown([contributions], format, store)
     if format != "plain":

@@ -154,6 +154,7 @@ def test_the_table_has_every_condition_with_its_spread_over_seeds_in_80_columns(
     (line,) = [line for line in text.splitlines() if line.startswith("without text+vision ")]
     assert f"{mine.mean():.4f} ± {mine.std():.4f}" in line
     assert "AUILC missing rate, all" in text
+    assert "over the missing rates 0, 0.5, 1, or over the noise of sd 0, 1." in " ".join(text.split())
     (head,) = [line for line in text.splitlines() if line.startswith("rate ")]
     assert head.split() == ["rate", "text", "audio", "vision", "all"]
 
@@ -272,6 +273,11 @@ def test_summaries_are_shown_where_they_are_asked_for(ablated: Store, swept: Sto
     assert "auilc" not in terminal.ablation(ablated, "latex") + terminal.tables(swept)
     assert r"test/auilc\_mae" in terminal.ablation(ablated, "latex", metrics=["mae", "auilc_mae"])
     assert "test/auilc_mae" in terminal.tables(swept, metrics=["auilc_mae"])
+    for text in (
+        terminal.ablation(ablated, "latex", metrics=["auilc_mae"]),
+        terminal.tables(swept, metrics=["auilc_mae"]),
+    ):
+        assert "AUILC: area below the metric over the missing rates 0, 0.5, 1." in " ".join(text.split())
     with pytest.raises(ValueError, match=r"no metric 'auilc_mea'.*Did you mean 'auilc_mae'"):
         terminal.ablation(ablated, metrics=["auilc_mea"])
 
