@@ -9,16 +9,26 @@ import sys
 import tempfile
 from collections.abc import Mapping
 
-_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
-_NO_SECRET = ("_PATH", "_FILE")  # but where one is
+# Of the words of a name, parted by _, those that speak of a secret: some wherever they are in a word (PGPASSWORD),
+# some as its end (APIKEY, PGPASS, MYSQL_PWD), some as the whole word, and one as the last word of all.
+_SECRET = re.compile(
+    r"SECRET|PASSW|PASSPHRASE|PASSCODE|CREDENTIAL|TOKEN(?!IZ)"
+    r"|(?:(?<!ASK)(?<!BY)PASS|PWD|KEYS?)(?:\d*_|\d*$)"
+    r"|(?:^|_)(?:AUTHORIZATION|BEARER|CONNECTION_STRING|COOKIES?|CREDS?|DSN|JWT|OTP|PAT|PIN)(?:_|$)"
+    r"|(?:^|_)AUTH$"
+)
+_IN_TEXT = re.compile(r"://[^/@\s]*:[^/@\s]+@")  # the password of an address, as databases have them
+_NO_SECRET = ("_PATH", "_FILE", "_DIR", "_SOCK", "_PROXY")  # but where one is, or the way out of here
+_FOLDERS = ("PWD", "OLDPWD")
 
 
 def told(command: str, code: int, storage: str, environment: Mapping[str, str] = os.environ) -> list[str]:
     """Run the command to its end; the lines that it says beside its output, or one on what went wrong.
 
-    It sees MSA_EXIT_CODE and MSA_STORAGE, and no variable whose name speaks of a secret.
+    It sees MSA_EXIT_CODE and MSA_STORAGE, and no variable whose name speaks of a secret, or that has the password of an
+    address in it.
     """
-    seen = {name: text for name, text in environment.items() if not _is_secret(name)}
+    seen = {name: text for name, text in environment.items() if not _is_secret(name.upper(), text)}
     seen |= {"MSA_EXIT_CODE": str(code), "MSA_STORAGE": storage}
     sys.stdout.flush()
     try:
@@ -35,5 +45,7 @@ def told(command: str, code: int, storage: str, environment: Mapping[str, str] =
     return lines
 
 
-def _is_secret(name: str) -> bool:
-    return bool(_SECRET.search(name)) and not name.upper().endswith(_NO_SECRET)
+def _is_secret(name: str, text: str) -> bool:
+    if name in _FOLDERS or name.endswith(_NO_SECRET):
+        return False
+    return bool(_SECRET.search(name) or _IN_TEXT.search(text))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import main
+from orchestrator.cli import main, on_end
 from orchestrator.run import launch
 from orchestrator.run.ray_backend.cluster import ClusterError
 from orchestrator.run.ray_backend.driver import Ending, Finished
@@ -95,6 +95,30 @@ def test_it_is_handed_no_secrets_and_its_words_are_not_kept(msa: Msa, monkeypatc
     assert not {"RAY_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"} & set(seen)
     record = json.loads(Path("my runs/experiment.json").read_text())
     assert record["argv"] == shlex.split(SWEEP)
+
+
+SECRETS = """
+RAY_AUTH_TOKEN HF_TOKEN GITHUB_TOKEN_2 SLACK_TOKENS AWS_SECRET_ACCESS_KEY AWS_ACCESS_KEY_ID DB_PASS DB_PASS_1 PGPASS
+PGPASSWORD MYSQL_PWD SMTP_PASSWD SSH_PASSPHRASE PRIVATE_KEY OPENAI_API_KEY WANDB_APIKEY ENCRYPTION_KEYS KEY my_password
+AZURE_CREDENTIALS GOOGLE_CREDS GITHUB_PAT SESSION_COOKIE BASIC_AUTH SENTRY_DSN STORAGE_CONNECTION_STRING
+"""
+OTHERS = """
+PATH PWD OLDPWD HOME LANG PYTHONPATH RAY_AUTH_TOKEN_PATH RAY_AUTH_MODE SSH_AUTH_SOCK SSH_ASKPASS PGPASSFILE SSH_KEY_FILE
+AWS_SHARED_CREDENTIALS_FILE TOKENIZERS_PARALLELISM KEYBOARD_LAYOUT SLURM_JOB_ID CUDA_VISIBLE_DEVICES COMPAT BYPASS
+"""
+
+
+def test_names_that_speak_of_a_secret_are_told_from_those_that_do_not() -> None:
+    environment = dict.fromkeys(SECRETS.split() + OTHERS.split(), "x") | {"PATH": os.environ["PATH"]}
+    addresses = {
+        "DATABASE_URL": "postgres://me:word@db/x",
+        "REDIS_URL": "redis://:word@host",
+        "PAGE": "https://lab.org/a:b",
+    }
+    proxy = {"HTTPS_PROXY": "http://me:word@proxy:3128"}  # without which nothing can be sent to anybody
+    seen = on_end.told("env >&2", 0, "s", environment | addresses | proxy)
+    names = {line.partition("=")[0] for line in seen}
+    assert names - {"_", "SHLVL"} == {*OTHERS.split(), "PAGE", *proxy, "MSA_EXIT_CODE", "MSA_STORAGE"}
 
 
 def test_what_it_leaves_running_keeps_nobody_waiting(msa: Msa) -> None:
