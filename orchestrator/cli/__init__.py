@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 import sys
 import traceback
@@ -23,9 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _code(arguments, go_on)
         if go_on.on_end is not None and go_on.storage is not None and code != BAD_INPUT:
             for line in on_end.told(go_on.on_end, code, go_on.storage):
-                say(line)
+                say(line, whole=True)
         if code not in (DONE, BAD_INPUT):
-            say(f"go on with: {shlex.join(['msa', *go_on.arguments])}")
+            say(f"go on with: {shlex.join(['msa', *go_on.arguments])}", whole=True)
     sys.exit(code)
 
 
@@ -34,7 +35,9 @@ def _code(arguments: Sequence[str], go_on: GoOn) -> int:
     try:
         return msa.main(args=list(arguments), prog_name="msa", standalone_mode=False, obj=go_on)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        say(shown.getvalue().rstrip("\n"))
         return BAD_INPUT
     except (click.Abort, KeyboardInterrupt):
         say("interrupted")

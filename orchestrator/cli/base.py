@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from typing import Any
 import click
 
 from orchestrator.run.outlet import standard_outlets
+from orchestrator.views.screen import wrapped_for
 
 DONE, FAILED, BAD_INPUT, COULD_NOT_RUN, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -64,9 +66,9 @@ def msa(debug: bool) -> None:
     """
 
 
-def say(line: str) -> None:
-    """A line for people, beside the output."""
-    click.echo(line, err=True)
+def say(line: str, *, whole: bool = False) -> None:
+    """A line for people, beside the output; on a terminal folded at spaces, unless it stays `whole` to be copied."""
+    click.echo(line if whole else wrapped_for(sys.stderr, line), err=True)
 
 
 def goes_on(*arguments: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import fill
+from typing import TextIO
 
 from tabulate import tabulate
 
@@ -17,6 +20,17 @@ def width() -> int:
     return max(_NARROWEST, shutil.get_terminal_size(fallback=(WIDTH, 24)).columns)
 
 
+def wrapped_for(stream: TextIO, text: str) -> str:
+    """A text whose lines fit the terminal that this stream is; of a file or a pipe as it is."""
+    if not stream.isatty():
+        return text
+    columns = width()
+    if "COLUMNS" not in os.environ:
+        with contextlib.suppress(OSError):  # standard output may be a file, which has no columns
+            columns = max(_NARROWEST, os.get_terminal_size(stream.fileno()).columns or WIDTH)
+    return "\n".join(line if len(line) <= columns else _indented(line, columns) for line in text.split("\n"))
+
+
 def filled(line: str, columns: int | None = None, *, first: str = "", rest: str = "  ") -> str:
     """A line in as many as it takes, the `first` and the `rest` indented so; in whole words."""
     return fill(
@@ -27,6 +41,11 @@ def filled(line: str, columns: int | None = None, *, first: str = "", rest: str 
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _indented(line: str, columns: int) -> str:
+    indent = line[: len(line) - len(line.lstrip())]
+    return filled(line.lstrip(), columns, first=indent, rest=f"{indent}  ")
 
 
 def facts(named: Mapping[str, str], columns: int) -> str:

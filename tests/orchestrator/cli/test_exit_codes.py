@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import re
@@ -345,3 +346,30 @@ def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
         assert process.stderr
         assert process.stderr.read() == ""
         assert process.wait(timeout=LIMIT_S) == 0
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("command", ["sweep cpsl --set training.epochs=0 --set traning.lr=1", "swep cpsl", SWEEP])
+def test_an_error_is_folded_at_spaces_on_a_terminal_and_nowhere_else_and_the_last_line_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "48")
+    ends(ClusterError("cannot start Ray on this machine; is it busy or short of memory?"))(monkeypatch)
+    said = list[list[str]]()
+    for stream in (io.StringIO(), Screen()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with pytest.raises(SystemExit):
+            main([*shlex.split(command), *(["--trials", "12"] if command == SWEEP else [])])
+        said.append([line for line in stream.getvalue().splitlines() if "go on" in line or "warning" not in line])
+    plain, folded = said
+    assert max(len(line) for line in plain) > 48
+    assert " ".join(" ".join(folded).split()) == " ".join(" ".join(plain).split())
+    assert all(len(line) <= 48 for line in folded if not line.startswith("go on with: "))
+    assert [line for line in folded if line.startswith("go on with: ")] == plain[-1:] * (command == SWEEP)
