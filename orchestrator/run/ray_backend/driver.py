@@ -144,6 +144,7 @@ class _Training:
         from ray import tune
 
         from orchestrator.run.ray_backend import tune_adapters
+        from orchestrator.run.ray_backend.tune_state import TuneState
 
         campaign, demand, store = self._campaign, self._demand, self._store
         slots = Slots(demand, grows=grows, most=self._most)
@@ -160,7 +161,7 @@ class _Training:
             record.take(report, campaign.num_new, slots())
 
         watchdog = Watchdog(demand.silent_s)
-        state = tune_adapters.TuneState(
+        state = TuneState(
             campaign, slots, heard, autoscaling, self._limit, self._listener, watchdog, self.stop, self.steered
         )
         worker = tune.with_parameters(

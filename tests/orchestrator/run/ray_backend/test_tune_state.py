@@ -61,12 +61,12 @@ class NotedHeadroom:
 @pytest.fixture
 def run(monkeypatch):
     """A run on a cluster of two slots; the test turns the clock and says what Ray does."""
-    from orchestrator.run.ray_backend import tune_adapters
+    from orchestrator.run.ray_backend import tune_state
 
     class Run:
         def __init__(self):
             self.slots, self.clock, self.campaign, self.headroom = 2, 100.0, EndlessCampaign(), NotedHeadroom()
-            self.state = tune_adapters.TuneState(
+            self.state = tune_state.TuneState(
                 cast(Any, self.campaign), lambda: self.slots, print, cast(Any, self.headroom)
             )
 
@@ -80,7 +80,7 @@ def run(monkeypatch):
                 self.state.start(ray_id)
 
     running = Run()
-    monkeypatch.setattr(tune_adapters.time, "monotonic", lambda: running.clock)
+    monkeypatch.setattr(tune_state.time, "monotonic", lambda: running.clock)
     return running
 
 

@@ -1,0 +1,165 @@
+"""What the parts of ours that Ray Tune calls share: which Ray trial is which of ours, who waits, whether to stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.search import Searcher
+
+from orchestrator.run.messages import Assignment, Failure, Report
+from orchestrator.run.output import Listener, Silent
+from orchestrator.run.pausing import Pausing
+from orchestrator.run.ray_backend.apart import Stop
+from orchestrator.run.ray_backend.cluster import Autoscaling
+from orchestrator.run.time_limit import Pace, TimeLimit
+from orchestrator.run.watchdog import Watchdog
+from orchestrator.store.steering import Steered
+
+if TYPE_CHECKING:
+    from orchestrator.run.campaign import Campaign
+
+
+class TuneState:
+    """What those in the driver share: the campaign, which Ray trial is which of ours, and whether to stop."""
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        slots: Callable[[], int],
+        on_report: Callable[[Report], None],
+        autoscaling: Autoscaling | None = None,
+        limit: TimeLimit | None = None,
+        listener: Listener | None = None,
+        watchdog: Watchdog | None = None,
+        stop: Stop | None = None,
+        steered: Steered | None = None,
+    ) -> None:
+        self.stop = stop or Stop()
+        self.campaign, self.slots, self.on_report, self.autoscaling = campaign, slots, on_report, autoscaling
+        self._listener, self._has_workers = listener or Silent(), False
+        self._pausing = Pausing(steered, self._listener)
+        self._pace = Pace(limit)
+        self.error: BaseException | None = None
+        self._ours: dict[str, Assignment] = {}  # by Ray's trial id, while it runs
+        self._watchdog = watchdog or Watchdog(None)
+        self._workers: dict[str, Callable[[], None]] = {}  # what kills them, by Ray's trial id
+        self._given_up: dict[str, Failure] = {}
+        self._without_worker: dict[str, float] = {}  # Ray's ids of those that wait for a worker, since when
+        self._making_way = False
+        self._num_slots, self._asked_at = 0, -math.inf
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return object, ()  # Tune pickles its searcher into a state of its own, which nobody reads
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for, or an error happened."""
+        return self.stop.asked
+
+    @property
+    def drained(self) -> bool:
+        """Whether to end the run now."""
+        self.stop.look_at_the_clock()
+        self._pausing.take_up()
+        if not self._ours and not self._pace.has_room:  # nothing comes of waiting for the end
+            self.stop.run_out()
+        return self.stopping and (not self._ours or self.error is not None or self.stop.drained)
+
+    def suggest(self, ray_id: str) -> dict[str, Any] | str | None:
+        over, slots = self.stopping or self._pausing.paused or self.campaign.exhausted, self.slots()
+        if self.autoscaling is not None:
+            self._ask_for_room(self.autoscaling, slots, over)
+        if over:
+            return Searcher.FINISHED
+        if len(self._ours) >= slots or not self._pace.has_room:
+            return None
+        assignment = self.campaign.next()
+        if assignment is None:
+            return None
+        self._ours[ray_id] = assignment
+        self._without_worker[ray_id] = time.monotonic()
+        self._pace.begin(ray_id)
+        self._listener.updated(trials=True)
+        return {"assignment": assignment.to_json(), "scale": assignment.scale}
+
+    def start(self, ray_id: str, kill: Callable[[], None] = lambda: None) -> None:
+        """A Ray trial has a worker, which `kill` ends at once."""
+        self._without_worker.pop(ray_id, None)
+        if (assignment := self._ours.get(ray_id)) is not None:
+            self._workers[ray_id] = kill
+            self._watchdog.begin(ray_id, assignment)
+        if not (self._has_workers or self._pausing.paused):
+            self._has_workers = True
+            self._listener.waits("the first epoch")
+
+    def report(self, ray_id: str, report: Report) -> bool:
+        """True when the Ray trial is to end."""
+        self._pace.hear(ray_id)
+        self._watchdog.hear(ray_id, report)
+        self.on_report(report)
+        over = self.stop.write(lambda: self.campaign.report(self._ours[ray_id].trial_id, report), True)
+        if self._pausing.paused and not over and not self.stopping:  # what it has come to is on file
+            self.campaign.put_back(self._ours[ray_id].trial_id)
+            over = True
+        if not (self.stopping or self._pausing.paused):
+            self._listener.waits("")
+        self._listener.updated(trials=over)
+        if over or self.stopping:
+            self._end(ray_id)
+        return over or self.stopping
+
+    def rest(self) -> None:
+        """While the run is paused and nothing of it runs: Ray Tune has ended, since it keeps idle workers."""
+        while self._pausing.paused and not self.stopping:
+            time.sleep(0.2)
+            self._has_workers = False
+            self.stop.look_at_the_clock()
+            self._pausing.take_up(resting=True)
+
+    def lose(self, ray_id: str, failure: Failure) -> None:
+        """A worker was lost, perhaps because it was given up."""
+        assignment, failure = self._end(ray_id), self._given_up.pop(ray_id, failure)
+        if assignment is not None and not self.stopping:
+            self.stop.write(lambda: self.campaign.lose(assignment.trial_id, failure), None)
+
+    def give_up(self) -> None:
+        """Kill the workers that say nothing any more; Ray then loses them."""
+        for ray_id, failure in self._watchdog.given_up().items() if not self.stopping else ():
+            self._given_up[ray_id] = failure
+            self._listener.say(f"{self._ours[ray_id].trial_id} is given up: {failure.message}")
+            self._workers[ray_id]()
+
+    def _end(self, ray_id: str) -> Assignment | None:
+        self._without_worker.pop(ray_id, None)
+        self._workers.pop(ray_id, None)
+        self._watchdog.end(ray_id)
+        return self._ours.pop(ray_id, None)
+
+    def _ask_for_room(self, autoscaling: Autoscaling, slots: int, over: bool) -> None:
+        """Every second, unless there is room for trials now, which what is asked for might take: a node has joined, or
+        a trial waits longer for a worker than the moment between two trials of a worker.
+        """
+        now = time.monotonic()
+        waiting_s = now - next(iter(self._without_worker.values()), now)
+        if waiting_s > 1.0 or slots > self._num_slots:
+            self._making_way = True
+        elif len(self._ours) >= slots and not self._without_worker:
+            self._making_way = False
+        self._num_slots = slots
+        if over or self._making_way:
+            autoscaling.ask(0)
+        elif now - self._asked_at > 1.0:
+            self._asked_at = now
+            autoscaling.ask(self.campaign.num_waiting - (slots - len(self._ours)), slots)
+
+    def guarded(self, call: Callable[[], Any], otherwise: Any) -> Any:
+        """The call's result, or `otherwise` once anything has gone wrong."""
+        try:
+            return call()
+        except Exception as error:
+            self.error = self.error or error
+            self.stop.ask()
+            return otherwise
