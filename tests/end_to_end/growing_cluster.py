@@ -41,11 +41,11 @@ class Sight:
 class GrowingCluster:
     """Joined by `address`."""
 
-    def __init__(self, folder: Path, *, version: int, max_nodes: int) -> None:
+    def __init__(self, folder: Path, *, version: int, max_nodes: int, cpus_of_head: int) -> None:
         port, token = _free_port(), folder / "token"
         token.write_text("only-for-this-test-" * 3)
         config = folder / "cluster.json"
-        config.write_text(json.dumps(_config(port, max_nodes, launch_multiple=version == 2)))
+        config.write_text(json.dumps(_config(port, max_nodes, cpus_of_head, launch_multiple=version == 2)))
         self.address = f"127.0.0.1:{port}"
         self._seen = folder / "seen"
         self._environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
@@ -64,7 +64,7 @@ class GrowingCluster:
             self._head = subprocess.Popen(
                 [
                     *(*RAY, "start", "--head", "--block"),
-                    *(f"--port={port}", f"--num-cpus={CPUS_OF_HEAD}", "--object-store-memory=100000000"),
+                    *(f"--port={port}", f"--num-cpus={cpus_of_head}", "--object-store-memory=100000000"),
                     *(f"--autoscaling-config={config}", "--node-ip-address=127.0.0.1", "--include-dashboard=false"),
                     *(f"--ray-client-server-port={_free_port()}", f"--temp-dir={folder / 'ray'}"),
                 ],
@@ -131,17 +131,17 @@ class GrowingCluster:
 
 
 @contextmanager
-def growing_cluster(*, version: int, max_nodes: int = 3) -> Iterator[GrowingCluster]:
-    """One CPU to begin with, and up to so many nodes of two; `version` of Ray's autoscaler."""
+def growing_cluster(*, version: int, max_nodes: int = 3, cpus_of_head: int = CPUS_OF_HEAD) -> Iterator[GrowingCluster]:
+    """A head to begin with, and up to so many nodes of two CPUs; `version` of Ray's autoscaler."""
     with TemporaryDirectory(prefix="msa-", ignore_cleanup_errors=True) as folder:  # short: Ray has sockets in it
-        cluster = GrowingCluster(Path(folder), version=version, max_nodes=max_nodes)
+        cluster = GrowingCluster(Path(folder), version=version, max_nodes=max_nodes, cpus_of_head=cpus_of_head)
         try:
             yield cluster
         finally:
             cluster.stop()
 
 
-def _config(port: int, max_nodes: int, *, launch_multiple: bool) -> dict[str, object]:
+def _config(port: int, max_nodes: int, cpus_of_head: int, *, launch_multiple: bool) -> dict[str, object]:
     nothing = {"min_workers": 0, "node_config": {}}
     node = {"resources": {"CPU": CPUS_OF_NODE, "object_store_memory": 100_000_000}, "max_workers": max_nodes}
     lists = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
@@ -161,7 +161,7 @@ def _config(port: int, max_nodes: int, *, launch_multiple: bool) -> dict[str, ob
             "disable_launch_config_check": True,
         },
         "available_node_types": {
-            "ray.head.default": nothing | {"resources": {"CPU": CPUS_OF_HEAD}, "max_workers": 0},
+            "ray.head.default": nothing | {"resources": {"CPU": cpus_of_head}, "max_workers": 0},
             "node": nothing | node,
         },
         "head_node_type": "ray.head.default",

@@ -1,4 +1,6 @@
-"""A cluster that grows while a run has more to do than slots, and shrinks when it has less, or is killed."""
+"""A cluster that grows while a run has more to do than slots, and shrinks when it has less, or is killed; and one that
+two runs share.
+"""
 
 from __future__ import annotations
 
@@ -96,3 +98,31 @@ def test_what_a_run_asks_for_dies_with_its_driver_and_another_driver_goes_on(tmp
         assert driver.wait(timeout=LIMIT_S) == 0, (tmp_path / "driver.out").read_text()
     assert 0 < num_before <= NUM_SEARCHED
     check_all_finished_once(tmp_path / "storage")
+
+
+def test_two_runs_that_share_a_cluster_have_one_of_its_two_slots_each(tmp_path, log):
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    with growing_cluster(version=2, max_nodes=0, cpus_of_head=2) as cluster:
+        begun = {
+            first: lambda: any(each.epoch == HELD_AT for each in epochs(log)),
+            second: lambda: any(second.glob("running/*")),
+        }
+        drivers = []
+        for storage, has_begun in begun.items():
+            out = tmp_path / f"{storage.name}.out"
+            drivers.append(cluster.join(growing_driver.__name__, str(storage), cluster.address, out=out))
+            wait_until(has_begun, seen=out.read_text)
+        for phase in ("search", "confirm"):
+            (tmp_path / phase).touch()
+        for driver in drivers:
+            assert driver.wait(timeout=LIMIT_S) == 0
+    ends = {}
+    for storage in (first, second):
+        check_all_finished_once(storage)
+        rows = Store.open(storage).trials().to_pylist()
+        ends[storage] = sorted(row["finished_at"] for row in rows if row["phase"] == "search")
+    beside = (ends[second][0], min(ends[first][-1], ends[second][-1]))
+    counts = [sum(beside[0] <= end <= beside[1] for end in found) for found in ends.values()]
+    assert min(counts) > NUM_SEARCHED / 4, counts
+    assert max(counts) < 2 * min(counts), counts

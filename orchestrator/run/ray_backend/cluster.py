@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,12 +104,20 @@ class Slots:
     """How many trials there is room for, looked up anew now and then, so that the cluster may grow.
 
     Counted node by node, because a trial lies within one, and GPU by GPU where trials share them. Raises ClusterError
-    where there is none, unless the cluster may grow. `most`: how many at once now, as `Demand.max_concurrent`.
+    where there is none, unless the cluster may grow. `most`: how many at once now, as `Demand.max_concurrent`; `share`:
+    of how many how many are this run's.
     """
 
-    def __init__(self, demand: Demand, *, grows: bool = False, most: Callable[[], int | None] | None = None) -> None:
+    def __init__(
+        self,
+        demand: Demand,
+        *,
+        grows: bool = False,
+        most: Callable[[], int | None] | None = None,
+        share: Callable[[int], int] = int,
+    ) -> None:
         self._demand, self._slots, self._looked_at = demand, 0, -math.inf
-        self._most = most or (lambda: demand.max_concurrent)
+        self._most, self._share = most or (lambda: demand.max_concurrent), share
         if self() < 1 and not grows:
             raise _no_room(demand)
 
@@ -116,7 +125,7 @@ class Slots:
         if time.monotonic() - self._looked_at > LOOK_EVERY_S:
             bundle = self._demand.bundle()
             fits = sum(_room_on(node, bundle) for node in _nodes())
-            self._slots = min(fits, self._most() or fits)
+            self._slots = self._share(min(fits, self._most() or fits))
             self._looked_at = time.monotonic()
         return self._slots
 
@@ -180,6 +189,15 @@ def _nodes() -> list[dict[str, float]]:
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def capacity() -> dict[str, float]:
+    """What all nodes have together, by kind of resource."""
+    total = defaultdict[str, float](float)
+    for node in _nodes():
+        for kind, amount in node.items():
+            total[kind] += amount
+    return total
 
 
 def _room_on(node: Mapping[str, float], bundle: Mapping[str, float]) -> int:

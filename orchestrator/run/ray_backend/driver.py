@@ -18,7 +18,8 @@ from orchestrator.run.messages import Report
 from orchestrator.run.output import Listener, Silent, captured
 from orchestrator.run.provenance import Provenance, provenance
 from orchestrator.run.ray_backend.apart import RunStopped, Stop, apart
-from orchestrator.run.ray_backend.cluster import Autoscaling, Demand, Slots, cluster
+from orchestrator.run.ray_backend.cluster import Autoscaling, Demand, Slots, capacity, cluster
+from orchestrator.run.ray_backend.sharing import Sharing
 from orchestrator.run.ray_backend.start import Services
 from orchestrator.run.time_limit import OutOfTime, TimeLimit
 from orchestrator.run.watchdog import Watchdog
@@ -147,10 +148,12 @@ class _Training:
         from orchestrator.run.ray_backend.tune_state import TuneState
 
         campaign, demand, store = self._campaign, self._demand, self._store
-        slots = Slots(demand, grows=grows, most=self._most)
+        sharing = Sharing(demand.bundle(), capacity)
+        slots = Slots(demand, grows=grows, most=self._most, share=sharing.share)
         autoscaling = Autoscaling(demand, self._most) if grows else None
         if autoscaling is not None:
             autoscaling.wait(slots if self._limit is None else self._limit.checked(slots), self._listener.say)
+            sharing.look(slots())
         if demand.grow:
             campaign.grow(demand.retries, slots.fits)
         record = _RunRecord(store, slots(), self._limit)
@@ -162,7 +165,16 @@ class _Training:
 
         watchdog = Watchdog(demand.silent_s)
         state = TuneState(
-            campaign, slots, heard, autoscaling, self._limit, self._listener, watchdog, self.stop, self.steered
+            campaign,
+            slots,
+            heard,
+            autoscaling,
+            self._limit,
+            self._listener,
+            watchdog,
+            self.stop,
+            self.steered,
+            sharing if grows else None,
         )
         worker = tune.with_parameters(
             tune_adapters.Worker, corpora=dict(self._corpora), storage=store.files.uri, workload=self._workload
@@ -179,6 +191,7 @@ class _Training:
         finally:
             if autoscaling is not None:
                 autoscaling.ask(0)
+                sharing.leave()
         if isinstance(state.error, StorageError):
             raise RunStopped(str(state.error)) from state.error
         if state.error is not None:  # a fault of this program

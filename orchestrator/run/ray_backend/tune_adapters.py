@@ -67,7 +67,12 @@ class CampaignScheduler(FIFOScheduler):
         self._state = state
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """None: trials start in their order anyway, and FIFO's way to say so looks at every trial there ever was."""
+        """None: trials start in their order anyway, and FIFO's way to say so looks at every trial there ever was.
+
+        Tune keeps a worker that has no trial, for the next one; here it goes where others could use its slot.
+        """
+        if self._state.leaves_workers:
+            tune_controller._tune_controller._cleanup_cached_actors(force_all=True)  # ray 2.60.0
         return None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:

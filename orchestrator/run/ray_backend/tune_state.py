@@ -14,6 +14,7 @@ from orchestrator.run.output import Listener, Silent
 from orchestrator.run.pausing import Pausing
 from orchestrator.run.ray_backend.apart import Stop
 from orchestrator.run.ray_backend.cluster import Autoscaling
+from orchestrator.run.ray_backend.sharing import Sharing
 from orchestrator.run.time_limit import Pace, TimeLimit
 from orchestrator.run.watchdog import Watchdog
 from orchestrator.store.steering import Steered
@@ -36,11 +37,12 @@ class TuneState:
         watchdog: Watchdog | None = None,
         stop: Stop | None = None,
         steered: Steered | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self.stop = stop or Stop()
         self.campaign, self.slots, self.on_report, self.autoscaling = campaign, slots, on_report, autoscaling
         self._listener, self._has_workers = listener or Silent(), False
-        self._pausing = Pausing(steered, self._listener)
+        self._pausing, self._sharing = Pausing(steered, self._listener), sharing
         self._pace = Pace(limit)
         self.error: BaseException | None = None
         self._ours: dict[str, Assignment] = {}  # by Ray's trial id, while it runs
@@ -64,12 +66,14 @@ class TuneState:
         """Whether to end the run now."""
         self.stop.look_at_the_clock()
         self._pausing.take_up()
+        if self._sharing is not None and self._sharing.is_due:
+            self._look_at_others(self._sharing)
         if not self._ours and not self._pace.has_room:  # nothing comes of waiting for the end
             self.stop.run_out()
         return self.stopping and (not self._ours or self.error is not None or self.stop.drained)
 
     def suggest(self, ray_id: str) -> dict[str, Any] | str | None:
-        over, slots = self.stopping or self._pausing.paused or self.campaign.exhausted, self.slots()
+        over, slots = self._hands_out_nothing, self.slots()
         if self.autoscaling is not None:
             self._ask_for_room(self.autoscaling, slots, over)
         if over:
@@ -84,6 +88,15 @@ class TuneState:
         self._pace.begin(ray_id)
         self._listener.updated(trials=True)
         return {"assignment": assignment.to_json(), "scale": assignment.scale}
+
+    @property
+    def leaves_workers(self) -> bool:
+        """Whether workers without a trial are in others' way: this run has, or waits for, all that it may have."""
+        return not self._without_worker and len(self._ours) >= self.slots()
+
+    @property
+    def _hands_out_nothing(self) -> bool:
+        return self.stopping or self._pausing.paused or self.campaign.exhausted
 
     def start(self, ray_id: str, kill: Callable[[], None] = lambda: None) -> None:
         """A Ray trial has a worker, which `kill` ends at once."""
@@ -143,17 +156,36 @@ class TuneState:
         a trial waits longer for a worker than the moment between two trials of a worker.
         """
         now = time.monotonic()
-        waiting_s = now - next(iter(self._without_worker.values()), now)
-        if waiting_s > 1.0 or slots > self._num_slots:
+        if self._waits or slots > self._num_slots:
             self._making_way = True
         elif len(self._ours) >= slots and not self._without_worker:
             self._making_way = False
         self._num_slots = slots
-        if over or self._making_way:
+        if over or self._making_way or (self._sharing is not None and self._sharing.others_wait):
             autoscaling.ask(0)
         elif now - self._asked_at > 1.0:
             self._asked_at = now
             autoscaling.ask(self.campaign.num_waiting - (slots - len(self._ours)), slots)
+
+    @property
+    def _waits(self) -> bool:
+        """Whether a trial waits for a worker, longer than between two trials of one."""
+        now = time.monotonic()
+        return now - next(iter(self._without_worker.values()), now) > 1.0
+
+    def _look_at_others(self, sharing: Sharing) -> None:
+        """Of this cluster; where some have come, or all are gone, it is said."""
+        before = sharing.num_others
+        num_waiting = 0 if self._hands_out_nothing else self.campaign.num_waiting
+        sharing.look(len(self._ours) + num_waiting, waits=self._waits)
+        if sharing.num_others == before:
+            return
+        if not sharing.num_others:
+            self._listener.say("this run has the cluster for itself again")
+            return
+        slots = self.slots()
+        share = f"this one trains at most {slots} trial{'s' * (slots != 1)} at a time" if slots else "this one waits"
+        self._listener.say(f"{1 + sharing.num_others} runs share the cluster: {share}")
 
     def guarded(self, call: Callable[[], Any], otherwise: Any) -> Any:
         """The call's result, or `otherwise` once anything has gone wrong."""

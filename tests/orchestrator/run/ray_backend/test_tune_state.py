@@ -7,6 +7,7 @@ import pytest
 
 from msa_models.metrics import Direction
 from orchestrator.run.messages import Assignment, Failure, Report
+from orchestrator.run.output import Silent
 from orchestrator.store.steering import Steering
 
 pytestmark = pytest.mark.slow  # imports ray.tune
@@ -146,3 +147,47 @@ def test_a_paused_run_puts_trials_back_at_their_next_report_and_hands_out_nothin
     assert (run.campaign.num_put_back, run.suggest("c")) == (2, "FINISHED")
     run.state.rest()
     assert isinstance(run.suggest("c"), dict)
+
+
+def test_a_run_among_others_leaves_idle_workers_and_new_nodes_to_those_who_wait(run, monkeypatch):
+    @dataclass
+    class Shared:
+        num_others: int = 0
+        others_wait: bool = False
+        is_due: bool = True
+        told: list[tuple[int, bool]] = field(default_factory=list)
+
+        def look(self, trials: int, *, waits: bool = False) -> None:
+            self.told.append((trials, waits))
+            self.num_others, self.others_wait = 1, True
+
+    others, said = Shared(), []
+
+    class Heard(Silent):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    run.state = type(run.state)(
+        cast(Any, run.campaign),
+        lambda: run.slots,
+        lambda _: None,
+        cast(Any, run.headroom),
+        listener=Heard(),
+        sharing=cast(Any, others),
+    )
+    run.fill()
+    run.suggest("c", after_s=2)
+    assert run.headroom.asked[-1] == 100
+    run.slots = 1
+    assert not run.state.drained
+    assert others.told == [(102, False)]
+    assert said == ["2 runs share the cluster: this one trains at most 1 trial at a time"]
+    run.suggest("c", after_s=2)
+    assert run.headroom.asked[-1] == 0
+    assert run.state.leaves_workers
+    run.state.lose("a", Failure(error_type="WorkerDied", message="", traceback=""))
+    assert run.suggest("c", after_s=2) is None  # it has its share
+    run.state.lose("b", Failure(error_type="WorkerDied", message="", traceback=""))
+    assert not run.state.leaves_workers
+    assert isinstance(run.suggest("c"), dict)
+    assert not run.state.leaves_workers  # the worker between two trials
