@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from search_spaces.overrides import Option
     from search_spaces.schema import Experiment
 
-_NOT_OF_THE_EXPERIMENT = ("storage", "address", "allow_changed", "dry_run", "ablation", "time_limit")
+_NOT_OF_THE_EXPERIMENT = ("storage", "address", "allow_changed", "dry_run", "ablation", "time_limit", "gpus")
 _SHORT_FOR = {
     "trials": "search.trials",
     "epochs": "config.training.epochs",

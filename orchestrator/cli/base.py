@@ -141,6 +141,16 @@ ADDRESS = click.option(
 )
 
 
+UNUSED_GPUS = "trials of this experiment use no GPU: --set resources.gpu=1 gives each one, 0.25 lets four share one"
+GPUS = click.option(
+    "--gpus",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="How many GPUs of this machine the run uses [default: all that CUDA_VISIBLE_DEVICES lets it see]; what a "
+    "trial takes of them is resources.gpu.",
+)
+
+
 def _span_of_time(context: click.Context, parameter: click.Parameter, typed: str | None) -> str | None:
     from search_spaces.durations import seconds
 
@@ -178,6 +188,14 @@ ON_END = click.option(
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What all commands that train have in common."""
-    for option in (ON_END, TIME_LIMIT, ADDRESS, ALLOW_CHANGED):
+    for option in (ON_END, TIME_LIMIT, GPUS, ADDRESS, ALLOW_CHANGED):
         command = option(command)
     return command
+
+
+def again_with(address: str | None, time_limit: str | None, gpus: int | None) -> list[str]:
+    """The options of this run that one that goes on with it has, too."""
+    if address is not None:
+        refuse("only where the run starts Ray itself, without --address", gpus=gpus)
+    asked = {"--address": address, "--time-limit": time_limit, "--gpus": gpus}
+    return [word for option, value in asked.items() if value is not None for word in (option, str(value))]

@@ -16,8 +16,10 @@ from orchestrator.cli.base import (
     OUT_OF_TIME,
     STORAGE,
     STUDIES,
+    UNUSED_GPUS,
     Examples,
     ablation_options,
+    again_with,
     experiment_options,
     goes_on,
     msa,
@@ -133,6 +135,7 @@ def resume(
     allow_changed: bool,
     address: str | None,
     time_limit: str | None,
+    gpus: int | None,
 ) -> int:
     """Go on with STORAGE after any interruption: interrupted trials from their checkpoints, then what was planned.
 
@@ -142,13 +145,15 @@ def resume(
     from orchestrator.run.resumption import retried, stored
 
     endings.interrupted_by(endings.ANY_RUN)
+    again = again_with(address, time_limit, gpus)
     runs_in(storage)
     limit = _limit(time_limit)
     if not retry_failed:
         refuse("only with --retry-failed", only=only or None)
     retry = retried(storage, words(*only) if only else None) if retry_failed else None
     prepared = stored(storage, moved=data, allow_changed=allow_changed)
-    return _run(prepared, storage, address, time_limit, limit=limit, retry=retry, allow_changed=allow_changed)
+    how = {"limit": limit, "retry": retry, "allow_changed": allow_changed}
+    return _run(prepared, storage, again, address=address, num_gpus=gpus, **how)
 
 
 def _start(
@@ -157,6 +162,7 @@ def _start(
     storage: str | None,
     address: str | None,
     time_limit: str | None,
+    gpus: int | None,
     allow_changed: bool,
     dry_run: bool,
     ablation: bool = False,
@@ -165,6 +171,7 @@ def _start(
     from pathlib import Path
 
     endings.interrupted_by(endings.ANY_RUN)
+    again = again_with(address, time_limit, gpus)
     storage = storage or f"runs/{Path(experiment).stem}{'-ablation' * ablation}"
     if not dry_run:
         runs_in(storage)
@@ -172,7 +179,7 @@ def _start(
     prepared = _prepare(experiment, ablation=ablation, **options)
     if dry_run:
         return _describe(prepared)
-    return _run(prepared, storage, address, time_limit, limit=limit, allow_changed=allow_changed)
+    return _run(prepared, storage, again, address=address, num_gpus=gpus, limit=limit, allow_changed=allow_changed)
 
 
 def _limit(typed: str | None) -> TimeLimit | None:
@@ -238,23 +245,24 @@ def _time_needed(prepared: Prepared) -> str:
     return plan_costs.estimated(found.slot_hours, found.most_slot_hours, dict(found.epoch_s))
 
 
-def _run(prepared: Prepared, storage: str, address: str | None, time_limit: str | None = None, **how: Any) -> int:
+def _run(prepared: Prepared, storage: str, again: Sequence[str], **how: Any) -> int:
     from orchestrator.findings import failures, grid
     from orchestrator.run.launch import launch
     from orchestrator.run.ray_backend.driver import Ending
     from orchestrator.views import terminal
     from orchestrator.views.live import Live
+    from orchestrator.views.screen import warning
 
     _warn(prepared)
-    joined = [] if address is None else ["--address", address]
-    again = joined if time_limit is None else [*joined, "--time-limit", time_limit]
+    if how["num_gpus"] and not prepared.experiment.resources.gpu:
+        say(warning(UNUSED_GPUS))
     claimed: list[Store] = []
 
     def goes_on_with(store: Store) -> None:
         claimed.append(store)
         goes_on("resume", storage, *again)
 
-    finished = launch(prepared, storage, address=address, listener=Live(), claimed=goes_on_with, **how)
+    finished = launch(prepared, storage, listener=Live(), claimed=goes_on_with, **how)
     if finished.ended is Ending.OUT_OF_TIME:
         say(f"out of time after {finished.num_new} trials")
         return OUT_OF_TIME

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.asked import asked_for, handed_over
-from orchestrator.cli.base import DONE, Examples, go_on, msa, say
+from orchestrator.cli.base import DONE, UNUSED_GPUS, Examples, go_on, msa, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -149,6 +149,8 @@ def _checked(arguments: Sequence[str], asked: dict[str, Any]) -> dict[str, Any]:
         raise click.UsageError("--dry-run needs no job: type it without `msa slurm`")
     if options.get("address"):
         raise click.UsageError("got --address, but a job of SLURM starts a Ray of its own; leave it out")
+    if options.get("gpus") is not None:
+        raise click.UsageError("got --gpus, but SLURM says which GPUs a job has; ask for them by --gpus-per-node")
     storage = options["storage"]
     if storage is None:
         raise click.UsageError("got no --storage, expected a folder that all nodes have, or a URI (s3://bucket/prefix)")
@@ -193,7 +195,7 @@ def _check_options(asked: dict[str, Any]) -> None:
 def _seldom_meant(experiment: Experiment, gpus: int | None) -> Iterator[str]:
     """GPUs that nobody uses, or that are not there."""
     if gpus and not experiment.resources.gpu:
-        yield "trials of this experiment use no GPU: --set resources.gpu=1 gives each one, 0.25 lets four share one"
+        yield UNUSED_GPUS
     if experiment.resources.gpu and not gpus:
         yield f"a trial asks for {experiment.resources.gpu:g} GPU, and the job for none: --gpus-per-node"
 

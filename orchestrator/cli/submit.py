@@ -101,6 +101,10 @@ def _checked(arguments: tuple[str, ...]) -> tuple[list[str], WorkingTree]:
     options = handed_over(name, rest, _COMMANDS)
     if options.get("watch"):
         raise click.UsageError("--watch has no end as a job; leave it out")
+    if options.get("gpus") is not None:
+        raise click.UsageError(
+            "got --gpus, which are of this machine; on a cluster a trial takes resources.gpu of them"
+        )
     if "storage" in options and not options.get("dry_run"):
         _check_storage(options["storage"])
     tree = WorkingTree.of(Path.cwd())

@@ -41,11 +41,14 @@ def launch(
     listener: Listener | None = None,
     claimed: Callable[[Store], None] | None = None,
     limit: TimeLimit | None = None,
+    num_gpus: int | None = None,
 ) -> Finished:
     """Run everything that is planned and not finished in this storage; the storage is made if it is new.
 
     `retry` says which failed trials of the storage are trained again, `listener` hears how the run goes, `claimed` gets
-    the store once it holds this experiment, so that it can be resumed, and `limit` says when the run is to be over.
+    the store once it holds this experiment, so that it can be resumed, `limit` says when the run is to be over, and
+    `num_gpus` how many GPUs of this machine a Ray that is started here uses (None: all).
+
     Raises AddressError for what is no address of a cluster, StorageError if the storage holds another experiment, was
     made by other code, of other data or with other versions (unless `allow_changed`), or if another driver works on it,
     and CorpusError where trials are left and their data is gone; all before anything is written.
@@ -92,6 +95,7 @@ def launch(
                 time_s=seconds(wanted.trial_time) if wanted.trial_time else None,
                 keep_best=wanted.on_timeout == "keep_best",
                 silent_s=seconds(wanted.silent_after) if wanted.silent_after else None,
+                num_gpus=num_gpus,
             ),
             address=address,
             retry=retry,

@@ -42,7 +42,8 @@ class Demand:
 
     `retries`: how often a trial starts anew in this run; `grow`: whether one out of memory does, with twice the room.
     `time_s`: that a trial may train; `keep_best`: whether it is complete at its best epoch then. `silent_s`: without a
-    word from a worker, after which it is given up.
+    word from a worker, after which it is given up. `num_gpus`: of this machine, that a Ray which is started here uses;
+    None: all.
     """
 
     cpu: float = 1.0
@@ -53,6 +54,7 @@ class Demand:
     time_s: float | None = None
     keep_best: bool = False
     silent_s: float | None = None
+    num_gpus: int | None = None
 
     def bundle(self, scale: int = 1) -> dict[str, float]:
         """What Ray reserves for a trial of this scale; beyond one, it hands out whole GPUs only."""
@@ -61,9 +63,14 @@ class Demand:
 
 
 @contextmanager
-def cluster(address: str | None, services: Services | None = None, say: Callable[[str], None] = print) -> Iterator[str]:
+def cluster(
+    address: str | None,
+    services: Services | None = None,
+    say: Callable[[str], None] = print,
+    num_gpus: int | None = None,
+) -> Iterator[str]:
     """Connected to Ray, whose head is at the host:port that this yields; without an address it is started here, for as
-    long as the block runs. `services`: what then holds its processes.
+    long as the block runs. `services`: what then holds its processes, `num_gpus`: how many GPUs it uses, None: all.
 
     Raises AddressError, ClusterError, AccessError.
     """
@@ -84,7 +91,7 @@ def cluster(address: str | None, services: Services | None = None, say: Callable
             raise ClusterError(f"cannot reach the Ray cluster at {address}: {reason}; nothing was trained") from error
     else:
         try:
-            start(services or Services(), say)
+            start(services or Services(), say, num_gpus)
         finally:  # they are of this Ray, and not of one that this process joins or starts later
             for name in PATIENT:
                 os.environ.pop(name, None)

@@ -136,7 +136,7 @@ class _Training:
         self.stop.end_services = self._services.end
 
     def __call__(self) -> None:
-        with cluster(self._address, self._services, self._listener.say) as self.stop.head:
+        with cluster(self._address, self._services, self._listener.say, self._demand.num_gpus) as self.stop.head:
             self._listener.waits("workers to start")
             self._tune(grows=self._address is not None)
 

@@ -92,13 +92,19 @@ class Services:
             services.ConsolePopen = popen
 
 
-def start(services: Services, say: Callable[[str], None]) -> None:
+def start(services: Services, say: Callable[[str], None], num_gpus: int | None = None) -> None:
     """Start Ray here, a second and a third time where it does not come up, each with a longer limit.
 
-    Raises ClusterError with what Ray said last.
+    `num_gpus`: how many GPUs of this machine it uses, None: all. Raises ClusterError with what Ray said last, and where
+    there are fewer GPUs.
     """
     import ray
 
+    if num_gpus is not None and (found := _num_gpus()) < num_gpus:
+        raise ClusterError(
+            f"--gpus {num_gpus}: this machine shows {found} of them (`nvidia-smi`, CUDA_VISIBLE_DEVICES); nothing was "
+            "trained"
+        )
     reason = ""
     for number, patience_s in enumerate(PATIENCE_S, start=1):
         try:
@@ -106,6 +112,7 @@ def start(services: Services, say: Callable[[str], None]) -> None:
                 ray.init(
                     address="local",
                     num_cpus=_num_cpus(),
+                    num_gpus=num_gpus,
                     log_to_driver=False,
                     include_dashboard=False,
                     _node_ip_address="127.0.0.1",  # ray 2.60.0: the only way to say where a node listens
@@ -156,6 +163,16 @@ def _num_cpus() -> int | None:
     """What SLURM gives this job of the machine's CPUs; None, which Ray takes as all of them, outside of one."""
     given = os.environ.get("SLURM_CPUS_ON_NODE", "")
     return int(given) if given.isdigit() else None
+
+
+def _num_gpus() -> int:
+    """How many GPUs this process may use."""
+    from ray._private.accelerators import get_accelerator_manager_for_resource  # ray 2.60.0: as its own start counts
+
+    gpus = get_accelerator_manager_for_resource("GPU")
+    visible = gpus.get_current_process_visible_accelerator_ids()
+    found = gpus.get_current_node_num_accelerators()
+    return found if visible is None else min(found, len(visible))
 
 
 def _children(pid: int) -> list[Any]:

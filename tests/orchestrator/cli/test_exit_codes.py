@@ -194,6 +194,14 @@ CASES = {
     "an ablation that could not go on": Case(
         f"ablate cpsl --storage 'my runs' --set '{TINY}' --tuning none", 3, "Ray", RESUME, ends(RunStopped("Ray"))
     ),
+    "GPUs that nobody uses": Case(
+        f"{SWEEP} --gpus 2",
+        3,
+        "trials of this experiment use no GPU: --set",
+        f"{RESUME} --gpus 2",
+        ends(RunStopped("Ray")),
+    ),
+    "GPUs of this machine on a cluster": Case(f"{SWEEP} --gpus 2 --address auto", 2, "without --address"),
     "a run whose time is over": Case(
         f"{SWEEP} --time-limit 8h", 4, "trains until .*: --time-limit 8h\n", f"{RESUME} --time-limit 8h", ends(LATE)
     ),

@@ -129,6 +129,7 @@ def test_what_slurm_refuses_leaves_nothing_behind(slurm, tmp_path, capsys) -> No
         ("-- sweep cpsl --storage x --data no.pkl", 2, "no corpus at no.pkl"),
         ("-- sweep cpsl --storage x --dry-run", 2, "--dry-run needs no job"),
         ("-- sweep cpsl --storage x --address auto", 2, "a Ray of its own"),
+        ("-- sweep cpsl --storage x --gpus 1", 2, "ask for them by --gpus-per-node"),
         ("-- sweep cpsl --storage s3://key:secret@bucket/x", 2, "s3://"),
         ("--time 8h -- resume x", 2, "got 8h as --time, expected minutes"),
         ("--sbatch qos=long -- resume x", 2, "got 'qos=long' as --sbatch"),

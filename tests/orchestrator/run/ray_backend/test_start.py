@@ -186,3 +186,42 @@ def test_a_ray_inside_of_a_job_of_slurm_has_the_cpus_of_the_job(
         monkeypatch.setenv("SLURM_CPUS_ON_NODE", given)
     start.start(services, print)
     assert asked == [num_cpus]
+
+
+@pytest.mark.parametrize(
+    ("visible", "wanted", "given"),
+    [
+        ("", None, None),
+        (None, 4, 4),
+        (None, 2, 2),
+        ("0,2,3", 3, 3),
+        (None, 0, 0),
+        (None, 5, 4),
+        ("1", 2, 1),
+        ("", 1, 0),
+    ],
+)
+def test_a_ray_has_the_gpus_that_it_is_to_have_where_the_machine_has_as_many(
+    ray: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    services: Services,
+    visible: str | None,
+    wanted: int | None,
+    given: int | None,
+) -> None:
+    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
+
+    asked = list[Any]()
+    monkeypatch.setattr(ray, "init", lambda **options: asked.append(options["num_gpus"]))
+    monkeypatch.setattr(NvidiaGPUAcceleratorManager, "get_current_node_num_accelerators", lambda: 4)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    if wanted == given:
+        start.start(services, print, wanted)
+        assert asked == [wanted]
+    else:
+        with pytest.raises(ClusterError, match=f"^--gpus {wanted}: this machine shows {given} of them"):
+            start.start(services, print, wanted)
+        assert not asked
