@@ -55,8 +55,11 @@ class Stop:
         self.asked, self._drained_at = True, min(self._drained_at, time.monotonic() + drain_s)
 
     def interrupt(self) -> None:
-        """The same, of a signal."""
-        self.interrupted = True
+        """The same, of a signal; it says how the run has ended even where its time was over before.
+
+        Whoever goes on by himself after the end of the time, a job or a loop of a shell, is not to go on then.
+        """
+        self.interrupted, self.out_of_time = True, False
         self.ask()
 
     def run_out(self) -> None:

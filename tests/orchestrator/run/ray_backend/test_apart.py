@@ -77,6 +77,18 @@ def test_running_steps_are_waited_for(work: Work, monkeypatch: pytest.MonkeyPatc
     assert work.said == ["stopping: running steps come to their end; Ctrl-C once more to stop at once"]
 
 
+def test_a_signal_while_a_run_ends_whose_time_is_over_is_what_has_ended_it(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_Head", head(0.0, refuses=False))
+    work.begin = lambda: (train(work.stop), work.stop.run_out(), interrupt())
+    work.ends = lambda: bool(work.said)
+    work.run()
+    assert (work.stop.interrupted, work.stop.out_of_time) == (True, False)
+    work.stop.run_out()
+    assert not work.stop.out_of_time
+
+
 def test_a_ray_that_still_starts_is_left_behind_at_once(work: Work) -> None:
     ended = list[str]()
     work.stop.end_services = lambda: ended.append("services")
