@@ -2,7 +2,8 @@
 
 Ctrl-C and a closed terminal, `timeout`, systemd and schedulers signal every process of a group or job, some of them
 twice in a moment, and some with a warning (SIGUSR1) before. All of it means the same: end in order. What the first
-signal does, those of the same second do not do again; after that a person may press Ctrl-C once more.
+signal does, those of the same second do not do again; after that a person may press Ctrl-C once more. Ctrl-\\ (SIGQUIT)
+means no other end, and left to itself it would kill Ray's servers while their driver needs them, and dump cores.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 ANY_COMMAND = (signal.SIGINT, signal.SIGTERM)
-ANY_RUN = (*ANY_COMMAND, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+PRESSED = (signal.SIGINT, signal.SIGQUIT)  # Ctrl-C and Ctrl-\, by a person, who may mean it twice
+ANY_RUN = (*ANY_COMMAND, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 SAME_S = 1.0  # signals of one cause
 RAY_THREAD = "ray"
 _last_calls: list[Callable[[], None]] = []
@@ -41,7 +43,7 @@ class _Taken:
         if self.since is None:
             self.since = now
             self.first()
-        elif number == signal.SIGINT and now - self.since > SAME_S:
+        elif number in PRESSED and now - self.since > SAME_S:
             raise KeyboardInterrupt
 
 
@@ -57,7 +59,7 @@ def interrupted_by(numbers: Sequence[signal.Signals]) -> None:
 
 @contextmanager
 def asked_to_stop(stop: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """The first of the signals that end a run calls `stop`, Ctrl-C after that is a KeyboardInterrupt.
+    """The first of the signals that end a run calls `stop`, Ctrl-C (or Ctrl-\\) after that is a KeyboardInterrupt.
 
     SIGINT is taken even where it is ignored, as it is of what a script has started in the background: whoever stops the
     script, or sends it with `kill`, means the run.
@@ -113,7 +115,10 @@ def leave(code: int) -> NoReturn:
 
 
 def _let_go_of_closed_terminals() -> None:
-    """Where one was is nothing from now on: it refuses what a run that ends in order has to say."""
+    """Where one was is nothing from now on, for the commands that a run starts at its end: it refuses all they say.
+
+    What the run says itself is let go by `outlet`.
+    """
     with suppress(OSError), open(os.devnull, "r+b") as nothing:
         for name in os.listdir("/proc/self/fd"):  # none where the system has no /proc
             with suppress(OSError):

@@ -1,10 +1,10 @@
 """`python -m tests.end_to_end.signal_matrix`: each signal that ends a run, to all it may reach, wherever it finds them.
 
-A cell is a signal (SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2), whom it is sent to (the driver alone; its process group,
-as `timeout` and a terminal do; every process, as a scheduler does) and where it finds the driver: while it encodes
-texts, starts Ray, searches, confirms, or folds files at the end. The cells of one signal and target share a storage,
-which is run to its end after them. With --jobs every process of a job is signalled that has started Ray itself: servers
-and workers die before the driver, with what was trained since the last checkpoint. What is wanted of each:
+A cell is a signal, whom it is sent to (the driver alone; its process group, as `timeout` and a terminal do; every
+process, as a scheduler does) and where it finds the driver: while it encodes texts, starts Ray, searches, confirms, or
+folds files at the end. The cells of one signal and target share a storage, which is run to its end after them. With
+--jobs every process of a job is signalled that has started Ray itself: servers and workers die before the driver, with
+what was trained since the last checkpoint. What is wanted of each:
 
 late          the driver has ended within 20 s on a machine that is idle (not held in a test, which knows no times)
 code          it has ended with 130

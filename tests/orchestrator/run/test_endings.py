@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.run import endings
-from orchestrator.run.endings import ANY_COMMAND, ANY_RUN, asked_to_stop, deaf, interrupted_by
+from orchestrator.run.endings import ANY_COMMAND, ANY_RUN, PRESSED, asked_to_stop, deaf, interrupted_by
 from tests.patience import LIMIT_S
 
 
@@ -44,7 +44,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.mark.parametrize("first", ANY_RUN)
-def test_of_signals_of_one_cause_only_the_first_interrupts_and_after_them_only_ctrl_c(
+def test_of_signals_of_one_cause_only_the_first_interrupts_and_after_them_only_what_a_person_presses(
     first: signal.Signals, clock: Clock
 ) -> None:
     interrupted_by(ANY_RUN)
@@ -53,10 +53,11 @@ def test_of_signals_of_one_cause_only_the_first_interrupts_and_after_them_only_c
     for number in ANY_RUN:  # such as `timeout`'s second one, to the group
         signal.raise_signal(number)
     clock.now += 30.0
-    for number in set(ANY_RUN) - {signal.SIGINT}:
+    for number in set(ANY_RUN) - set(PRESSED):
         signal.raise_signal(number)
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
+    for pressed in PRESSED:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(pressed)
 
 
 def test_a_run_is_asked_to_stop_once_and_not_interrupted_in_its_last_writes(clock: Clock) -> None:
@@ -110,19 +111,20 @@ def test_a_worker_hears_none_of_them() -> None:
         signal.raise_signal(number)
 
 
-def test_a_run_whose_terminal_is_closed_ends_in_order_though_nobody_hears_it() -> None:
+def test_a_run_whose_terminal_is_closed_ends_in_order_and_so_does_what_it_starts_though_nobody_hears_it() -> None:
     code = (
-        "import fcntl, sys, termios, time\n"
-        "from orchestrator.run import endings\n"
+        "import fcntl, subprocess, sys, termios, time\n"
+        "from orchestrator.run import endings, outlet\n"
         "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
         "asked = []\n"
         "endings.interrupted_by(endings.ANY_RUN)\n"
-        "with endings.asked_to_stop(lambda: asked.append(1)):\n"
-        "    print('begun', flush=True)\n"
-        "    while not asked:\n"
-        "        time.sleep(0.01)\n"
-        "print('interrupted', flush=True)\n"
-        "sys.exit(130)\n"
+        "with outlet.standard_outlets():\n"
+        "    with endings.asked_to_stop(lambda: asked.append(1)):\n"
+        "        print('begun')\n"
+        "        while not asked:\n"
+        "            time.sleep(0.01)\n"
+        "    print('interrupted')\n"
+        "sys.exit(subprocess.run('echo to the terminal', shell=True).returncode or 130)\n"
     )
     ours, theirs = os.openpty()
     run = subprocess.Popen(
