@@ -96,7 +96,12 @@ def test_two_runs_with_one_slot_are_bitwise_equal_though_one_is_paused(finished,
     until(driver, "paused: ")
     wait_until(lambda: not actors_of(driver), process=driver)  # not even idle ones: their slots are free
     assert not finished_trials(msa.folder / "again")
-    assert "paused; `msa unpause` goes on" in msa("status", "again").stdout
+    for number, most in (("2", "at most 2 trials at a time"), ("1", "at most 1 trial at a time")):
+        assert f"trains {most}" in msa("concurrency", "again", number).stdout
+        until(driver, f"from now on {most}")
+    status = msa("status", "again").stdout
+    assert "at most 1 trial at a time" in status
+    assert "paused; `msa unpause` goes on" in status
     assert msa("unpause", "again").returncode == 0
     out, err = driver.communicate(timeout=LIMIT_S)
     assert driver.returncode == 0, err
