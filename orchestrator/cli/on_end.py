@@ -33,7 +33,9 @@ def told(command: str, code: int, storage: str, environment: Mapping[str, str] =
     sys.stdout.flush()
     try:
         with tempfile.TemporaryFile() as said:  # no pipe, which what it leaves running would hold open
-            done = subprocess.run(command, shell=True, env=seen, stdin=subprocess.DEVNULL, stderr=said, check=False)
+            done = subprocess.run(
+                command, shell=True, env=seen, stdin=subprocess.DEVNULL, stdout=_standard_output(), stderr=said
+            )
             said.seek(0)
             lines = said.read().decode(errors="replace").splitlines()
     except KeyboardInterrupt:
@@ -43,6 +45,14 @@ def told(command: str, code: int, storage: str, environment: Mapping[str, str] =
     if done.returncode != 0:
         return [": ".join([f"--on-end failed with exit code {done.returncode}", *lines[-1:]])]
     return lines
+
+
+def _standard_output() -> int | None:
+    """Where this process writes to, which descriptor 1 does not once it is Ray's; None where that is no file."""
+    try:
+        return sys.stdout.fileno()
+    except (OSError, ValueError):
+        return None
 
 
 def _is_secret(name: str, text: str) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from orchestrator.run.endings import left_behind
 from orchestrator.run.outlet import outlet
 from orchestrator.store import Files
 from orchestrator.store.faults import os_fault
@@ -75,8 +76,9 @@ class Silent:
 def captured(files: Files) -> Iterator[TextIO]:
     """Point the process's stdout and stderr at `logs/<started>.log` of the storage; yields the terminal's stdout.
 
-    The redirection is one of file descriptors: native code and the processes that Ray starts are captured too. On
-    storages that are no local folder the log is uploaded at the end.
+    The redirection is one of file descriptors: native code and the processes that Ray starts are captured too. It stays
+    where a thread is left behind in Ray, whose words would else follow our last ones. On storages that are no local
+    folder the log is uploaded at the end.
     """
     name = f"logs/{datetime.now(UTC).strftime('%Y%m%dT%H%M%S.%fZ')}.log"
     with TemporaryDirectory() as folder:
@@ -109,6 +111,9 @@ def _redirected(target: int) -> Iterator[TextIO]:
     finally:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        for descriptor, original in zip((1, 2), saved, strict=True):
-            os.dup2(original, descriptor)
-            os.close(original)
+        if left_behind():
+            sys.stdout, sys.stderr = map(outlet, saved)
+        else:
+            for descriptor, original in zip((1, 2), saved, strict=True):
+                os.dup2(original, descriptor)
+                os.close(original)

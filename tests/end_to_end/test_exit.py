@@ -92,6 +92,43 @@ def test_a_command_that_leaves_ray_behind_ends_at_once_with_its_own_code_and_las
     assert done.stdout == "its services are ended\n"
 
 
+def test_what_ray_still_says_when_it_is_left_behind_is_in_the_log_and_not_below_our_last_line(tmp_path):
+    before = (
+        "import os, sys, threading\n"
+        "from orchestrator.cli.base import msa, runs_in\n"
+        "from orchestrator.run import endings, output\n"
+        "from orchestrator.store import Files\n"
+        "ended, said = threading.Event(), threading.Event()\n"
+        "def ray():\n"
+        "    ended.wait()\n"
+        "    os.write(1, b'raylet: of native code\\n')\n"
+        "    os.write(2, b'raylet: of native code, too\\n')\n"
+        "    said.set()\n"
+        "    threading.Event().wait()\n"
+        "@msa.command()\n"
+        "def lost():\n"
+        f"    runs_in({str(tmp_path)!r})\n"
+        "    click.get_current_context().find_root().obj.on_end = 'echo told'\n"
+        f"    with output.captured(Files.at({str(tmp_path)!r})) as terminal:\n"
+        "        threading.Thread(target=ray, name=endings.RAY_THREAD, daemon=True).start()\n"
+        "        print('on the screen', file=terminal)\n"
+        "        print('in the log')\n"
+        "    ended.set()\n"
+        "    said.wait()\n"
+        "    print('interrupted')\n"
+        "    return 130\n"
+    )
+    done = run("msa", "lost", before=f"import click\n{before}")
+    assert (done.returncode, done.stderr) == (130, "go on with: msa lost\n")
+    assert done.stdout.splitlines() == ["on the screen", "interrupted", "told"]
+    (log,) = (tmp_path / "logs").iterdir()
+    assert sorted(log.read_text().splitlines()) == [
+        "in the log",
+        "raylet: of native code",
+        "raylet: of native code, too",
+    ]
+
+
 def test_what_is_still_buffered_and_cannot_be_written_is_a_failure():
     before = (
         "from orchestrator.cli.base import msa\n"

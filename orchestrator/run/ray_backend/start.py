@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -123,7 +124,8 @@ def start(services: Services, say: Callable[[str], None], num_gpus: int | None =
         ray.shutdown()
         services.end(forever=False)
         if number < len(PATIENCE_S):
-            say(f"Ray did not start ({reason}); trying again, try {number + 1} of {len(PATIENCE_S)}")
+            print(reason, file=sys.stderr, flush=True)  # into the log: words of Ray's, which the last try tells all
+            say(f"Ray did not start, logs/ has its reason; trying again, try {number + 1} of {len(PATIENCE_S)}")
     raise ClusterError(
         f"cannot start Ray on this machine, tried {len(PATIENCE_S)} times: {reason}; nothing was trained. Is it "
         "busy or short of memory (`uptime`, `free -h`), or is the disk of /tmp full (`df -h /tmp`)?"

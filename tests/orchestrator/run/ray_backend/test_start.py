@@ -76,7 +76,11 @@ def services() -> Iterator[Services]:
 
 @pytest.mark.parametrize("num_failures", [0, 1, 2])
 def test_a_ray_that_does_not_come_up_is_started_again_with_a_longer_limit(
-    ray: Any, monkeypatch: pytest.MonkeyPatch, services: Services, num_failures: int
+    ray: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    services: Services,
+    num_failures: int,
 ) -> None:
     starts, said = Starts(num_failures), list[str]()
     monkeypatch.setattr(ray, "init", starts)
@@ -89,10 +93,11 @@ def test_a_ray_that_does_not_come_up_is_started_again_with_a_longer_limit(
     assert code(running) == -signal.SIGKILL
     assert starts.patience_s == [60, 120, 240][: num_failures + 1]
     assert said == [
-        f"Ray did not start (The current node timed out during startup. This could happen); trying again, try {number} "
-        "of 3"
+        f"Ray did not start, logs/ has its reason; trying again, try {number} of 3"
         for number in range(2, num_failures + 2)
     ]
+    logged = "The current node timed out during startup. This could happen\n"  # where a run has its standard error
+    assert capsys.readouterr().err == num_failures * logged
 
 
 def test_a_ray_that_never_comes_up_is_one_clear_line_and_leaves_nothing_behind(
