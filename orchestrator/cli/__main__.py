@@ -17,11 +17,14 @@ from orchestrator.run import endings
 
 
 def run() -> None:
-    """Run the command of this process's arguments; this is what the script `msa` calls."""
+    """Run the command of this process's arguments; this is what the script `msa` calls.
+
+    A signal that comes before this ends the process as any other; nothing is written by then.
+    """
     end = _End()
-    endings.interrupted_by(endings.ANY_COMMAND)
     atexit.register(end)  # before any library registers its own: exit handlers run last in, first out
     try:
+        endings.interrupted_by(endings.ANY_COMMAND)
         main()
     except SystemExit as error:
         end.code = _number(error.code)
@@ -29,7 +32,7 @@ def run() -> None:
         if endings.left_behind():
             end()
         raise
-    except KeyboardInterrupt:  # when all had been said
+    except KeyboardInterrupt:  # when all had been said, or nothing yet
         end.code = INTERRUPTED
         end()
 

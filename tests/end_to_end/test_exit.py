@@ -1,5 +1,6 @@
 """The end of a command: nothing that native libraries leave behind changes its exit code or what it prints."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -11,7 +12,8 @@ from orchestrator.findings import grid
 from tests.orchestrator.findings import ablations
 from tests.patience import LIMIT_S
 
-SCRIPT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["scripts"]["msa"]
+ROOT = Path(__file__).parents[2]
+SCRIPT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["msa"]
 STARTS = {
     "msa": f"import importlib; getattr(importlib.import_module({SCRIPT.split(':')[0]!r}), {SCRIPT.split(':')[1]!r})()",
     "python -m": "import runpy; runpy.run_module('orchestrator.cli', run_name='__main__', alter_sys=True)",
@@ -90,6 +92,34 @@ def test_a_command_that_leaves_ray_behind_ends_at_once_with_its_own_code_and_las
     done = run("msa", "lost", before=before)
     assert (done.returncode, done.stderr) == (130, "go on with: msa lost\n")
     assert done.stdout == "its services are ended\n"
+
+
+FIRST = "os.kill(os.getpid(), signal.SIGTERM)"
+MOMENTS = {  # in which SIGTERM finds a command that has just begun: how it ends, and the last line that it says
+    "before there is a handler": (f"endings.interrupted_by = lambda numbers: {FIRST}", -15, ""),
+    "once there is one": (f"endings.interrupted_by = lambda numbers: (taken(numbers), {FIRST})", 130, ""),
+    "while modules are imported": ("sys.meta_path.insert(0, Finder())", 130, "go on with: msa {}"),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_signal_in_the_first_moments_of_a_command_finds_nothing_written(tmp_path, moment):
+    happens, code, last = MOMENTS[moment]
+    before = (
+        "import os, signal, sys\n"
+        "from orchestrator.run import endings\n"
+        "taken = endings.interrupted_by\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        name == 'orchestrator.run.preparation' and {FIRST}\n"
+        f"{happens}\n"
+    )
+    words = ["sweep", "cpsl", "--storage", "runs/s"]
+    done = run("msa", *words, before=before, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert (done.stderr.splitlines() or [""])[-1] == last.format(" ".join(words))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_ray_still_says_when_it_is_left_behind_is_in_the_log_and_not_below_our_last_line(tmp_path):
