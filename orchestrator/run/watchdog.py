@@ -10,7 +10,7 @@ from orchestrator.run.messages import Assignment, Failure, Report
 from orchestrator.run.time_limit import Clock
 from orchestrator.store.failure_types import CUT_SHORT, TRIAL_TIME, WORKER_SILENT
 from search_spaces.durations import words
-from search_spaces.resources import FIRST_WORD_S
+from search_spaces.schema import FIRST_WORD_S
 
 TIMES_STRETCH = 2.0  # of the longest stretch a trial may be over its time: its worker ends it between two epochs
 

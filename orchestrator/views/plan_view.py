@@ -19,8 +19,7 @@ from orchestrator.plan.studies import Study
 from orchestrator.views import plan_costs, screen
 from search_spaces.dotted import flatten
 from search_spaces.parts import Search
-from search_spaces.resources import Resources
-from search_spaces.schema import Experiment
+from search_spaces.schema import Experiment, Resources
 
 _TUNING = {
     "none": "none: fixed values and defaults for all",

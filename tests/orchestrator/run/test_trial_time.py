@@ -10,7 +10,7 @@ from orchestrator.run.trial_runner import STRETCH_S, TrialRunner
 from orchestrator.run.watchdog import Watchdog
 from orchestrator.store import Store
 from orchestrator.store.failure_types import TRIAL_TIME, FailureType, failure_type_of
-from search_spaces.resources import FIRST_WORD_S
+from search_spaces.schema import FIRST_WORD_S
 from tests.orchestrator.run import fakes
 from tests.orchestrator.run.watch import Watch
 
