@@ -9,8 +9,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from search_spaces import checks
-from search_spaces.expectation import Expects
-from search_spaces.faults import ExperimentError, Fault, did_you_mean, listed
+from search_spaces.faults import Expects, ExperimentError, Fault, did_you_mean, listed
 from search_spaces.parts import Data, Finite, Part, Scalar, Seed, Space
 
 ALL = "all"

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ValidationError
 from search_spaces import changes, checks
 from search_spaces.document import parse
 from search_spaces.dotted import flatten
-from search_spaces.expectation import expected, literals
-from search_spaces.faults import ExperimentError, Fault, Places, did_you_mean, fault, listed, show
+from search_spaces.faults import ExperimentError, Fault, Places, did_you_mean, expected, fault, listed, literals, show
 from search_spaces.overrides import Option, blamed, override
 from search_spaces.schema import ENTRIES, TAGS, Change, Experiment, own_paths
 

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from search_spaces import checks
-from search_spaces.expectation import Expects
+from search_spaces.faults import Expects
 
 Seed = Annotated[int, Ge(0), Le(checks.MAX_SEED)]
 Scalar = Annotated[Any, WithJsonSchema({"type": ["number", "string", "boolean", "null"]})]

@@ -15,8 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from search_spaces import checks, durations
 from search_spaces.ablation import Ablation, Race
-from search_spaces.expectation import Expects
-from search_spaces.faults import show
+from search_spaces.faults import Expects, show
 from search_spaces.parts import (
     Choices,
     Config,

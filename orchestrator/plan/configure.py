@@ -16,8 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from msa_models.discovery import OPEN, unusable
 from msa_models.settings import conditions, is_later, is_traceless
 from search_spaces.dotted import flatten, within
-from search_spaces.expectation import expected, literals
-from search_spaces.faults import ExperimentError, Fault, did_you_mean, fault, listed, show
+from search_spaces.faults import ExperimentError, Fault, did_you_mean, expected, fault, listed, literals, show
 from search_spaces.schema import own_paths
 
 
