@@ -12,7 +12,7 @@ from typing import Any
 
 from msa_models.metrics import Direction
 from orchestrator.findings.failures import cut_short, untested
-from orchestrator.plan.search_end import ended_by
+from orchestrator.plan.search import ended_by
 from orchestrator.store import Store, holder
 from orchestrator.store.schema import PHASES, STATES
 from orchestrator.store.selection import COLUMNS, best_trial, chosen_params

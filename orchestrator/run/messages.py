@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from msa_models.metrics import Direction
 from msa_models.text.encoder import TextEncoder
-from orchestrator.plan.members import Members
+from orchestrator.plan.search import Members
 
 
 @dataclass(frozen=True, kw_only=True)

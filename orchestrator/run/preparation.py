@@ -10,10 +10,10 @@ from typing import Any
 from msa_models import data
 from msa_models.data import Corpus, folds
 from msa_models.text.find import absolute
-from orchestrator.plan import members
 from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import HOW, TEXT, CorpusInfo, named
 from orchestrator.plan.plan import Grid, Plan, plan
+from orchestrator.plan.search import num_members
 from orchestrator.plan.space import most_epochs
 from orchestrator.plan.studies import Study
 from orchestrator.run.inputs import Encoders
@@ -171,7 +171,7 @@ def _pruned_by_none(study: Study) -> str:
     if not study.distributions or study.leader or pruner.kind == "none":
         return ""
     if pruner.rungs != "epochs":
-        one = members.number(study.search) == 1
+        one = num_members(study.search) == 1
         if pruner.rungs == "seeds" and one:
             return (
                 "no trial will be pruned: search.pruner.rungs is seeds, and a trial has one training; set search.seeds "

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from msa_models.metrics import Direction
-from orchestrator.plan.members import Members
+from orchestrator.plan.search import Members
 from search_spaces.parts import Pruner
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from msa_models.seeding import derive
-from orchestrator.plan.search_end import ended_by
+from orchestrator.plan.search import ended_by
 from orchestrator.plan.studies import Study
 from orchestrator.run.sampling import NUM_BEST, past_trial, suggest
 

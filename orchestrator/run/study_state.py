@@ -14,7 +14,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from orchestrator.plan import seeds
-from orchestrator.plan.members import members
+from orchestrator.plan.search import members
 from orchestrator.plan.space import most_epochs
 from orchestrator.plan.studies import Study, search_trial_id
 from orchestrator.run.choice import CONFIRM, SELECT, Cell, Choice, confirms, left, searched

@@ -17,7 +17,7 @@ from msa_models.data import Corpus
 from msa_models.training import Objective, Training
 from orchestrator.plan import registry
 from orchestrator.plan.configure import configure
-from orchestrator.plan.members import members
+from orchestrator.plan.search import members
 from orchestrator.run.messages import Assignment
 from orchestrator.run.pruning import rungs_of
 

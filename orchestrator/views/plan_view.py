@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from orchestrator.plan import members, registry
+from orchestrator.plan import registry
 from orchestrator.plan.configure import sections
 from orchestrator.plan.meaning import hardly_acting
 from orchestrator.plan.plan import Cell, Grid
+from orchestrator.plan.search import num_members
 from orchestrator.plan.space import described
 from orchestrator.plan.studies import Study
 from orchestrator.views import plan_costs, screen
@@ -189,16 +190,16 @@ def _chosen_by(studies: Sequence[Study]) -> dict[str, str]:
 
 def _averaged(search: Search) -> str:
     """What a search trial costs, where it is more than one training."""
-    if members.number(search) == 1:
+    if num_members(search) == 1:
         return ""
     parts = [f"{search.seeds} seeds"] if search.seeds > 1 else []
     parts += [f"{search.folds} folds of train and valid"] if search.folds else []
-    return f" of {members.number(search)} trainings each ({' on '.join(parts)})"
+    return f" of {num_members(search)} trainings each ({' on '.join(parts)})"
 
 
 def _rungs(search: Search) -> str:
     epochs = f"from epoch {search.pruner.min_epochs}"
-    if members.number(search) == 1 or search.pruner.rungs == "epochs":
+    if num_members(search) == 1 or search.pruner.rungs == "epochs":
         return epochs
     after = "after each training"
     return after if search.pruner.rungs == "seeds" else f"{epochs} of the first training and {after}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.plan.search_end import BUDGET, TARGET, TRIALS, ended_by
+from orchestrator.plan.search import BUDGET, TARGET, TRIALS, ended_by
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.progress import totals
 from orchestrator.store import Store

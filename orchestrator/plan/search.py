@@ -1,14 +1,21 @@
-"""The members of a search trial: the trainings that its value is the mean of."""
+"""A search: the trainings that the value of one of its trials is the mean of, and when it hands out no more trials.
+
+When it ends follows from finished trials alone, so a search that is taken up again ends where it would have ended.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msa_models.metrics import Direction
 from orchestrator.plan.seeds import member
 
 if TYPE_CHECKING:  # a worker needs no schema
     from search_spaces.parts import Search
+
+TRIALS, BUDGET, TARGET = "trials", "budget", "target"
+_HOUR_S = 3_600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +37,32 @@ class Members:
         return len(self.seeds)
 
 
-def number(search: Search) -> int:
+def num_members(search: Search) -> int:
     """Trainings of one search trial."""
     return search.seeds * (search.folds or 1)
 
 
 def members(search: Search, trial_seed: int, most_epochs: int) -> Members | None:
     """Those of a search trial with this seed, which is that of the first; None where it is one training."""
-    if number(search) == 1:
+    if num_members(search) == 1:
         return None
     return Members(
-        seeds=(trial_seed, *(member(trial_seed, index) for index in range(1, number(search)))),
+        seeds=(trial_seed, *(member(trial_seed, index) for index in range(1, num_members(search)))),
         folds=search.folds or 0,
         fold_seed=search.seed,
         in_turn=search.pruner.kind == "asha" and search.pruner.rungs != "epochs",
         epochs=most_epochs,
     )
+
+
+def ended_by(search: Search, direction: Direction, *, num_trials: int, spent_s: float, best: float | None) -> str:
+    """The setting that ends a search, or nothing while it goes on.
+
+    `num_trials`: those handed out; `spent_s`: what its finished trials have trained, failed ones too; `best`: the best
+    value of a complete one.
+    """
+    if search.target is not None and best is not None and direction.sign * best <= direction.sign * search.target:
+        return TARGET
+    if search.budget is not None and spent_s >= search.budget * _HOUR_S:
+        return BUDGET
+    return TRIALS if num_trials >= search.trials else ""
