@@ -1,4 +1,4 @@
-"""The components and methods, by name: every file in their folders.
+"""The components and methods, by name: every file in their folders, titled by the first line of its docstring.
 
 A method's configuration takes any component that is found: `opened` gives it a field for each, absent unless asked for.
 So one new file adds a component to every method. Nothing here imports torch.
@@ -6,11 +6,14 @@ So one new file adds a component to every method. Nothing here imports torch.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib.machinery import PathFinder
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -51,6 +54,11 @@ def unusable() -> Mapping[str, str]:
     return {name: found for name, found in _found().items() if isinstance(found, str)}
 
 
+def balancing_rules() -> list[str]:
+    """The components that are there so that no modality drowns the others."""
+    return [name for name, kind in components().items() if kind.balancing]
+
+
 def opened(config: type[Any]) -> type[Any]:
     """A method's configuration that takes any component, in a field of its name that is None unless asked for.
 
@@ -62,6 +70,11 @@ def opened(config: type[Any]) -> type[Any]:
 def names(package: ModuleType) -> list[str]:
     """The names of the modules of a package, without those that begin with an underscore."""
     return sorted(found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_"))
+
+
+def titles(package: ModuleType) -> dict[str, str]:
+    """Name and title of every module of a package, found without importing one."""
+    return {name: _title(package, name) for name in names(package)}
 
 
 @lru_cache
@@ -102,3 +115,14 @@ def _component(name: str) -> type[Component] | str:
     except TypeError as error:
         return f"{kind.__name__}() has no value: {error}; expected a default for every field"
     return kind
+
+
+def _title(package: ModuleType, name: str) -> str:
+    spec = PathFinder.find_spec(f"{package.__name__}.{name}", package.__path__)
+    assert spec is not None, name
+    assert spec.origin is not None, name
+    try:
+        docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+    except SyntaxError as error:
+        return f"(not Python, see line {error.lineno})"
+    return docstring.partition("\n")[0]

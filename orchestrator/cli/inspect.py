@@ -158,19 +158,21 @@ def table(
 @msa.command(name="list", cls=Examples, examples="msa list")
 def list_() -> int:
     """The known experiments, methods, components, encoders, optimisers, schedules and corpora."""
-    from msa_models.data import SYNTHETIC
+    import msa_models.components
+    import msa_models.methods
+    from msa_models.data import SYNTHETIC, layouts
+    from msa_models.discovery import titles
     from msa_models.encoder_config import KINDS
     from msa_models.learning_rates import SCHEDULES
     from msa_models.spec import OPTIMIZERS
-    from orchestrator.plan import registry
     from orchestrator.views.screen import filled
-    from search_spaces.loading import titles
+    from search_spaces import loading
 
-    corpora = {SYNTHETIC: "embedded, with a planted truth", **registry.layouts()}
+    corpora = {SYNTHETIC: "embedded, with a planted truth", **titles(layouts)}
     groups = {
-        "Experiments": titles(),
-        "Methods": registry.methods(),
-        "Components": registry.components(),
+        "Experiments": loading.titles(),
+        "Methods": titles(msa_models.methods),
+        "Components": titles(msa_models.components),
         "Encoders (encoder.kind, or that of one modality: encoder.audio.kind)": KINDS,
         "Optimisers (training.optimizer)": OPTIMIZERS,
         "Schedules of learning rates (training.schedule)": SCHEDULES,

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from msa_models.metrics import Direction
 from msa_models.seams import SharedState
-from orchestrator.plan import registry
-from orchestrator.plan.configure import sections
+from orchestrator.plan.configure import known_method, sections
 from orchestrator.plan.corpora import SECTION, TEXT, CorpusInfo
 from orchestrator.plan.designs import AGAIN, FULL, Alteration, Contrast, Layout, layout
 from orchestrator.plan.plan import Cell, Grid, Plan, direction_of, study_of
@@ -123,7 +122,7 @@ def _components(full: Study, corpus: CorpusInfo) -> list[str]:
     A shared state is none of them: without it, those that read it could not be. Nor is a text encoder without which
     there would be no modality.
     """
-    known = sections(registry.method(full.method).Config)
+    known = sections(known_method(full.method).Config)
     kept = SECTION if full.variant.modalities == (TEXT,) and TEXT not in corpus.modalities else ""
     return [
         path

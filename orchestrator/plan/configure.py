@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
-from msa_models.discovery import OPEN, unusable
+import msa_models.methods
+from msa_models import discovery
+from msa_models.discovery import OPEN, Method, unusable
 from msa_models.settings import conditions, is_later, is_traceless
 from search_spaces.dotted import flatten, within
 from search_spaces.faults import ExperimentError, Fault, did_you_mean, expected, fault, listed, literals, show
@@ -46,6 +48,14 @@ class Section:
     title: str
     seam: str  # of the component that it configures, such as `loss term`; "" of anything else
     later: bool  # at its default it leaves no trace
+
+
+def known_method(name: str) -> Method:
+    """A method, whose `Config` takes any component. Raises ExperimentError for an unknown name."""
+    known = discovery.names(msa_models.methods)
+    if name not in known:
+        raise fault("method", f"no method {name!r}; known are {listed(known)}{did_you_mean(name, known)}")
+    return discovery.method(name)
 
 
 @cache

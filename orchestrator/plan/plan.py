@@ -9,8 +9,7 @@ from typing import Any, Literal, TypeVar
 from msa_models import metrics
 from msa_models.discovery import unusable
 from msa_models.metrics import Direction
-from orchestrator.plan import registry
-from orchestrator.plan.configure import sections
+from orchestrator.plan.configure import known_method, sections
 from orchestrator.plan.corpora import HOW, SECTION, TEXT, CorpusInfo, data_fingerprint, encoders_read, own_labels
 from orchestrator.plan.designs import Alteration, Contrast
 from orchestrator.plan.robustness import robustness
@@ -140,7 +139,7 @@ def study_of(name: str, asked: Experiment, corpus: CorpusInfo, direction: Direct
             faults.extend(error.faults)
             return None
 
-    method = checked(registry.method, asked.method)
+    method = checked(known_method, asked.method)
     wrong = swap_faults(method.Config, asked.swap, asked.config) if method else []
     possible = {old: new for old, new in asked.swap.items() if f"swap.{old}" not in {fault.path for fault in wrong}}
     modalities = checked(_modalities, asked, corpus, not method or _encodes(method.Config, asked))

@@ -15,8 +15,7 @@ import torch
 
 from msa_models.data import Corpus
 from msa_models.training import Objective, Training
-from orchestrator.plan import registry
-from orchestrator.plan.configure import configure
+from orchestrator.plan.configure import configure, known_method
 from orchestrator.plan.search import members
 from orchestrator.run.messages import Assignment
 from orchestrator.run.pruning import rungs_of
@@ -33,7 +32,7 @@ torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
 def train(assignment: Assignment, corpus: Corpus) -> Training:
     """A `Training` of the assignment, on CUDA where the worker has been given a GPU."""
     torch.set_num_threads(1)
-    method = registry.method(assignment.method)
+    method = known_method(assignment.method)
     return Training(
         method.build(configure(method.Config, assignment.config)),
         corpus.select(assignment.modalities),

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from orchestrator.plan import registry
-from orchestrator.plan.configure import sections
+from msa_models.discovery import balancing_rules
+from orchestrator.plan.configure import known_method, sections
 from orchestrator.plan.meaning import hardly_acting
 from orchestrator.plan.plan import Cell, Grid
 from orchestrator.plan.search import num_members
@@ -84,7 +84,7 @@ def _hardly_acting(studies: Sequence[Study]) -> dict[str, str]:
     for study in studies:
         searched = {path: getattr(each, "choices", None) for path, each in study.distributions.items()}
         choices = {path: each for path, each in searched.items() if each is not None}
-        rules |= dict.fromkeys(hardly_acting(registry.method(study.method).Config, flatten(study.fixed)[0], choices))
+        rules |= dict.fromkeys(hardly_acting(known_method(study.method).Config, flatten(study.fixed)[0], choices))
     if not rules:
         return {}
     told = (
@@ -219,7 +219,7 @@ def _particular(experiment: Experiment, studies: Sequence[Study], common: Collec
         entries += [(path, described(each)) for path, each in study.distributions.items() if path not in common]
         entries += [] if study.distributions else [("search", "one trial: nothing to search")]
         entries = [(name, text) for name, text in entries if text] or [("-", "")]
-        rules = ", ".join(rule for rule in registry.balancing_rules() if study.fixed.get(rule) is not None) or "-"
+        rules = ", ".join(rule for rule in balancing_rules() if study.fixed.get(rule) is not None) or "-"
         for number, (name, text) in enumerate(entries):
             lines.append((*((study.variant.name, study.method, rules) if number == 0 else ("", "", "")), name, text))
     return lines
@@ -245,7 +245,7 @@ def _swapped(study: Study) -> str:
 
 def _removed(study: Study) -> list[str]:
     """Components that the method has by default, and this study has not."""
-    known, swapped = sections(registry.method(study.method).Config), dict(study.variant.swapped)
+    known, swapped = sections(known_method(study.method).Config), dict(study.variant.swapped)
     return [
         path
         for path, value in flatten(study.fixed)[0].items()
@@ -255,7 +255,7 @@ def _removed(study: Study) -> list[str]:
 
 def _fixed(study: Study) -> dict[str, Any]:
     """Values that are not searched; components that are absent are no values."""
-    known = sections(registry.method(study.method).Config)
+    known = sections(known_method(study.method).Config)
     flat, _ = flatten(study.fixed)
     return {
         path: value

@@ -23,8 +23,7 @@ from msa_models.data import Corpus
 from msa_models.metrics import Direction
 from msa_models.seeding import derive
 from msa_models.training import Training
-from orchestrator.plan import registry
-from orchestrator.plan.configure import configure
+from orchestrator.plan.configure import configure, known_method
 from orchestrator.plan.space import search_space
 from orchestrator.run.sampling import suggest
 from search_spaces.parts import Choices, Range
@@ -137,7 +136,7 @@ def _places(trained: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 def _train(corpus: Corpus, number: int, draw: int) -> dict[str, Any]:
     """One row; a training that fails is a row without metrics."""
-    method = registry.method(METHOD)
+    method = known_method(METHOD)
     space = search_space(method.Config, FIXED, SPACE)
     seed = derive(0, "configuration", number) % 2**32
     params = suggest(space.distributions, [], direction=Direction.MINIMIZE, seed=seed, sampler="random")

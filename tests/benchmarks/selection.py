@@ -27,8 +27,7 @@ from msa_models.metrics import Direction
 from msa_models.seeding import derive, generator
 from msa_models.step import NonFiniteLoss
 from msa_models.training import Training
-from orchestrator.plan import registry
-from orchestrator.plan.configure import configure
+from orchestrator.plan.configure import configure, known_method
 from orchestrator.plan.space import search_space
 from orchestrator.run.sampling import suggest
 from search_spaces.parts import Choices, Range
@@ -199,7 +198,7 @@ def _missing(file: Path, configurations: int) -> Iterator[tuple[int, str, int]]:
 
 def _trained(corpus: data.Corpus, number: int, kind: str, index: int) -> dict[str, Any]:
     """The best valid MAE, and the test MAE then where there is a test split."""
-    method = registry.method(METHOD)
+    method = known_method(METHOD)
     space = search_space(method.Config, FIXED, SPACE)
     seed = derive(0, "configuration", number) % 2**32
     params = suggest(space.distributions, [], direction=Direction.MINIMIZE, seed=seed, sampler="random")

@@ -21,8 +21,7 @@ from msa_models import data
 from msa_models.data.corpus import Corpus
 from msa_models.metrics import Direction
 from msa_models.training import Objective, Training
-from orchestrator.plan import registry
-from orchestrator.plan.configure import configure
+from orchestrator.plan.configure import configure, known_method
 from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.plan import plan
 from orchestrator.run.workload import train
@@ -78,7 +77,7 @@ def training(
     `known`: a training as it was recorded. What is measured since then is left out: it changes no number.
     """
     torch.set_num_threads(1)
-    module = registry.method(method)
+    module = known_method(method)
     config = configure(module.Config, {**SMALL, "training.epochs": EPOCHS, **changes})
     objective = OBJECTIVES[task]
     run = Training(module.build(config), corpus(task, layout), seed=3, objective=objective)

@@ -1,6 +1,8 @@
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.plan.configure import configure, paths, sections, to_dict
+from orchestrator.plan.configure import configure, known_method, paths, sections, to_dict
 from search_spaces.faults import ExperimentError
 
 
@@ -194,3 +196,24 @@ def test_whatever_arrives_is_a_configuration_or_faults_of_one_line_each(fake: Mo
         assert len(str(outcome).splitlines()) == len(outcome.faults)
     else:
         assert isinstance(outcome, fake.Config)
+
+
+def test_an_unknown_method_is_answered_with_the_known_ones_and_the_nearest(fake: ModuleType) -> None:
+    with pytest.raises(ExperimentError, match=r"no method 'fakee'; known are .*fake.*\. Did you mean 'fake'\?"):
+        known_method("fakee")
+
+
+def test_listing_and_planning_import_neither_torch_nor_ray() -> None:
+    code = """
+import sys
+import msa_models.components, msa_models.methods
+from msa_models.discovery import titles
+from orchestrator.plan import plan
+from orchestrator.plan.configure import known_method, paths
+assert titles(msa_models.components)
+for name in titles(msa_models.methods):
+    assert paths(known_method(name).Config)
+print([name for name in ("torch", "ray", "pyarrow") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.plan import registry
+import msa_models.methods
+from msa_models import discovery
 from orchestrator.plan.ablation import plan_ablation
-from orchestrator.plan.configure import configure, paths, to_dict
+from orchestrator.plan.configure import configure, known_method, paths, to_dict
 from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.plan import plan
-from orchestrator.plan.registry import method
 from orchestrator.plan.space import search_space
 from orchestrator.plan.studies import Study
 from orchestrator.views import plan_view
@@ -67,7 +67,7 @@ def test_a_value_of_a_choice_that_is_not_made_is_not_searched(
 
 
 def test_a_value_of_fine_tuning_is_not_searched_for_a_frozen_encoder() -> None:
-    config_type = method("concat").Config
+    config_type = known_method("concat").Config
     space = {
         "text_encoder.learning_rate": {"low": 1e-6, "high": 1e-4},
         "text_encoder.unfreeze.every": {"choices": [1, 2]},
@@ -100,9 +100,9 @@ def test_a_cell_without_a_modality_or_with_another_encoder_searches_what_is_left
     }
 
 
-@pytest.mark.parametrize("name", registry.methods())
+@pytest.mark.parametrize("name", discovery.names(msa_models.methods))
 def test_every_setting_of_encoders_and_training_can_be_searched(corpus: CorpusInfo, name: str) -> None:
-    config_type = registry.method(name).Config
+    config_type = known_method(name).Config
     for path, parameter in paths(config_type).items():
         if not path.startswith(("encoder.", "training.", "text_encoder.unfreeze.")):
             continue
@@ -149,14 +149,14 @@ def test_an_override_of_one_modality_is_searched_and_configured_like_any_other_v
         "training.accumulate": 4,
     }
     whole = study.config(suggested)
-    config = configure(method("concat").Config, whole)
+    config = configure(known_method("concat").Config, whole)
     assert (config.encoder.text.width, config.encoder.audio.kind) == (16, "conv")
     assert (config.encoder.vision.learning_rate, config.training.accumulate) == (1e-3, 4)
     assert to_dict(config) == whole
 
 
 def test_settings_that_came_later_leave_no_trace_at_their_defaults(corpus: CorpusInfo) -> None:
-    config_type = method("concat").Config
+    config_type = known_method("concat").Config
     plain = study_of(corpus, {}, {"encoder.dropout": DROPOUT})
     said = {"training.accumulate": 1, "training.warmup": 0, "encoder.text.width": None, "training.plateau.patience": 5}
     said |= {"training.optimizer": "adamw", "training.momentum": 0.9}
@@ -166,7 +166,7 @@ def test_settings_that_came_later_leave_no_trace_at_their_defaults(corpus: Corpu
 
 
 def test_such_a_default_still_brings_in_what_it_is_part_of() -> None:
-    config = configure(method("concat").Config, {"text_encoder.unfreeze.start": 0})
+    config = configure(known_method("concat").Config, {"text_encoder.unfreeze.start": 0})
     assert config.text_encoder is not None
 
 

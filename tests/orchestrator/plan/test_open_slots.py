@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 import msa_models.components
-from msa_models import data
+import msa_models.methods
+from msa_models import data, discovery
 from msa_models.training import Training
-from orchestrator.plan import registry
 from orchestrator.plan.ablation import plan_ablation
-from orchestrator.plan.configure import configure, paths
+from orchestrator.plan.configure import configure, known_method, paths
 from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.plan import Plan, plan
 from orchestrator.plan.studies import cell_id
@@ -66,12 +66,12 @@ for words in (
 
 @every_new
 def test_a_new_component_comes_into_any_method_and_takes_its_settings(name: str) -> None:
-    assert name in registry.components()
-    for method in registry.methods():
-        config_type = registry.method(method).Config
+    assert name in discovery.names(msa_models.components)
+    for method in discovery.names(msa_models.methods):
+        config_type = known_method(method).Config
         gone = dict.fromkeys([*NEW.values(), "prototype_gated_fusion", "shapley_modulation"])
         config = configure(config_type, {**gone, name: {}})
-        assert name in {each.name for each in registry.method(method).build(config).components}
+        assert name in {each.name for each in known_method(method).build(config).components}
         assert name == "weighted_sum" or any(path.startswith(f"{name}.") for path in paths(config_type))
 
 
@@ -99,7 +99,7 @@ def test_an_ablation_removes_a_new_component_that_was_brought_in_but_not_a_share
 
 @every_new
 def test_a_method_trains_with_a_new_component(name: str) -> None:
-    method = registry.method("cpsl")
+    method = known_method("cpsl")
     config = configure(method.Config, {**SMALL, NEW[name]: None, name: {}})
     corpus = data.load("synthetic", task="regression", options=SIZES).standardised()
     training = Training(method.build(config), corpus, seed=0)

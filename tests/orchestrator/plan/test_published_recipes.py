@@ -12,8 +12,7 @@ from msa_models.data.corpus import Corpus
 from msa_models.testing.cases import small_corpus
 from msa_models.training import Objective, Training
 from orchestrator.cli.base import msa
-from orchestrator.plan import registry
-from orchestrator.plan.configure import configure
+from orchestrator.plan.configure import configure, known_method
 from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
 from orchestrator.plan.plan import plan
 from orchestrator.plan.studies import Study
@@ -35,7 +34,7 @@ MMSA, FINETUNED = (tuple(load(name).experiment.studies) for name in ("mmsa", "mm
 def trained(study: Study, corpus: Corpus, **others: Any) -> Training:
     """Two epochs of the first configuration."""
     first = {path: each.choices[0] for path, each in study.distributions.items()}  # type: ignore[attr-defined]
-    method = registry.method(study.method)
+    method = known_method(study.method)
     config = configure(method.Config, {**study.config(first), **others})
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=2))
     training = Training(method.build(config), corpus, seed=0, objective=Objective(metric=study.metric))
@@ -63,7 +62,7 @@ def test_published_settings_of_fine_tuning_train(name: str) -> None:
 
 
 def test_each_modality_has_the_rate_that_is_published_for_it() -> None:
-    encoder = configure(registry.method("concat").Config, studies("mmsa_finetune")["self_mm_mosei"].fixed).encoder
+    encoder = configure(known_method("concat").Config, studies("mmsa_finetune")["self_mm_mosei"].fixed).encoder
     found = [
         (encoder.of(each).kind, encoder.of(each).width, encoder.of(each).learning_rate) for each in ("audio", "vision")
     ]

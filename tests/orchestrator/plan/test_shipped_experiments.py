@@ -5,9 +5,9 @@ from dataclasses import replace
 import optuna
 import pytest
 
-from msa_models import data
-from orchestrator.plan import registry
-from orchestrator.plan.configure import configure, paths, take, to_dict
+import msa_models.methods
+from msa_models import data, discovery
+from orchestrator.plan.configure import configure, known_method, paths, take, to_dict
 from orchestrator.plan.corpora import CorpusInfo, EncoderInfo, text_encoders
 from orchestrator.plan.plan import plan
 from search_spaces import changes
@@ -40,7 +40,7 @@ def test_every_suggestion_of_a_shipped_experiment_is_a_configuration_of_its_meth
     name: str, corpus: CorpusInfo
 ) -> None:
     for study in plan(load(name).experiment, corpus).studies:
-        config_type = registry.method(study.method).Config
+        config_type = known_method(study.method).Config
         search = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         for _ in range(20):
             suggested = search.ask(dict(study.distributions)).params
@@ -51,7 +51,7 @@ def test_every_suggestion_of_a_shipped_experiment_is_a_configuration_of_its_meth
                     section, _, name = path.rpartition(".")
                     del kept[section][name]
             assert to_dict(configure(config_type, whole)) == kept
-            assert registry.method(study.method).build(configure(config_type, whole)) is not None
+            assert known_method(study.method).build(configure(config_type, whole)) is not None
 
 
 @pytest.mark.parametrize("name", names())
@@ -75,7 +75,7 @@ def test_the_shipped_fine_tuning_reads_tokens_and_needs_a_gpu(name: str, corpus:
 
 
 def test_the_shipped_comparison_has_every_balancing_rule_alone_on_concatenation(corpus: CorpusInfo) -> None:
-    rules = set(registry.balancing_rules())
+    rules = set(discovery.balancing_rules())
     assert {"conflict_penalty", "pmr"} <= rules
     alone = {}
     for study in plan(load("balance").experiment, corpus).studies:
@@ -84,9 +84,9 @@ def test_the_shipped_comparison_has_every_balancing_rule_alone_on_concatenation(
     assert alone == {"concat": set(), "uniform": set()} | {rule: {rule} for rule in rules}
 
 
-@pytest.mark.parametrize("name", sorted(registry.methods()))
+@pytest.mark.parametrize("name", sorted(discovery.names(msa_models.methods)))
 def test_every_method_s_defaults_survive_plain_data(name: str) -> None:
-    config_type = registry.method(name).Config
+    config_type = known_method(name).Config
     assert paths(config_type)
     assert configure(config_type, to_dict(config_type())) == config_type()
 
@@ -94,9 +94,9 @@ def test_every_method_s_defaults_survive_plain_data(name: str) -> None:
 ENDLESS = {"conflict_penalty.threshold", "dual_phase.min_delta", "training.gradient_clip"}  # where it means: off
 
 
-@pytest.mark.parametrize("method", registry.methods())
+@pytest.mark.parametrize("method", discovery.names(msa_models.methods))
 def test_infinity_is_refused_like_nan_but_where_it_means_something(method: str) -> None:
-    config_type = registry.method(method).Config
+    config_type = known_method(method).Config
     taken = set()
     for path in [path for path, parameter in paths(config_type).items() if parameter.number == "float"]:
         for value in (math.inf, -math.inf, math.nan):
