@@ -1,6 +1,6 @@
-"""From what a layout found to a checked corpus: shapes, counts, widths, labels, non-finite values, masks, ids.
+"""From what a layout found to a checked corpus: shapes, counts, widths, labels, non-finite values, masks, ids, texts.
 
-N samples, T steps, d features.
+N samples, T steps or tokens, d features.
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,10 @@ from msa_models.data.corpus import SPLITS, Corpus, CorpusError, Split, in_usual_
 from msa_models.data.moments import chunks
 from msa_models.data.padding import Notes, place
 from msa_models.data.raw import RawSplit, Reading, numbers, sample_ids
-from msa_models.data.said import said
 
 NonFinite = Literal["refuse", "zero"]
+Words = dict[str, np.ndarray]
+_NO_ENCODER = "no text encoder can read this corpus"
 
 
 def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Corpus:
@@ -25,7 +26,7 @@ def assemble(name: str, reading: Reading, nonfinite: NonFinite = "refuse") -> Co
     """
     if empty := [split for split in SPLITS if len(reading.splits[split].targets) == 0]:
         raise CorpusError(f"no samples in {', '.join(empty)}; each of {', '.join(SPLITS)} needs some")
-    words, strange = said(reading.splits)
+    words, strange = _words(reading.splits)
     modalities = _common_modalities(reading, any(words.values()))
     inputs = {split: _inputs(reading.splits[split], split, modalities) for split in SPLITS}
     _check_agreement(reading, inputs)
@@ -170,3 +171,59 @@ def _unimodal(raw: RawSplit, split: str, modalities: tuple[str, ...], kind: type
             f"labels of {wrong[0]} alone in {split}: {len(found[wrong[0]])} for {len(raw.targets)} samples"
         )
     return found
+
+
+def _words(splits: Mapping[str, RawSplit]) -> tuple[dict[str, Words], list[str]]:
+    """What was said, which text encoders read, and warnings.
+
+    Of each split {"texts": (N,) strings}, {"tokens": (N, T) ids, -1 behind the last} or nothing. A corpus has either
+    only where all of its splits have it. What is missing or unusable is a warning, because features are of use without.
+    A number of texts other than that of the samples is a CorpusError.
+    """
+    texts, fault = _texts(splits)
+    if texts:
+        return {split: {"texts": each} for split, each in texts.items()}, _empty(texts)
+    missing = [split for split, raw in splits.items() if raw.tokens is None]
+    if not missing:
+        warnings = [f"{fault}, so its token ids (text_bert) are what an encoder can read"] if fault else []
+        return {
+            split: {"tokens": _ids(raw.tokens)} for split, raw in splits.items() if raw.tokens is not None
+        }, warnings
+    if not fault and len(missing) < len(splits):
+        fault = f"text_bert is missing in {', '.join(missing)}"
+    return {split: {} for split in splits}, [f"{fault}, so {_NO_ENCODER}"] if fault else []
+
+
+def _texts(splits: Mapping[str, RawSplit]) -> tuple[Words, str]:
+    """(N,) strings of each split, or what is wrong with them where the file has some."""
+    missing = [split for split, raw in splits.items() if raw.texts is None]
+    if missing:
+        return {}, f"raw_text is missing in {', '.join(missing)}" if len(missing) < len(splits) else ""
+    texts: Words = {}
+    for split, raw in splits.items():
+        items = np.asarray(raw.texts, dtype=object).reshape(-1).tolist()
+        if len(items) != len(raw.targets):
+            raise CorpusError(
+                f"{len(items)} raw_text for {len(raw.targets)} samples in {split}; expected one each, or no raw_text"
+            )
+        if strange := [item for item in items if not isinstance(item, str | bytes | None)]:
+            return {}, f"raw_text of {split} holds {type(strange[0]).__name__}, no text"
+        texts[split] = np.array([_text(item) for item in items], dtype=object)
+    return texts, ""
+
+
+def _empty(texts: Words) -> list[str]:
+    empty = {split: sum(not text.strip() for text in each.tolist()) for split, each in texts.items()}
+    listed = ", ".join(f"{count} in {split}" for split, count in empty.items() if count)
+    return [f"empty raw_text: {listed}"] if listed else []
+
+
+def _ids(tokens: np.ndarray) -> np.ndarray:
+    """(N, T) ids out of ids, mask and segments (N, 3, T): those under the mask, in their order from step 0 on."""
+    ids, real = tokens[:, 0], tokens[:, 1] > 0
+    order = np.argsort(~real, axis=1, kind="stable")
+    return np.take_along_axis(np.where(real, ids, -1), order, axis=1)
+
+
+def _text(item: str | bytes | None) -> str:
+    return item.decode("utf-8", errors="replace") if isinstance(item, bytes) else item or ""
