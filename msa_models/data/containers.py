@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from msa_models.data import plain_pickle, trusted
+from msa_models.data import pickles
 from msa_models.data.corpus import CorpusError
 
 SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test",)}
@@ -25,7 +25,7 @@ def read(path: Path, *, without_valid: bool | None = False, trust: bool = False)
     Formats: `.pkl` / `.pickle`, `.npz` with keys such as `train/text`, and a folder of train.pkl, dev.pkl and test.pkl.
     The validation split may be called valid, dev or val, is expected to be missing `without_valid`, and may or may not
     be there with None. A split that is a list of samples comes as that list, under the key "samples". With `trust` also
-    files that run code when they are opened, see `trusted`.
+    files that run code when they are opened, see `pickles`.
     """
     try:
         content = _opened(path, trust)
@@ -78,8 +78,8 @@ def _folder(path: Path, trust: bool) -> dict[str, object]:
 
 def _content(path: Path, trust: bool) -> object:
     suffix = path.suffix.lower()
-    reader = trusted.read if trust and suffix in trusted.READERS else _READERS.get(suffix)
-    if reader is None and suffix in trusted.READERS:
+    reader = pickles.run if trust and suffix in pickles.TRUSTED else _READERS.get(suffix)
+    if reader is None and suffix in pickles.TRUSTED:
         command = ["msa", "data", "convert", str(path), str(path.with_suffix(".npz")), "--trust"]
         raise CorpusError(
             f"opening a {suffix} file runs code that is in it, so it was not opened; if you trust where it comes from, "
@@ -102,7 +102,7 @@ def _content(path: Path, trust: bool) -> object:
 
 def _read_pickle(path: Path) -> object:
     with path.open("rb") as file:
-        return plain_pickle.load(file)
+        return pickles.load(file)
 
 
 def _read_npz(path: Path) -> dict[str, dict[str, np.ndarray]]:

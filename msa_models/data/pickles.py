@@ -1,16 +1,24 @@
-"""Pickles read as data: NumPy arrays, numbers, text and containers, and nothing that a file could run.
+"""Pickles: read as plain data, so that nothing that a file could run is run; or run, for a user who trusts the file.
 
-A pickle is a program that calls what it names. Here a name is looked up in a short table of plain data and never
-imported. Arrays and their types are not even handed to NumPy's own restoring methods, which trust what they are given
-(flags that contradict a type make them follow bytes as pointers): stand-ins take the state of each, check it, and are
-replaced by the array when all is read. The array is a read-only view of the bytes in the pickle, so that large ones
-are not held twice.
+A pickle is a program that calls what it names. `load` reads NumPy arrays, numbers, text and containers: each name is
+looked up in a short table of plain data and never imported. Arrays and types are not even handed to NumPy's restoring
+methods, which trust what they are given (flags that contradict a type make them follow bytes as pointers): stand-ins
+take the state of each, check it, and are replaced by the array when all is read. The array is a read-only view of the
+bytes in the pickle, so that large ones are not held twice.
+
+`run` is for `msa data convert --trust`. PyTorch's `.pt` and joblib's files are pickles, which call whatever they name;
+so is a `.pkl` that holds more than plain data, such as tensors or tables of pandas. `torch.load(weights_only=True)`
+would call only what a list of PyTorch allows, but that list is not ours to vouch for, and has no NumPy arrays in it,
+which most corpora are made of: one rule for all of these files is simpler, and safer. Nothing else opens them.
 """
 
+import importlib
 import math
 import pickle
 import re
 from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -140,3 +148,57 @@ def _resolved(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
         result = tuple(_resolved(item, done) for item in result)
         done[id(value)] = value, result
     return result
+
+
+def _torch(path: Path) -> object:
+    import torch  # seconds of import, for those who have such a file
+
+    return torch.load(path, map_location="cpu", weights_only=False)
+
+
+def _joblib(path: Path) -> object:
+    try:
+        return importlib.import_module("joblib").load(path)
+    except ModuleNotFoundError as error:
+        if error.name != "joblib":
+            raise
+        raise CorpusError("joblib wrote it, and is needed to open it: pip install joblib") from error
+
+
+def _pickle(path: Path) -> object:
+    with path.open("rb") as file:
+        try:
+            return load(file)
+        except CorpusError as error:
+            if "'joblib." in str(error):
+                return _joblib(path)
+        file.seek(0)
+        return pickle.load(file, encoding="latin1")  # as `load` reads what Python 2 wrote
+
+
+def _arrays(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _arrays(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_arrays(item) for item in value] if isinstance(value, list) else tuple(map(_arrays, value))
+    if hasattr(value, "detach"):  # a tensor; NumPy has no bfloat16
+        tensor = value.detach().cpu()
+        return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    return value.to_numpy() if hasattr(value, "to_numpy") else value
+
+
+TRUSTED: dict[str, Callable[[Path], object]] = {
+    ".pt": _torch,
+    ".pth": _torch,
+    ".joblib": _joblib,
+    ".pkl": _pickle,
+    ".pickle": _pickle,
+}
+
+
+def run(path: Path) -> object:
+    """The content of a file that is opened by the program that wrote it, which runs what the file says.
+
+    Tensors and columns of tables become NumPy arrays, in dictionaries, lists and tuples at any depth.
+    """
+    return _arrays(TRUSTED[path.suffix.lower()](path))
