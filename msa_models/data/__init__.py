@@ -10,8 +10,8 @@ from typing import Any, cast, get_args
 from msa_models.data import containers, layouts, oddities
 from msa_models.data.assemble import NonFinite, assemble
 from msa_models.data.corpus import SPLITS, Corpus, CorpusError, Split, Task, did_you_mean, unknown
-from msa_models.data.holdout import HoldOut, hold_out
 from msa_models.data.raw import Reading, Request, Scale
+from msa_models.data.splitting import HoldOut, hold_out
 from msa_models.data.synthetic import Options, generate
 
 __all__ = ["SPLITS", "SYNTHETIC", "Corpus", "CorpusError", "HoldOut", "Split", "Task", "load"]

@@ -20,11 +20,11 @@ from msa_models.data import containers, layouts
 from msa_models.data.assemble import assemble
 from msa_models.data.containers import RawCorpus
 from msa_models.data.corpus import USUAL_ORDER, Corpus, CorpusError, Task
-from msa_models.data.holdout import HoldOut, hold_out
 from msa_models.data.labels import IEMOCAP, MOSEI, SENTIMENT
 from msa_models.data.layouts import tuples
 from msa_models.data.ragged import padded
 from msa_models.data.raw import Request, features
+from msa_models.data.splitting import HoldOut, hold_out
 
 _ALIGNMENT = 64  # bytes, to which NumPy pads what comes before the numbers of an array
 _HEADERS = 30 + 4 + 20  # bytes in front of a member: its header, that of the padding, and the field of large sizes

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from msa_models.data import Corpus
-from msa_models.data.folds import fold
+from msa_models.data.splitting import fold
 from orchestrator.run.curve import MEMBER, PROGRESS, at_best, curve
 from orchestrator.run.messages import Assignment
 

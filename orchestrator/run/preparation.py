@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from msa_models import data
-from msa_models.data import Corpus, folds
+from msa_models.data import Corpus
+from msa_models.data.splitting import check_folds
 from msa_models.text.find import absolute
 from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import HOW, TEXT, CorpusInfo, named
@@ -89,7 +90,7 @@ def prepare(
     found = [read_corpus(each, {} if read is None else read) for each in asked_corpora(experiment, ablation)]
     if experiment.search.folds is not None:
         for corpus in found:
-            folds.check(corpus, experiment.search.folds)
+            check_folds(corpus, experiment.search.folds)
     infos = named([CorpusInfo.of(corpus, partial(encoders.info, said=corpus.said)) for corpus in found], places=places)
     return Prepared(
         experiment=experiment,

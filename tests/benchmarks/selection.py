@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from msa_models import data
-from msa_models.data.folds import fold
+from msa_models.data.splitting import fold
 from msa_models.metrics import Direction
 from msa_models.seeding import derive, generator
 from msa_models.step import NonFiniteLoss

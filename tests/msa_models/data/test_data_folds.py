@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from msa_models.data import Corpus, CorpusError, Split
-from msa_models.data.folds import check, fold, numbers
+from msa_models.data.splitting import check_folds, fold, fold_numbers
 
 
 def split(first_video: int, num_videos: int, num_clips: int = 3) -> Split:
@@ -47,10 +47,10 @@ def test_every_video_of_train_and_valid_is_held_out_once_and_whole(corpus: Corpu
 
 def test_folds_depend_on_the_ids_and_the_seed_and_not_on_the_order() -> None:
     ids = [f"v{row // 2}$_${row % 2}" for row in range(40)]
-    found = dict(zip(ids, numbers(ids, 5, 3).tolist(), strict=True))
-    turned = dict(zip(ids[::-1], numbers(ids[::-1], 5, 3).tolist(), strict=True))
+    found = dict(zip(ids, fold_numbers(ids, 5, 3).tolist(), strict=True))
+    turned = dict(zip(ids[::-1], fold_numbers(ids[::-1], 5, 3).tolist(), strict=True))
     assert found == turned
-    assert numbers(ids, 5, 4).tolist() != list(found.values())
+    assert fold_numbers(ids, 5, 4).tolist() != list(found.values())
 
 
 def test_a_fold_of_a_standardised_corpus_is_that_of_the_corpus_itself(corpus: Corpus) -> None:
@@ -83,6 +83,6 @@ def test_token_ids_are_not_standardised(corpus: Corpus) -> None:
 
 
 def test_fewer_videos_than_folds_are_refused(corpus: Corpus) -> None:
-    check(corpus, 12)
+    check_folds(corpus, 12)
     with pytest.raises(CorpusError, match=r"have 12 videos; expected at least 13, one for each of search\.folds"):
-        check(corpus, 13)
+        check_folds(corpus, 13)
