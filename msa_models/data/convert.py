@@ -22,8 +22,7 @@ from msa_models.data.containers import RawCorpus
 from msa_models.data.corpus import USUAL_ORDER, Corpus, CorpusError, Task
 from msa_models.data.labels import IEMOCAP, MOSEI, SENTIMENT
 from msa_models.data.layouts import tuples
-from msa_models.data.ragged import padded
-from msa_models.data.raw import Request, features
+from msa_models.data.raw import Request, features, padded
 from msa_models.data.splitting import HoldOut, hold_out
 
 _ALIGNMENT = 64  # bytes, to which NumPy pads what comes before the numbers of an array

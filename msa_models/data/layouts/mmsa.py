@@ -23,8 +23,7 @@ import numpy as np
 from msa_models.data.containers import RawCorpus
 from msa_models.data.corpus import CorpusError
 from msa_models.data.labels import Labels, class_indices, class_names, class_values, sentiment
-from msa_models.data.ragged import samples
-from msa_models.data.raw import Reading, Request, numbers
+from msa_models.data.raw import Reading, Request, numbers, samples
 
 SIGNS = ("negative", "neutral", "positive")
 _MODALITIES = {"T": "text", "A": "audio", "V": "vision"}

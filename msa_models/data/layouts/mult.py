@@ -14,8 +14,7 @@ raw_text, *_lengths   (N,) what was said, and numbers of real steps, which conve
 from msa_models.data.containers import RawCorpus
 from msa_models.data.corpus import CorpusError
 from msa_models.data.labels import understand
-from msa_models.data.ragged import samples
-from msa_models.data.raw import Reading, Request
+from msa_models.data.raw import Reading, Request, samples
 
 
 def matches(raw: RawCorpus) -> bool:

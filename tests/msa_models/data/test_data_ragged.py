@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from msa_models.data import CorpusError, load
-from msa_models.data.ragged import padded
+from msa_models.data.raw import padded
 from tests.msa_models.data.cases import CASES
 
 Raw = dict[str, dict[str, Any]]
