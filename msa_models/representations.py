@@ -1,4 +1,4 @@
-"""Representations: what encoders hand over, what is made of it, and the gradients that come back.
+"""The representation boundary: what encoders hand over, what is made of it, and what gradients come back to them.
 
 B batch, T time steps (0 for utterance vectors), D model width, M modalities, K outputs. Targets are (B,) numbers or
 class indices, or (B, K) of 0 and 1 where a sample may have several of K labels.
@@ -10,12 +10,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
-from typing import Any
+from typing import Any, Literal
 
 from msa_models.batch import Batch
 from msa_models.lazy import torch
 
 TASK, STATISTICS = "task", "statistics"
+Modulate = Literal["gradient", "update"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,3 +105,29 @@ class Gradients:
             gradient = reduce(torch.add, [side[modality] for side in sides])
             rms.append(torch.linalg.vector_norm(gradient) / math.sqrt(gradient[:, 0].numel()))
         return torch.stack(rms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modulation:
+    """What a modulator makes of the gradients at the representation boundary."""
+
+    gradients: Mapping[str, torch.Tensor]  # modality -> (B, 1 + T, D), all loss groups together
+    step_scale: torch.Tensor | None = None  # (M,): scales the optimiser's step of each encoder instead of its gradient
+    log: Mapping[str, torch.Tensor] = field(default_factory=dict)  # quantity -> (M,), averaged over an epoch's steps
+
+
+def scaled(
+    factor: torch.Tensor, gradients: Gradients, modulate: Modulate, log: Mapping[str, torch.Tensor]
+) -> Modulation:
+    """The modulation of a rule that is one factor (M,) per encoder, in the order of the modalities.
+
+    `gradient` multiplies what flows into the encoder of every loss but the statistical one, as the papers of the rules
+    write it. Adam divides by the size that gradients had, so a factor that changes slowly hardly changes its steps.
+    `update` leaves the gradients alone and multiplies the whole change that the optimiser makes to the parameters of
+    the encoder, those of a text model that is fine-tuned below it and all weight decay included; of a step over several
+    batches the factor is the mean, weighted by their samples [ours]. So factor 0 leaves an encoder as it is, while the
+    optimiser's history goes on. By SGD without momentum, weight decay, clipping and statistical loss both are the same.
+    """
+    if modulate == "update":
+        return Modulation(gradients=gradients.total(), step_scale=factor, log=log)
+    return Modulation(gradients=gradients.total(dict(zip(gradients.modalities, factor.unbind(), strict=True))), log=log)

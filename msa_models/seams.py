@@ -21,8 +21,7 @@ from typing import Any, ClassVar, final
 
 from msa_models.batch import Batch
 from msa_models.lazy import nn, torch
-from msa_models.modulation import Modulation
-from msa_models.representations import TASK, Forward, Gradients, Representations, Shared
+from msa_models.representations import TASK, Forward, Gradients, Modulation, Representations, Shared
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,7 @@ from annotated_types import Ge, Lt
 from msa_models import coalitions
 from msa_models.lazy import nn, torch
 from msa_models.likelihood import log_likelihood
-from msa_models.modulation import Modulate, Modulation, scaled
-from msa_models.representations import Forward, Gradients
+from msa_models.representations import Forward, Gradients, Modulate, Modulation, scaled
 from msa_models.seams import GradientModulator, Progress, Shapes
 from msa_models.settings import LATER
 
@@ -38,7 +37,7 @@ class Agm(GradientModulator):
 
     The authors scale what flows back through phi_m [read]; here it is the gradient of the encoder, which is the same
     where the fusion adds modalities up [ours]. Factors reach e^7 at most [ours]. The statistical loss is left unscaled.
-    A single modality is left alone. `modulate`: see `msa_models.modulation.scaled`.
+    A single modality is left alone. `modulate`: see `msa_models.representations.scaled`.
     """
 
     alpha: Annotated[float, Ge(0), Lt(inf)] = 1.0

@@ -14,8 +14,7 @@ from annotated_types import Gt, Lt
 from msa_models import coalitions
 from msa_models.lazy import nn, torch
 from msa_models.likelihood import hits, repeated
-from msa_models.modulation import Modulate, Modulation, scaled
-from msa_models.representations import Forward, Gradients, pooled
+from msa_models.representations import Forward, Gradients, Modulate, Modulation, pooled, scaled
 from msa_models.seams import GradientModulator, Progress, Shapes
 from msa_models.settings import LATER
 
@@ -44,7 +43,7 @@ class Cggm(GradientModulator):
     released code compares the weights of those layers instead of their gradients [read].
 
     The statistical loss is left unscaled. A single modality is left alone, without a classifier. `modulate`: see
-    `msa_models.modulation.scaled`.
+    `msa_models.representations.scaled`.
     """
 
     rho: Annotated[float, Gt(0), Lt(inf)] = 1.3

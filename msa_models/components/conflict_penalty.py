@@ -12,8 +12,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le, Lt
 
 from msa_models.lazy import nn, torch
-from msa_models.modulation import Modulate, Modulation, scaled
-from msa_models.representations import Forward, Gradients
+from msa_models.representations import Forward, Gradients, Modulate, Modulation, scaled
 from msa_models.seams import GradientModulator, Progress, Shapes
 
 
@@ -28,7 +27,7 @@ class ConflictPenalty(GradientModulator):
     Detection and penalty at every step, multiplicative within an epoch-scheduled modulation: CP-SL, arXiv:2605.28575
     [paper, read]; the formulas are our reading [ours]. threshold = inf with alpha = 0 is bitwise the same as removed.
 
-    A single modality is left alone. `modulate`: see `msa_models.modulation.scaled`.
+    A single modality is left alone. `modulate`: see `msa_models.representations.scaled`.
     """
 
     threshold: Annotated[float, Gt(1)] = 2.0

@@ -16,8 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from msa_models import coalitions, seeding
 from msa_models.lazy import nn, torch
 from msa_models.likelihood import likelihood
-from msa_models.modulation import Modulate, Modulation, scaled
-from msa_models.representations import STATISTICS, Forward, Gradients
+from msa_models.representations import STATISTICS, Forward, Gradients, Modulate, Modulation, scaled
 from msa_models.seams import GradientModulator, Progress, Shapes
 from msa_models.settings import LATER
 
@@ -41,7 +40,7 @@ class OgmGe(GradientModulator):
 
     Works in the epochs [start, stop), shares of all epochs: the released code stops after half of them [read]. The
     statistical loss is left unscaled, as by the conflict penalty. A single modality is left alone. `modulate`: see
-    `msa_models.modulation.scaled`; `update` scales the noise with the step [ours].
+    `msa_models.representations.scaled`; `update` scales the noise with the step [ours].
     """
 
     alpha: Annotated[float, Ge(0), Lt(inf)] = 0.3

@@ -15,8 +15,7 @@ from msa_models import coalitions, seeding
 from msa_models.components.transport import Couplings
 from msa_models.geometry import Geometry
 from msa_models.lazy import nn, torch
-from msa_models.modulation import Modulate, Modulation, scaled
-from msa_models.representations import Forward, Gradients
+from msa_models.representations import Forward, Gradients, Modulate, Modulation, scaled
 from msa_models.seams import GradientModulator, Progress, Shapes
 from msa_models.settings import LATER
 
@@ -36,7 +35,7 @@ class ShapleyModulation(GradientModulator):
     psi is averaged over the steps of every `every`-th epoch, beginning with the first one in which modulation works,
     and phi is made of it at the end of that epoch and kept until the next [ours]; the released code applies it in the
     epochs of the estimates alone [read]. `num_permutations`: 0 = exact over all 2^M coalitions, n > 0 = n sampled
-    antithetic permutations in each of those steps. `modulate`: see `msa_models.modulation.scaled`.
+    antithetic permutations in each of those steps. `modulate`: see `msa_models.representations.scaled`.
     """
 
     without: ClassVar[str] = "set shapley_modulation.utility to task"

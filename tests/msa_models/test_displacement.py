@@ -15,8 +15,7 @@ from msa_models.batch import batches
 from msa_models.data.corpus import Corpus
 from msa_models.encoder_config import EncoderConfig
 from msa_models.methods import concat
-from msa_models.modulation import Modulate, scaled
-from msa_models.representations import Forward, Gradients
+from msa_models.representations import Forward, Gradients, Modulate, scaled
 from msa_models.seams import GradientModulator, Modulation, Progress
 from msa_models.spec import OPTIMIZERS, OptimizerName, Spec, TrainingConfig
 from msa_models.step import Step
