@@ -9,7 +9,7 @@ missing_rate      of sequences this share of the real steps is missing, of utter
                   2022, arXiv:2208.07589) take the rates 0.0, 0.1, ..., 1.0
 noise             Gaussian noise of this standard deviation is added to the standardised features of every real step
 
-`msa_models.missing` says what "missing" means for a network. What is drawn depends on (seed, kind, modality, sample id)
+`msa_models.batch` says what "missing" means for a network. What is drawn depends on (seed, kind, modality, sample id)
 and on nothing else: neither on the batch nor on the model, and not on the level, so that what is missing at a rate is
 missing at every higher one too, and noise grows in its own direction. Each modality is disturbed alone and all at once.
 
@@ -27,10 +27,9 @@ import numpy as np
 import torch
 
 from msa_models import metrics, seeding
-from msa_models.batch import Batch, batches
+from msa_models.batch import Batch, batches, without
 from msa_models.data.corpus import Corpus, in_usual_order
 from msa_models.evaluation import BATCH, FINETUNED_BATCH
-from msa_models.missing import without
 from msa_models.network import Network
 
 Row = dict[str, Any]

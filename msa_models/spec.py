@@ -48,7 +48,7 @@ class TrainingConfig:
     one batch N times as large, but for what depends on the batch: dropout draws for each; losses over statistics of a
     batch, shared states and modulators see one at a time. `warmup` is the share of all steps in which rates rise.
     `modality_dropout` is the probability with which a modality of a sample is missing in training, see
-    `msa_models.missing`.
+    `msa_models.batch`.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}

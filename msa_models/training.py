@@ -13,11 +13,10 @@ import numpy as np
 import torch
 
 from msa_models import metrics, robustness, seeding, snapshot
-from msa_models.batch import batches
+from msa_models.batch import batches, dropped
 from msa_models.data.corpus import Corpus, unknown
 from msa_models.evaluation import evaluate, not_finite, predict, scores
 from msa_models.metrics import Direction
-from msa_models.missing import dropped
 from msa_models.network import Network, shapes
 from msa_models.robustness import Robustness
 from msa_models.seams import Progress

@@ -5,9 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from msa_models.batch import Batch, batches
+from msa_models.batch import Batch, batches, modality_dropout, without
 from msa_models.data.corpus import Corpus
-from msa_models.missing import modality_dropout, without
 from msa_models.seams import Progress
 from msa_models.training import Training
 
