@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from msa_models.encoder_config import EncoderConfig
+from msa_models.config import EncoderConfig
 from msa_models.representations import Representation
 
 

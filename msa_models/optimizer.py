@@ -3,15 +3,15 @@
 M modalities.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from msa_models.learning_rates import decay as decayed
+from msa_models.config import Plateau, RateSchedule, TrainingConfig
 from msa_models.network import Network
 from msa_models.seams import Progress
-from msa_models.spec import TrainingConfig
 from msa_models.text.finetune import MODALITY
 
 
@@ -49,8 +49,27 @@ def optimizer_of(network: Network) -> torch.optim.Optimizer:
 def set_rates(optimizer: torch.optim.Optimizer, settings: TrainingConfig, progress: Progress) -> None:
     """Set the learning rates of a step: a function of where training is, so that nothing need be remembered."""
     for group in optimizer.param_groups:
-        left = decayed(settings.schedule, settings.plateau, progress, group["warmup"])
+        left = decay(settings.schedule, settings.plateau, progress, group["warmup"])
         group["lr"] = group["highest"] * left * progress.rise(group["warmup"])
+
+
+def decay(schedule: RateSchedule, plateau: Plateau, progress: Progress, warmup: float) -> float:
+    """The share of the highest rate that a schedule leaves in a step, see `SCHEDULES`, before it rises.
+
+    A linear one is 1 up to the first step after a share `warmup` of all, and would be 0 after the last. A plateau
+    leaves `factor` to the power of how often it has lowered the rates.
+    """
+    match schedule:
+        case "constant":
+            return 1.0
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * progress.epoch / progress.epochs))
+        case "linear":
+            total = progress.epochs * progress.steps
+            left = total - (progress.epoch * progress.steps + progress.step)
+            return min(1.0, left / (total * (1 - warmup)))
+        case "plateau":
+            return plateau.factor**progress.reductions
 
 
 def update(optimizer: torch.optim.Optimizer, scale: torch.Tensor | None, modalities: Sequence[str]) -> None:

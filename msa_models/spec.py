@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from graphlib import TopologicalSorter
-from math import inf
-from typing import Annotated, ClassVar, Literal, Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
-from annotated_types import Ge, Gt, Lt
-
-from msa_models.encoder_config import EncoderConfig
-from msa_models.learning_rates import Plateau, RateSchedule
+from msa_models.config import EncoderConfig, TrainingConfig
 from msa_models.seams import (
     Component,
     Concatenation,
@@ -25,48 +21,7 @@ from msa_models.seams import (
     Unmodulated,
     Unrefined,
 )
-from msa_models.settings import LATER, where
 from msa_models.text.encoder import TextEncoder
-
-OptimizerName = Literal["adamw", "adam", "sgd"]
-OPTIMIZERS: Mapping[OptimizerName, str] = {
-    "adamw": "Adam whose weight decay is not scaled by the history of the gradients",
-    "adam": "Adam, weight decay as an L2 penalty",
-    "sgd": "stochastic gradient descent with momentum, weight decay as an L2 penalty; wants larger learning rates",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """An optimiser over mini-batches; one measurement per epoch; the best epoch on valid is the result.
-
-    `optimizer`, see `OPTIMIZERS`; `momentum` is that of `sgd`. `weight_decay` d takes learning rate * d of each weight
-    from it in a step of `adamw` (arXiv:1711.05101); `adam` and `sgd` add d * weight to its gradient, after clipping, as
-    an L2 penalty would, so that Adam's history scales the decay and momentum keeps it.
-
-    With `accumulate: N` the optimiser acts on the gradient of N batches, each sample of which counts the same. That is
-    one batch N times as large, but for what depends on the batch: dropout draws for each; losses over statistics of a
-    batch, shared states and modulators see one at a time. `warmup` is the share of all steps in which rates rise.
-    `modality_dropout` is the probability with which a modality of a sample is missing in training, see
-    `msa_models.batch`.
-    """
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
-    epochs: Annotated[int, Ge(1)] = 27
-    batch_size: Annotated[int, Ge(1)] = 32
-    learning_rate: Annotated[float, Gt(0), Lt(inf)] = 1e-3
-    weight_decay: Annotated[float, Ge(0), Lt(inf)] = 1e-4
-    gradient_clip: Annotated[float, Gt(0)] | None = 1.0
-    schedule: RateSchedule = "cosine"
-    loss: Literal["l1", "mse"] = "l1"
-    patience: Annotated[int, Ge(1)] | None = None
-    accumulate: Annotated[int, Ge(1)] = field(default=1, metadata=LATER)
-    warmup: Annotated[float, Ge(0), Lt(1)] = field(default=0.0, metadata=LATER)
-    plateau: Plateau = field(default_factory=Plateau, metadata=LATER | where(schedule="plateau"))
-    modality_dropout: Annotated[float, Ge(0), Lt(1)] = field(default=0.0, metadata=LATER)
-    optimizer: OptimizerName = field(default="adamw", metadata=LATER)
-    momentum: Annotated[float, Ge(0), Lt(1)] = field(default=0.9, metadata=LATER | where(optimizer="sgd"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,11 @@ from typing import Annotated
 from annotated_types import Ge, Lt
 
 from msa_models import coalitions
+from msa_models.config import LATER
 from msa_models.lazy import nn, torch
 from msa_models.likelihood import log_likelihood
 from msa_models.representations import Forward, Gradients, Modulate, Modulation, scaled
 from msa_models.seams import GradientModulator, Progress, Shapes
-from msa_models.settings import LATER
 
 WORST = math.log(1e-8)  # log-likelihood of a sample, clipped from below [read]
 LARGEST = 7.0  # exponent of the factor, clipped from above

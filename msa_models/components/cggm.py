@@ -12,11 +12,11 @@ from typing import Annotated
 from annotated_types import Gt, Lt
 
 from msa_models import coalitions
+from msa_models.config import LATER
 from msa_models.lazy import nn, torch
 from msa_models.likelihood import hits, repeated
 from msa_models.representations import Forward, Gradients, Modulate, Modulation, pooled, scaled
 from msa_models.seams import GradientModulator, Progress, Shapes
-from msa_models.settings import LATER
 
 SMALLEST = 1e-8  # what every improvement counts at least; keeps B_m where none improves
 

@@ -14,11 +14,11 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le, Lt
 
 from msa_models import coalitions, seeding
+from msa_models.config import LATER
 from msa_models.lazy import nn, torch
 from msa_models.likelihood import likelihood
 from msa_models.representations import STATISTICS, Forward, Gradients, Modulate, Modulation, scaled
 from msa_models.seams import GradientModulator, Progress, Shapes
-from msa_models.settings import LATER
 
 SMALLEST = 2.0**-126  # what the scores of the others count at least, so that ratios stay finite in float32
 

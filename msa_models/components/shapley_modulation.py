@@ -13,11 +13,11 @@ from annotated_types import Ge, Le
 
 from msa_models import coalitions, seeding
 from msa_models.components.transport import Couplings
+from msa_models.config import LATER
 from msa_models.geometry import Geometry
 from msa_models.lazy import nn, torch
 from msa_models.representations import Forward, Gradients, Modulate, Modulation, scaled
 from msa_models.seams import GradientModulator, Progress, Shapes
-from msa_models.settings import LATER
 
 SMALLEST = 1e-9
 

@@ -13,6 +13,7 @@ import torch
 
 from msa_models import discovery
 from msa_models.batch import batches
+from msa_models.config import EncoderConfig, TrainingConfig
 from msa_models.data.corpus import Corpus, Split
 from msa_models.metrics import Direction
 from msa_models.network import Network, cut, shapes
@@ -28,7 +29,7 @@ from msa_models.seams import (
     Shapes,
     SharedState,
 )
-from msa_models.spec import EncoderConfig, MethodConfig, Spec, TrainingConfig
+from msa_models.spec import MethodConfig, Spec
 from msa_models.testing.cases import LAYOUTS, TASKS, Contract, over, small_corpus
 from msa_models.training import Objective, Training
 

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from msa_models.batch import batches
+from msa_models.config import ModalityEncoder, Plateau
 from msa_models.discovery import Method
-from msa_models.encoder_config import ModalityEncoder
-from msa_models.learning_rates import Plateau
 from msa_models.network import shapes
 from msa_models.seams import Component, GradientModulator, LossTerm, Progress, SharedState
 from msa_models.spec import Spec

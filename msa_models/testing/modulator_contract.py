@@ -14,11 +14,11 @@ import torch
 
 from msa_models import discovery
 from msa_models.batch import batches
+from msa_models.config import OptimizerName
 from msa_models.data.corpus import Corpus
 from msa_models.network import Network, cut, shapes
 from msa_models.representations import STATISTICS, TASK, Forward, Gradients, Modulate, scaled
 from msa_models.seams import Component, GradientModulator, Modulation, Progress, Schedule, Shapes
-from msa_models.spec import OptimizerName
 from msa_models.testing.cases import LAYOUTS, TASKS, over, small_corpus
 from msa_models.testing.component_contract import (
     OBJECTIVES,

@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
+from msa_models.config import LATER, where
 from msa_models.lazy import torch
-from msa_models.settings import LATER, where
 
 FINETUNED = where(mode="finetune")
 

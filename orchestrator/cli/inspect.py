@@ -160,11 +160,9 @@ def list_() -> int:
     """The known experiments, methods, components, encoders, optimisers, schedules and corpora."""
     import msa_models.components
     import msa_models.methods
+    from msa_models.config import KINDS, OPTIMIZERS, SCHEDULES
     from msa_models.data import SYNTHETIC, layouts
     from msa_models.discovery import titles
-    from msa_models.encoder_config import KINDS
-    from msa_models.learning_rates import SCHEDULES
-    from msa_models.spec import OPTIMIZERS
     from orchestrator.views.screen import filled
     from search_spaces import loading
 

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 
 import msa_models.methods
 from msa_models import discovery
+from msa_models.config import conditions, is_later, is_traceless
 from msa_models.discovery import OPEN, Method, unusable
-from msa_models.settings import conditions, is_later, is_traceless
 from search_spaces.dotted import flatten, within
 from search_spaces.faults import ExperimentError, Fault, did_you_mean, expected, fault, listed, literals, show
 from search_spaces.schema import own_paths

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from msa_models.encoder_config import ModalityEncoder
+from msa_models.config import ModalityEncoder
 from msa_models.seams import GradientModulator
 from orchestrator.plan.configure import paths, sections
 from search_spaces.dotted import within

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 
 from msa_models.components.unimodal_heads import UnimodalHeads
+from msa_models.config import OptimizerName, TrainingConfig
 from msa_models.data.corpus import Corpus
 from msa_models.discovery import method
 from msa_models.evaluation import evaluate
 from msa_models.representations import Modulate
 from msa_models.seams import Component, GradientModulator
-from msa_models.spec import OptimizerName, TrainingConfig
 from msa_models.training import Training
 from tests.benchmarks.step_cost import RULES, corpus
 

@@ -25,9 +25,9 @@ from msa_models.components.mmpareto import MmPareto
 from msa_models.components.ogm_ge import OgmGe
 from msa_models.components.pmr import Pmr
 from msa_models.components.shapley_modulation import ShapleyModulation
+from msa_models.config import KINDS as ENCODERS
+from msa_models.config import EncoderConfig
 from msa_models.data.corpus import Corpus
-from msa_models.encoder_config import KINDS as ENCODERS
-from msa_models.encoder_config import EncoderConfig
 from msa_models.methods import concat, cpsl, pase
 from msa_models.seams import Progress
 from msa_models.training import Training

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from msa_models import data
+from msa_models.config import EncoderConfig, TrainingConfig
 from msa_models.data.corpus import Corpus
 from msa_models.methods import cpsl
-from msa_models.spec import EncoderConfig, TrainingConfig
 
 MakeCorpus = Callable[..., Corpus]
 MakeConfig = Callable[..., cpsl.Config]

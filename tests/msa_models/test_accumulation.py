@@ -9,11 +9,11 @@ import torch
 
 from msa_models.components.conflict_penalty import ConflictPenalty
 from msa_models.components.shapley_modulation import ShapleyModulation
+from msa_models.config import EncoderConfig, TrainingConfig
 from msa_models.data.corpus import Corpus
-from msa_models.encoder_config import EncoderConfig
 from msa_models.methods import concat
 from msa_models.seams import GradientModulator, Modulation, Progress
-from msa_models.spec import MethodConfig, Spec, TrainingConfig
+from msa_models.spec import MethodConfig, Spec
 from msa_models.training import Objective, Training
 
 MakeCorpus = Callable[..., Corpus]

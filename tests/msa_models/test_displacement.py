@@ -12,12 +12,12 @@ from torch import nn
 
 from msa_models import seeding
 from msa_models.batch import batches
+from msa_models.config import OPTIMIZERS, EncoderConfig, OptimizerName, TrainingConfig
 from msa_models.data.corpus import Corpus
-from msa_models.encoder_config import EncoderConfig
 from msa_models.methods import concat
 from msa_models.representations import Forward, Gradients, Modulate, scaled
 from msa_models.seams import GradientModulator, Modulation, Progress
-from msa_models.spec import OPTIMIZERS, OptimizerName, Spec, TrainingConfig
+from msa_models.spec import Spec
 from msa_models.step import Step
 from msa_models.training import Training
 

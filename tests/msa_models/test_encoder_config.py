@@ -6,14 +6,12 @@ import pytest
 import torch
 
 from msa_models.batch import batches
+from msa_models.config import KINDS, SCHEDULES, EncoderConfig, Kind, ModalityEncoder, RateSchedule, TrainingConfig
 from msa_models.data.corpus import Corpus
-from msa_models.encoder_config import KINDS, EncoderConfig, Kind, ModalityEncoder
 from msa_models.encoders import Projected, SequenceEncoder
-from msa_models.learning_rates import SCHEDULES, RateSchedule
 from msa_models.methods import concat, cpsl
 from msa_models.network import Network, shapes
 from msa_models.optimizer import optimizer_of
-from msa_models.spec import TrainingConfig
 
 OTHERS: dict[str, Any] = {
     "kind": "lstm",

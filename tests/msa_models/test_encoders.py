@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from msa_models import encoders, seeding
+from msa_models.config import EncoderConfig
 from msa_models.encoders import Projected, SequenceEncoder, UtteranceEncoder
 from msa_models.representations import Representation
-from msa_models.spec import EncoderConfig
 
 KINDS, WITH_POSITIONS = ["transformer", "conv", "lstm"], ["transformer", "conv"]
 FEATURES, STEPS, WIDTH = 3, 6, 8

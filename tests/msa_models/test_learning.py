@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from msa_models import data
+from msa_models.config import EncoderConfig, ModalityEncoder, TrainingConfig
 from msa_models.data.corpus import Corpus
-from msa_models.encoder_config import EncoderConfig, ModalityEncoder
 from msa_models.methods import concat, cpsl
 from msa_models.metrics import Direction
-from msa_models.spec import TrainingConfig
 from msa_models.training import Objective, Training
 
 MakeConfig = Callable[..., cpsl.Config]

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msa_models.learning_rates import Plateau, RateSchedule, decay
+from msa_models.config import Plateau, RateSchedule
+from msa_models.optimizer import decay
 from msa_models.seams import Progress
 
 OBJECTIVES = st.floats(-2, 2, allow_nan=False) | st.just(math.nan)

@@ -9,11 +9,10 @@ import torch
 
 from msa_models.batch import batches
 from msa_models.components.conflict_penalty import ConflictPenalty
+from msa_models.config import OPTIMIZERS, OptimizerName, Plateau
 from msa_models.data.corpus import Corpus
-from msa_models.learning_rates import Plateau
 from msa_models.methods import cpsl
 from msa_models.seams import Progress
-from msa_models.spec import OPTIMIZERS, OptimizerName
 from msa_models.training import Training
 
 MakeCorpus = Callable[..., Corpus]

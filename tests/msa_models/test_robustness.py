@@ -12,10 +12,10 @@ import torch
 from msa_models import data, metrics
 from msa_models import robustness as module
 from msa_models.batch import Batch, batches
+from msa_models.config import EncoderConfig, TrainingConfig
 from msa_models.data.corpus import Corpus
 from msa_models.methods import concat
 from msa_models.robustness import Condition, Robustness
-from msa_models.spec import EncoderConfig, TrainingConfig
 from msa_models.training import Objective, Training
 
 MakeCorpus = Callable[..., Corpus]

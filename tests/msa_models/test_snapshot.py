@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 
 from msa_models import snapshot
+from msa_models.config import ModalityEncoder
 from msa_models.data.corpus import Corpus
-from msa_models.encoder_config import ModalityEncoder
 from msa_models.methods import cpsl
 from msa_models.metrics import Direction
 from msa_models.training import Objective, Training

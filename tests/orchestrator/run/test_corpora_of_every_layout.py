@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from msa_models.config import EncoderConfig, TrainingConfig
 from msa_models.data.describe import describe
 from msa_models.methods import concat
-from msa_models.spec import EncoderConfig, TrainingConfig
 from msa_models.training import Objective, Training
 from orchestrator.run.preparation import prepare
 from orchestrator.views.corpus_view import corpus as described
