@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from msa_models import metrics, robustness, seeding, snapshot
+from msa_models import metrics, seeding, snapshot
 from msa_models.batch import batches, dropped
 from msa_models.data.corpus import Corpus, unknown
-from msa_models.evaluation import evaluate, not_finite, predict, scores
+from msa_models.evaluation import Robustness, evaluate, evaluate_disturbed, not_finite, predict, scores
 from msa_models.metrics import Direction
 from msa_models.network import Network, shapes
-from msa_models.robustness import Robustness
 from msa_models.seams import Progress
 from msa_models.spec import Spec
 from msa_models.step import Step
@@ -219,12 +218,12 @@ class Training:
     def robustness(
         self, asked: Robustness | Mapping[str, Any], told: Callable[[int], None] = lambda number: None
     ) -> list[dict[str, Any]]:
-        """What the best model comes to on the disturbed test split, rows as of `msa_models.robustness.evaluate`."""
+        """What the best model comes to on the disturbed test split, rows as of `evaluate_disturbed`."""
         asked = asked if isinstance(asked, Robustness) else Robustness(**asked)
         assert self._best, "no epoch has been the best yet"
         self._exchange()
         try:
-            return robustness.evaluate(self.network, self.corpus, asked, told)
+            return evaluate_disturbed(self.network, self.corpus, asked, told)
         finally:
             self._exchange()
 

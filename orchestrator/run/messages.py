@@ -37,7 +37,7 @@ class Assignment:
     rungs: tuple[int, ...]  # epochs at which the driver may prune; none for confirm trials
     members: Members | None = None  # of a search trial of several trainings
     keep: bool = False  # the model of the best epoch
-    robustness: Mapping[str, Any] | None = None  # conditions to evaluate it in, of `msa_models.robustness.Robustness`
+    robustness: Mapping[str, Any] | None = None  # conditions to evaluate it in, of `msa_models.evaluation.Robustness`
     scale: int = 1  # of what it occupies; doubled when it ran out of memory
     time_s: float | None = None  # that it may train, over all attempts
     keep_best: bool = False  # whether it is complete at its best epoch when that is over, or has failed

@@ -146,7 +146,7 @@ def predictions_table(trial_id: str, columns: Mapping[str, np.ndarray]) -> pa.Ta
 def robustness_table(trial_id: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """How robust the model of one trial is, one row per condition: trial_id, kind, modalities, level, split, metrics.
 
-    `msa_models.robustness` says which conditions there are; modalities are "text+audio". A metric is called as in
+    `msa_models.evaluation` says which conditions there are; modalities are "text+audio". A metric is called as in
     `split`, without it; NaN becomes null. Rows must have the same metrics.
     """
     names = list(_NEEDED["robustness"][1:])

@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from msa_models import data, metrics
-from msa_models import robustness as module
+from msa_models import evaluation as module
 from msa_models.batch import Batch, batches
 from msa_models.config import EncoderConfig, TrainingConfig
 from msa_models.data.corpus import Corpus
+from msa_models.evaluation import Condition, Robustness
 from msa_models.methods import concat
-from msa_models.robustness import Condition, Robustness
 from msa_models.training import Objective, Training
 
 MakeCorpus = Callable[..., Corpus]
 ALL = Robustness(missing_rates=(0.5, 1.0), noise=(2.0, 0.5), seed=4)
 MODALITIES = ("text", "audio", "vision")
-SEEN = "msa_models.robustness.Network.predict"
+SEEN = "msa_models.evaluation.Network.predict"
 
 
 @cache
