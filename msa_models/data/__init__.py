@@ -7,9 +7,10 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from msa_models.data import containers, layouts, oddities
+from msa_models.data import containers, layouts
 from msa_models.data.assemble import NonFinite, assemble
 from msa_models.data.corpus import SPLITS, Corpus, CorpusError, Split, Task, did_you_mean, unknown
+from msa_models.data.describe import warnings
 from msa_models.data.raw import Reading, Request, Scale
 from msa_models.data.splitting import HoldOut, hold_out
 from msa_models.data.synthetic import Options, generate
@@ -79,7 +80,7 @@ def _file(path: Path, request: Request, nonfinite: NonFinite, valid: HoldOut | N
         hint = did_you_mean(path.name, [SYNTHETIC, *nearby])
         raise CorpusError(f"there is no such file, and the only named source is '{SYNTHETIC}'{hint}")
     corpus = assemble(path.stem, _reading(path, request, valid), nonfinite)
-    return dataclasses.replace(corpus, warnings=(*corpus.warnings, *oddities.warnings(corpus)))
+    return dataclasses.replace(corpus, warnings=(*corpus.warnings, *warnings(corpus)))
 
 
 def _reading(path: Path, request: Request, valid: HoldOut | None) -> Reading:

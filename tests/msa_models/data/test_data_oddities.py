@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from msa_models.data import Corpus, load, padding, probes
-from msa_models.data.oddities import warnings
+from msa_models.data.describe import warnings
 from msa_models.data.synthetic import Options, generate
 from tests.msa_models.data import cases
 

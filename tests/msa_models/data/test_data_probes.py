@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from msa_models.data import Corpus, Task, load, oddities
+from msa_models.data import Corpus, Task, describe, load
 from msa_models.data.moments import time_mean
 from msa_models.data.probes import (
     ALPHAS,
@@ -115,7 +115,7 @@ def test_a_handful_of_samples_can_be_probed(num_train: int) -> None:
 def test_an_honest_corpus_is_not_flagged(seed: int, task: Any) -> None:
     corpus = generate(Options(seed=seed, task=task, nuisance=True))
     assert [row["flag"] for row in probes(corpus)] == [""] * 5
-    assert oddities.warnings(corpus) == ()
+    assert describe.warnings(corpus) == ()
 
 
 @pytest.mark.parametrize("labels", [1, 3])
