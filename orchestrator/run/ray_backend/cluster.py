@@ -10,11 +10,12 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.run.ray_backend.auth import AccessError, AddressError, check_cluster
+from orchestrator.run.ray_backend.lean import plain_workers
 from orchestrator.run.ray_backend.start import PATIENT, ClusterError, Services, start
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def cluster(
             for name in PATIENT:
                 os.environ.pop(name, None)
     try:
-        yield _head()
+        with nullcontext() if address else plain_workers():
+            yield _head()
     finally:
         ray.shutdown()
 

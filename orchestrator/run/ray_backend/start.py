@@ -7,11 +7,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from orchestrator.run.endings import ANY_RUN
 from orchestrator.run.ray_backend.auth import loopback_only
+from orchestrator.run.ray_backend.lean import lean, possible
 from orchestrator.store.faults import CouldNotRun
 
 PATIENCE_S = (60.0, 120.0, 240.0)  # for Ray's own processes on this machine, try by try
@@ -96,8 +97,8 @@ class Services:
 def start(services: Services, say: Callable[[str], None], num_gpus: int | None = None) -> None:
     """Start Ray here, a second and a third time where it does not come up, each with a longer limit.
 
-    `num_gpus`: how many GPUs of this machine it uses, None: all. Raises ClusterError with what Ray said last, and where
-    there are fewer GPUs.
+    The first time it is a lean one, where that is possible. `num_gpus`: how many GPUs of this machine it uses, None:
+    all. Raises ClusterError with what Ray said last, and where there are fewer GPUs.
     """
     import ray
 
@@ -108,8 +109,9 @@ def start(services: Services, say: Callable[[str], None], num_gpus: int | None =
         )
     reason = ""
     for number, patience_s in enumerate(PATIENCE_S, start=1):
+        parts = lean() if number == 1 and possible() else nullcontext()
         try:
-            with loopback_only(), patient_start(patience_s, services.check), services.started():
+            with loopback_only(), patient_start(patience_s, services.check), services.started(), parts:
                 ray.init(
                     address="local",
                     num_cpus=_num_cpus(),
