@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.patience import LIMIT_S
 ROOT = Path(__file__).parents[2]
 SHARED = "/mnt"  # in each host, the folder that all of them share: what NFS is to real ones
 SCRATCH = "/tmp/ray"  # in each host, a folder of its own: Ray's sessions and temporary files
+BOOT_ID = "/proc/sys/kernel/random/boot_id"  # in each host, new at each power-on: all have one kernel
 SUBNET = "10.11.12"
 FIRST_GROUP = 7000  # what a host writes into the shared folder has a group of its own, by which its writer is known
 READY = "ready"
@@ -36,7 +38,7 @@ _SWITCH = f"ip link add hub type bridge && ip link set hub up && echo {READY} &&
 # Whoever loses its parent becomes a child of the first process; that ignores SIGCHLD, so the kernel buries them.
 _BOOT = f"""
 hostname "$1" && mount --bind "$2" {SCRATCH} && mount --bind "$3" {SHARED} && mount --bind "$4" /etc/hosts &&
-mount --bind "$5" /etc/passwd && mount -t tmpfs tmpfs /dev/shm && ip link set lo up &&
+mount --bind "$5" /etc/passwd && mount --bind "$6" {BOOT_ID} && mount -t tmpfs tmpfs /dev/shm && ip link set lo up &&
 echo {READY} && exec env --ignore-signal=CHLD cat
 """
 
@@ -66,7 +68,9 @@ class Host:
         spaces = ("--net", "--uts", "--ipc", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
         passwd = self.folder / "passwd"
         passwd.write_text(re.sub("(?m)^(root:.*:).*(:.*)$", rf"\1{self.home}\2", Path("/etc/passwd").read_text()))
-        mounted = map(str, (scratch, network.shared, network.names, passwd))
+        boot_id = self.folder / "boot_id"
+        boot_id.write_text(f"{uuid.uuid4()}\n")
+        mounted = map(str, (scratch, network.shared, network.names, passwd, boot_id))
         self._first, self._pid = _booted(["unshare", *spaces, "sh", "-c", _BOOT, "sh", name, *mounted])
         try:
             network.connect(self._pid, name)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from msa_models.data import synthetic
@@ -43,7 +43,8 @@ class Story:
     results_before: dict[str, bytes]  # files of the trials that were finished when the head was lost
     results_after: dict[str, bytes]
     rows: dict[str, dict[str, Any]]  # in the end
-    silent_s: float  # how long the head had been lost when the run was resumed
+    lost_lease: dict[str, Any]  # as the driver on the lost head left it
+    next_lease: dict[str, Any]  # as the driver that resumed the run took it
     exit_code: int  # of the client of the resumed run
     output: str
 
@@ -80,14 +81,15 @@ def told(cluster: Cluster) -> Story:
     at_loss = trained_by(two)
     watch.until("its trial goes on elsewhere", lambda: not at_loss & trained_by(two), submitted)
     cluster.head.power_off()
-    lost_at = time.monotonic()
     submitted.kill()
+    lost_lease = watch.lease
     interrupted, results_before = watch.running, watch.results
     one.run("ray", "stop", "--force")
     cluster.start_head()
     _joined(cluster.join(one, 2), cluster.join(cluster.host("two"), 1))
-    silent_s = time.monotonic() - lost_at
     resumed = submit(cluster, laptop, "resume", STORAGE)
+    watch.until("another driver has the lease", lambda: watch.lease["token"] != lost_lease["token"], resumed)
+    next_lease = watch.lease
     watch.until("the resumed run ends", lambda: resumed.poll() is not None, resumed)
     return Story(
         intruder=subprocess.CompletedProcess(intruding.args, intruding.wait(), intruding.communicate()[0]),
@@ -100,10 +102,16 @@ def told(cluster: Cluster) -> Story:
         results_before=results_before,
         results_after=watch.results,
         rows=watch.rows,
-        silent_s=silent_s,
+        lost_lease=lost_lease,
+        next_lease=next_lease,
         exit_code=resumed.returncode,
         output=resumed.communicate()[0],
     )
+
+
+def seconds(lease: dict[str, Any], name: str) -> float:
+    """A moment that a lease tells."""
+    return datetime.fromisoformat(lease[name]).timestamp()
 
 
 def submit(cluster: Cluster, laptop: Host, *command: str) -> subprocess.Popen[str]:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.cluster.story import NUM_PLANNED, STORAGE, Story, corpus_bytes, told
+from tests.cluster.story import NUM_PLANNED, STORAGE, Story, corpus_bytes, seconds, told
 
 STALE_S = 60.0  # without a heartbeat, see `orchestrator.store.lease`
 
@@ -60,8 +60,11 @@ def the_resumed_run_finishes_every_planned_trial_once(story: Story) -> None:
 
 
 def the_resumed_run_waits_until_the_lease_of_the_lost_driver_is_stale(story: Story) -> None:
-    waited = f"{STORAGE} is in use by the driver on head" in story.output
-    assert waited or story.silent_s > STALE_S / 2  # where new hosts take so long to come up, it was stale before
+    last_beat = seconds(story.lost_lease, "beat")
+    assert seconds(story.next_lease, "beat") - last_beat > STALE_S, story.output
+    said = f"{STORAGE} is in use by the driver on head" in story.output
+    began_s = seconds(story.next_lease, "since") - last_beat
+    assert said or began_s > STALE_S / 2, story.output  # where drivers take so long to come up, it was stale before
 
 
 def each_loss_costs_the_trials_that_it_hit_one_attempt(story: Story) -> None:

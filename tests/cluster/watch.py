@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections import defaultdict
@@ -64,6 +65,11 @@ class Watch:
         """Every file of the finished trials."""
         paths = (self.storage / folder / f"{trial_id}.parquet" for trial_id in self.rows for folder in RESULTS)
         return {str(path.relative_to(self.storage)): path.read_bytes() for path in paths if path.exists()}
+
+    @property
+    def lease(self) -> dict[str, Any]:
+        """Of the driver that works on it, or was the last to."""
+        return json.loads((self.storage / "lease.json").read_text())
 
     @property
     def _begun(self) -> bool:
