@@ -1,5 +1,6 @@
 """What every test is given."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ import pytest
 
 from orchestrator.run import endings
 
+# Ray's workers are nice by 15; beside tests that are not, the long tests would come last instead of first.
+os.environ.setdefault("RAY_worker_niceness", "0")
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -17,7 +17,8 @@ OBJECT_STORE_BYTES = 200_000_000
 # A host that falls silent is given up after 9 s. With Ray's defaults (first check after 5 s, one every 3 s with 10 s to
 # answer, 5 failures) it took 65 s.
 GIVEN_UP_SOON = {"initial_delay_ms": 1000, "period_ms": 1000, "timeout_ms": 2000, "failure_threshold": 3}
-SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"} | {f"RAY_health_check_{name}": str(n) for name, n in GIVEN_UP_SOON.items()}
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_prestart_worker_first_driver": "0"}
+SETTINGS |= {f"RAY_health_check_{name}": str(n) for name, n in GIVEN_UP_SOON.items()}
 WITH_TOKEN = SETTINGS | {"RAY_AUTH_MODE": "token"}
 
 
