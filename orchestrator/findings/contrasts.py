@@ -1,7 +1,7 @@
 """Contrasts tested over units: intervals, p-values in their families, verdicts, and whether valid speaks for test.
 
-Legend: E entries, M metrics of both splits (valid, then test), U units (searches, configurations or seeds); NaN is
-missing.
+Legend: E entries, M metrics of both splits (valid, then test), U units (searches, configurations or seeds), R rows of
+them; NaN is missing.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from msa_models.metrics import direction
-from orchestrator.findings.guards import flags, smallest_bootstrap_p
+from orchestrator.findings.statistics import holm, more_seeds, paired, smallest_bootstrap_p
 from orchestrator.plan.race import Race
 
 NO_EFFECT, UNDECIDED = "no effect", "undecided"
 CONTROL = "control"  # a kind of its own: a control is no comparison that the others have to pay for
 _CELLS = ("full", CONTROL)  # kinds that are a cell minus the full method
+FLAG_LEVEL = 0.01  # of each of two tests for deltas unlike normal ones, of which so many are flagged by chance
+_FEWEST_SKEW = 8  # below, D'Agostino's approximation does not hold
 _KEPT = 0.5  # of a difference on valid; what keeps less on test, beyond chance, has lost it
 
 
@@ -43,8 +45,6 @@ def columns(
     on. Nothing is `decidable` over seeds of configurations that a single search has found for each cell: then there are
     intervals, and neither p-values nor verdicts.
     """
-    from orchestrator.findings.statistics import more_seeds, paired
-
     shape = deltas.shape[:2]
     shares = _shares(deltas, race)
     mine = np.array([_bare(name) == _bare(objective) for name in metrics])
@@ -90,10 +90,36 @@ def columns(
     }
 
 
+def flags(deltas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether rows (R, U) with NaN for what is missing have an outlying delta, and whether they are skewed: two (R,).
+
+    Outlying by Grubbs' test (1950, two-sided, n >= 3), skewed by that of D'Agostino (1970, n >= 8), each at
+    `FLAG_LEVEL`. Few units seldom show the tail that misleads the t test, so no flag is no proof.
+    """
+    from scipy.special import stdtr
+    from scipy.stats import skewtest
+
+    outlying, skewed = np.zeros((2, len(deltas)), dtype=bool)
+    num_units = (~np.isnan(deltas)).sum(axis=1)
+    packed = np.take_along_axis(deltas, np.argsort(np.isnan(deltas), axis=1, kind="stable"), axis=1)
+    for n in np.unique(num_units[num_units >= 3]):
+        rows = np.flatnonzero(num_units == n)
+        mine = packed[rows, :n]
+        centred = mine - mine.mean(axis=1, keepdims=True)
+        sd, largest = centred.std(axis=1, ddof=1), np.abs(mine).max(axis=1)
+        rows, centred, sd = (each[sd > 1e-12 * np.maximum(largest, 1e-300)] for each in (rows, centred, sd))
+        if not len(rows):
+            continue
+        grubbs = np.abs(centred).max(axis=1) / sd
+        left = np.maximum((n - 1) ** 2 / n - grubbs**2, 1e-300)  # nothing is left where all others are equal
+        outlying[rows] = 2 * n * stdtr(n - 2, -np.sqrt((n - 2) * grubbs**2 / left)) < FLAG_LEVEL
+        if n >= _FEWEST_SKEW:
+            skewed[rows] = np.asarray(skewtest(centred, axis=1).pvalue) < FLAG_LEVEL
+    return outlying, skewed
+
+
 def _adjusted(p: np.ndarray, families: Sequence[Sequence[int]], twins: Sequence[int]) -> np.ndarray:
     """p-values (E, M) corrected within each family of entries and on each metric, twins as the entry that is theirs."""
-    from orchestrator.findings.statistics import holm
-
     adjusted = np.full(p.shape, np.nan)
     for mine in families:
         rows = [row for row in mine if twins[row] == row]
@@ -171,8 +197,6 @@ def _carries_over(
     It is not where test keeps less than half of the difference and the paired t test of valid minus test says that this
     is no chance. None where valid is not significant or test is missing.
     """
-    from orchestrator.findings.statistics import paired
-
     half = deltas.shape[1] // 2
     lost = deltas[:, :half] - deltas[:, half:]
     tests = paired(lost.reshape(-1, lost.shape[2]), alpha=alpha, share=_shares(lost, race).ravel(), guards=False)

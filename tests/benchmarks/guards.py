@@ -8,7 +8,7 @@ level of the first step of Holm's correction, with an effect of d standard devia
 
 import numpy as np
 
-from orchestrator.findings.guards import flags
+from orchestrator.findings.contrasts import flags
 from orchestrator.findings.statistics import holm, paired
 
 ALPHA, CELLS, STUDIES = 0.05, 7, 2_000

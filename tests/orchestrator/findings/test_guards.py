@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from orchestrator.findings.guards import MOST_EXACT, bootstrap_t, flags, smallest_bootstrap_p
+from orchestrator.findings.contrasts import flags
+from orchestrator.findings.statistics import MOST_EXACT, bootstrap_t, smallest_bootstrap_p
 
 NAN = np.nan
 
