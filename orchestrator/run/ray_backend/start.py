@@ -173,7 +173,7 @@ def _num_gpus() -> int:
     """How many GPUs this process may use."""
     from ray._private.accelerators import get_accelerator_manager_for_resource  # ray 2.60.0: as its own start counts
 
-    gpus = get_accelerator_manager_for_resource("GPU")
+    gpus: Any = get_accelerator_manager_for_resource("GPU")
     visible = gpus.get_current_process_visible_accelerator_ids()
     found = gpus.get_current_node_num_accelerators()
     return found if visible is None else min(found, len(visible))
