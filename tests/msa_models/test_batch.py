@@ -119,3 +119,14 @@ def test_a_single_real_step_has_a_deviation_of_nearly_zero_with_a_finite_gradien
     (mean + deviation).sum().backward()
     assert inputs.grad is not None
     assert torch.equal(inputs.grad.sum((1, 2)), torch.full((2,), 4.0))
+
+
+@pytest.mark.parametrize("steps", [(), (3,)])
+def test_features_in_the_place_of_token_ids_leave_the_masks_of_other_modalities(steps: tuple[int, ...]) -> None:
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    inputs = {"text": torch.ones(2, 3, dtype=torch.long), "audio": torch.ones(2, 3, 4)}
+    batch = Batch(inputs=inputs, masks={"text": mask, "audio": mask}, targets=torch.zeros(2))
+    found = batch.with_features("text", torch.zeros(2, *steps, 8))
+    assert list(found.masks) == (["text", "audio"] if steps else ["audio"])
+    assert found.inputs["text"].shape == (2, *steps, 8)
+    assert found.inputs["audio"] is batch.inputs["audio"]

@@ -36,6 +36,13 @@ def test_missing_steps_are_no_real_steps_any_more() -> None:
     assert left.inputs["audio"].sum(dim=(1, 2)).tolist() == [4.0, 0.0, 2.0]
 
 
+def test_a_first_step_that_is_missing_stays_only_where_nothing_else_is_left() -> None:
+    first = torch.tensor([[True, False, False]] * 3)
+    left = without(sequences(), {"audio": first})
+    assert left.masks["audio"].tolist() == [[False, True, True], [False, True, False], [True, False, False]]
+    assert left.inputs["audio"].sum(dim=(1, 2)).tolist() == [4.0, 2.0, 0.0]
+
+
 def test_moments_of_a_batch_are_those_of_what_is_left() -> None:
     batch = sequences()
     assert batch.moments("text")[0][0].tolist() == [1.0, 1.0]
