@@ -130,3 +130,8 @@ def test_the_start_is_the_epoch_after_patience_ran_out_or_the_latest_allowed(
 
 def test_the_latest_share_of_zero_starts_at_once() -> None:
     assert DualPhase(latest=0.0).start([], 12) == 0
+
+
+def test_of_an_odd_number_of_epochs_the_larger_half_goes_by_first() -> None:
+    falling = [1.0, 0.8, 0.6, 0.4]
+    assert [DualPhase(latest=0.5).start(falling[:epochs], 5) for epochs in range(5)] == [None, None, None, 3, 3]
