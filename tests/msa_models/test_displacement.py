@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from msa_models import seeding
+from msa_models import displacement, seeding
 from msa_models.batch import batches
 from msa_models.config import OPTIMIZERS, EncoderConfig, OptimizerName, TrainingConfig
 from msa_models.data.corpus import Corpus
@@ -107,6 +107,15 @@ def test_it_agrees_with_a_second_optimiser_over_every_parameter_of_the_encoders(
         true.append(lengths[0] / lengths[1])
     assert np.abs(np.array(true) - 1).max() > 0.3, "the rule acts"
     np.testing.assert_allclose(found, true, atol=0.08)
+
+
+def test_how_many_steps_are_followed_at_once_makes_no_difference(
+    make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, rule = make_corpus(layout="utterances"), Drop(after=0.25)
+    whole = measured(trained(corpus, rule))
+    monkeypatch.setattr(displacement, "TOGETHER", 3)  # of eight steps an epoch
+    np.testing.assert_allclose(measured(trained(corpus, rule)), whole, rtol=1e-5)
 
 
 def _momentum(optimizer: str) -> dict[str, float]:
