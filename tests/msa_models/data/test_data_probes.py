@@ -134,6 +134,18 @@ def test_the_error_of_a_correlation_is_that_of_leaving_out_each_video(labels: in
     assert correlation_error(predictions, targets, of_sample) == pytest.approx(expected)
 
 
+def test_without_the_only_video_whose_predictions_differ_nothing_correlates() -> None:
+    draws, of_sample = np.random.default_rng(0), np.repeat(np.arange(5), 6)
+    targets = draws.normal(size=30)
+    predictions = np.where(of_sample == 2, draws.normal(size=30), 7.0)
+    without = [
+        0.0 if video == 2 else np.arctanh(np.corrcoef(predictions[kept], targets[kept])[0, 1])
+        for video in range(5)
+        for kept in [of_sample != video]
+    ]
+    assert correlation_error(predictions, targets, of_sample) == pytest.approx(np.sqrt(4 * np.var(without)))
+
+
 def test_errors_are_the_known_ones_of_independent_samples_and_larger_for_clips_that_say_the_same() -> None:
     draws = np.random.default_rng(0)
     targets = draws.normal(size=400)
