@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from orchestrator.findings.contrasts import columns
 
@@ -29,6 +30,14 @@ def test_a_cell_is_worse_where_what_it_lacks_helps_on_every_metric() -> None:
     assert rows["variant_is"].tolist() == [["worse"] * 4, ["better"] * 4, ["undecided"] * 4]
     assert (rows["guard"] == "agrees").all()
     assert (rows["flag"] == "").all()
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.2])
+def test_intervals_are_those_of_scipy_at_the_level_that_is_asked_for(alpha: float) -> None:
+    rows = found(0.1, -0.1, alpha=alpha)
+    for row, mean in enumerate((0.1, -0.1)):
+        expected = ttest_1samp(mean + NOISE, 0.0).confidence_interval(1 - alpha)
+        assert (rows["ci_low"][row, 0], rows["ci_high"][row, 0]) == pytest.approx(tuple(expected))
 
 
 def test_no_effect_is_said_of_the_objective_and_within_its_bounds_only() -> None:
