@@ -91,6 +91,16 @@ def test_a_search_that_says_too_little_is_left_out_without_a_word(
     assert not caplog.records
 
 
+def test_a_search_says_something_once_its_whole_best_tenth_is_better_than_its_worst(
+    make_row: Callable[..., dict[str, Any]],
+) -> None:
+    rows = trials(make_row, 40, flat=True)  # 30 of them COMPLETE, numbers 0 to 2 among these
+    for num_better, told in ((2, []), (3, ["mosi-full"])):
+        values = [0.1 * row["number"] if row["number"] < num_better else row["value"] for row in rows.to_pylist()]
+        place = rows.schema.get_field_index("value")
+        assert list(importances(record(), rows.set_column(place, rows.schema.field(place), pa.array(values)))) == told
+
+
 def test_the_table_has_parameters_by_studies_the_most_important_first() -> None:
     made = record(names=("full", "without gate", "without heads"), num_trials=20)
     shares = {"full": {"encoder.width": 0.1, "training.learning_rate": 0.9}, "without gate": {"encoder.width": 1.0}}
