@@ -85,6 +85,18 @@ def test_a_cell_that_fails_with_every_seed_does_not_drag_the_others_to_the_end(t
     assert counted(tmp_path, "confirm") == {"full": 2, "without gated_fusion": 2}
 
 
+def test_a_race_goes_on_without_a_seed_on_which_the_full_method_failed(tmp_path):
+    prepared = fakes.ablation(["gated_fusion"], seeds={"min": 2, "max": 8, "until": 10.0}, tuning="none")
+
+    def failing(assignment, corpus):
+        if assignment.number == 0 and assignment.config["gated_fusion"] is not None:
+            raise RuntimeError("made to fail")
+        return fakes.ToyRun(assignment)
+
+    fakes.play(str(tmp_path), prepared.plan.studies, workload=failing, kept=fakes.record_of(prepared))
+    assert counted(tmp_path, "confirm") == {"full": 4, "without gated_fusion": 4}
+
+
 def test_what_an_earlier_plan_trained_is_not_counted_as_progress(tmp_path):
     campaign = fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=2, tuning="shared", configurations=1))
     assert totals(campaign.phases) == (4 + 3 * 2, 4 + 3 * 2)
@@ -175,7 +187,7 @@ def test_a_race_for_searches_lets_an_imprecise_cell_and_what_it_is_compared_with
     prepared = fakes.ablation(seeds=1, searches=race, control=False)
     campaign = fakes.play_ablation(str(tmp_path), prepared)
     assert campaign.done
-    assert campaign.num_planned == len(fakes.table(str(tmp_path)))
+    assert totals(campaign.phases) == (len(fakes.table(str(tmp_path))),) * 2
     searched, confirmed = counted(tmp_path, "search"), counted(tmp_path, "confirm")
     assert searched == {name: 4 * number for name, number in confirmed.items()}
     assert confirmed["full"] == max(confirmed["without gated_fusion"], confirmed["without conflict_penalty"])
