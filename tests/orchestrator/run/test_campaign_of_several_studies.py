@@ -57,6 +57,18 @@ def test_studies_take_turns_and_the_one_that_came_least_far_is_next(tmp_path):
         assert abs(counts["cpsl"] - counts["ogm_ge"]) <= 1
 
 
+def test_a_trial_that_is_put_back_is_the_next_one_as_its_study_is_where_it_was(tmp_path):
+    planned = fakes.several()
+    campaign = Campaign(Store.create(str(tmp_path), fakes.record(planned)), planned, fakes.PROVENANCE)
+    first = campaign.next()
+    assert first is not None
+    campaign.put_back(first.trial_id)
+    again, second = campaign.next(), campaign.next()
+    assert again == first
+    assert second is not None
+    assert second.study_id != first.study_id
+
+
 def test_a_study_is_confirmed_while_others_still_search(tmp_path):
     order = handed_out(str(tmp_path), fakes.several(), slots=1)
     first_confirm = order.index(("fixed", "confirm"))
