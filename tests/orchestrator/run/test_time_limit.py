@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def test_a_shell_that_has_outlived_its_job_is_in_none():
     ("answer", "left_s"),
     [
         ("echo 1-02:03:04", 26 * HOUR + 184),
+        ("echo 2:03:04", 2 * HOUR + 184),
         ("echo 59:30", 59 * 60 + 30),
         ("echo UNLIMITED", None),
         ("echo INVALID", None),
@@ -133,6 +135,20 @@ def test_texts_are_encoded_until_there_is_no_time_left(limit, clock):
         clock.now = 95.0
         with pytest.raises(OutOfTime):
             advance(1)
+
+
+def test_who_listens_hears_of_an_encoding_as_it_is(limit):
+    class Told(Silent):
+        @contextmanager
+        def encoding(self, title, total, unit="texts encoded"):
+            heard.append((title, total, unit))
+            yield heard.append
+
+    heard = []
+    with Watched(Told(), limit).encoding("reading", 3, "words") as advance:
+        advance(1)
+        advance(2)
+    assert heard == [("reading", 3, "words"), 1, 2]
 
 
 def test_no_slot_is_waited_for_once_there_is_no_time_left(limit, clock):
