@@ -19,6 +19,7 @@ import orchestrator
 from orchestrator.cli import msa
 from orchestrator.findings import grid
 from orchestrator.store import SCHEMA_VERSION, Lease, StorageError, Store
+from orchestrator.store.record import CorpusRecord
 
 FOLDER = Path(__file__).parent
 NUM_TRIALS = {"version_1/sweep": 8, "version_1/ablation": 6, "version_2/sweep": 7, "version_2/ablation": 18}
@@ -142,3 +143,10 @@ def test_a_trial_of_a_later_version_is_left_out_with_a_line(tmp_path: Path) -> N
     (warning,) = store.warnings_
     assert f"{part.stem}.parquet" in warning
     assert f"schema version {SCHEMA_VERSION + 1}, this program knows up to {SCHEMA_VERSION}" in warning
+
+
+def test_of_labels_that_an_earlier_version_did_not_record_it_is_not_said_that_they_differ() -> None:
+    before = CorpusRecord(fingerprint="a", samples={"train": 3})
+    now = CorpusRecord(fingerprint="b", samples={"train": 3}, labels="x")
+    assert before.differences(now) == ["its values differ: fingerprint a there and b here"]
+    assert now.differences(before) == ["its values differ: fingerprint b there and a here"]
