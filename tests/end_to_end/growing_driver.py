@@ -1,4 +1,4 @@
-"""A driver on a cluster that grows: `python -m tests.end_to_end.growing_driver STORAGE ADDRESS`.
+"""A driver on a cluster that grows: `python -m tests.end_to_end.growing_driver STORAGE ADDRESS NUM_SEARCHED`.
 
 Its workers write a line for each epoch into the file `$EPOCHS_LOG`: when, where, of which trial. From the sixth on,
 trials of a phase pause in their middle until a file of the phase's name is in the folder `$EPOCHS_HOLD`, so that what a
@@ -24,7 +24,7 @@ from orchestrator.store import Files, Lease, Store
 from tests.orchestrator.run import fakes
 
 LOG, HOLD = "EPOCHS_LOG", "EPOCHS_HOLD"
-NUM_SEARCHED, EPOCHS, EPOCH_S = 50, 9, 0.15
+EPOCHS, EPOCH_S = 9, 0.15
 FIRST_HELD, HELD_AT = 5, 4  # trials from this number on pause in this epoch, past their last rung
 
 
@@ -69,9 +69,9 @@ def epochs(log: Path) -> list[Epoch]:
     return [Epoch(*json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def drive(uri: str, address: str) -> Finished:
+def drive(uri: str, address: str, num_searched: int) -> Finished:
     """Start or go on with a search, and then one long trial alone."""
-    search = {"trials": NUM_SEARCHED, "startup": 4, "pruner": {"kind": "asha", "min_epochs": 3, "reduction": 3}}
+    search = {"trials": num_searched, "startup": 4, "pruner": {"kind": "asha", "min_epochs": 3, "reduction": 3}}
     planned = fakes.studies(config={"training.epochs": EPOCHS}, search=search, confirm={"seeds": 1})
     with Lease(Files.at(uri)) as lease:
         store = Store.create(uri, fakes.record(planned))
@@ -80,4 +80,4 @@ def drive(uri: str, address: str) -> Finished:
 
 
 if __name__ == "__main__":
-    sys.exit(drive(sys.argv[1], sys.argv[2]).interrupted)
+    sys.exit(drive(sys.argv[1], sys.argv[2], int(sys.argv[3])).interrupted)

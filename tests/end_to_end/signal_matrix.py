@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
 import random
 import shlex
@@ -32,18 +31,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import psutil
 from tabulate import tabulate
 
-from orchestrator.cli import main
-from orchestrator.run import launch
 from orchestrator.run.endings import ANY_RUN
 from tests.end_to_end import toy_msa
 from tests.end_to_end.driver_process import DriverProcess, title
 from tests.end_to_end.kill_harness import first_difference, results
 from tests.end_to_end.victim import Tally, Victim
+from tests.end_to_end.without_ray import without_ray
 from tests.orchestrator.run import fakes
 from tests.patience import LIMIT_S, wait_until
 from tests.patient_ray import RAY
@@ -175,9 +172,7 @@ def send(driver: DriverProcess, number: signal.Signals, target: str) -> None:
 
 def undisturbed(folder: Path) -> list[Any]:
     """What such a storage holds that nobody disturbed, made without Ray."""
-    run = mock.patch.multiple(launch, run=fakes.driver(fakes.planted, reads=True), MANY_PARTS=toy_msa.MANY_PARTS)
-    with run, contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-        main(toy_msa.arguments(folder))
+    assert without_ray(*toy_msa.arguments(folder), workload=fakes.planted, MANY_PARTS=toy_msa.MANY_PARTS) == 0
     return results(folder)
 
 

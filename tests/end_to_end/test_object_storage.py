@@ -21,6 +21,7 @@ from orchestrator.run.output import captured
 from orchestrator.store import Files, Lease, LeaseHeld, StorageError, Store
 from orchestrator.store.grid_file import sources
 from tests.end_to_end.conftest import SMALL, Msa, kill
+from tests.end_to_end.without_ray import without_ray
 from tests.orchestrator.run import fakes
 from tests.patience import wait_until
 
@@ -240,8 +241,7 @@ def arguments(command: str, storage: str, *overrides: str) -> list[str]:
 
 @pytest.mark.slow
 def test_a_sweep_killed_and_resumed_equals_one_in_a_folder_never_killed(uri: str, msa: Msa) -> None:
-    whole = msa(*arguments("sweep", "whole", *SMALL))
-    assert whole.returncode == 0, whole.stderr
+    assert without_ray(*arguments("sweep", str(msa.folder / "whole"), *SMALL)) == 0
     driver = msa.start(*arguments("sweep", uri, *SMALL))
     files = Files.at(uri)
     wait_until(lambda: len(files.names("trials")) >= 3, process=driver, seen=lambda: files.names("trials"))
@@ -273,9 +273,10 @@ def test_an_ablation_gives_the_tables_of_one_in_a_folder(uri: str, msa: Msa) -> 
         "resources.max_concurrent=1",
     )
     tables = []
+    assert without_ray(*arguments("ablate", str(msa.folder / "whole"), *tiny)) == 0
+    done = msa(*arguments("ablate", uri, *tiny))
+    assert done.returncode == 0, done.stderr
     for storage in ("whole", uri):
-        done = msa(*arguments("ablate", storage, *tiny))
-        assert done.returncode == 0, done.stderr
         shown = " ".join(msa("table", storage, "--ablation").stdout.split())
         tables.append(shown.rpartition("msa table")[0])  # the last line names the storage
     assert "without conflict_penalty" in tables[0]

@@ -1,11 +1,13 @@
 """Failures, retries and changes, through the command line: real training, real Ray."""
 
 import json
+import re
 
 import pytest
 
 from orchestrator.store import Store
 from tests.end_to_end.conftest import SMALL
+from tests.end_to_end.without_ray import without_ray
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +38,9 @@ def test_failures_are_shown_by_cause_and_retried_when_asked(msa, failing):
     before = rows(msa)
     failed = [name for name, row in before.items() if row["state"] == "FAIL"]
     assert 0 < len(failed) < 4
+    assert {before[name]["error_type"] for name in failed} == {"NonFiniteLoss"}
+    assert all(re.search("step|predictions", before[name]["error_message"]) for name in failed)
+    assert f"{len(failed)} trial{'s' * (len(failed) > 1)} failed with NonFiniteLoss: " in failing.stderr
     assert failing.stderr.splitlines()[-2:] == [
         "more: msa failures failing",
         "go on with: msa resume failing --retry-failed",
@@ -62,8 +67,8 @@ def test_failures_are_shown_by_cause_and_retried_when_asked(msa, failing):
 
 
 def test_changed_versions_are_refused_with_what_changed_and_go_on_when_allowed(msa):
-    msa_arguments = msa.sweep_arguments("changed", (*SMALL, "search.trials=2", "confirm.seeds=1"))
-    assert msa(*msa_arguments).returncode == 0
+    few = (*SMALL, "search.trials=2", "confirm.seeds=1")
+    assert without_ray(*msa.sweep_arguments(str(msa.folder / "changed"), few)) == 0
     path = msa.folder / "changed" / "experiment.json"
     record = json.loads(path.read_text())
     record["provenance"]["versions"]["torch"] = "1.0"
