@@ -104,6 +104,18 @@ def test_a_feature_constant_in_training_becomes_zero_in_every_split() -> None:
     assert np.all(corpus.standardised().splits["test"].inputs["text"][..., 2] == 0)
 
 
+def test_token_ids_stay_what_they_are_beside_features_that_are_standardised() -> None:
+    corpus = build()
+    ids = {name: np.ones(split.inputs["text"].shape[:2], np.int64) for name, split in corpus.splits.items()}
+    expected = corpus.standardised().splits["test"].inputs
+    for name, split in corpus.splits.items():
+        split.inputs["text"] = ids[name]
+    found = corpus.standardised().splits["test"].inputs
+    assert found["text"] is ids["test"]
+    np.testing.assert_array_equal(found["vision"], expected["vision"])
+    np.testing.assert_array_equal(found["pulse"], expected["pulse"])
+
+
 def test_rounding_noise_is_not_blown_up_to_unit_variance() -> None:
     corpus = build()
     values = corpus.splits["train"].inputs["vision"]
