@@ -46,6 +46,7 @@ def test_an_empty_storage_has_counts_of_zero_and_what_is_planned(store: Store) -
 def test_the_summary_counts_by_phase_and_state_and_is_json(busy: Store, make_row: MakeRow) -> None:
     busy.finish(make_row(0, phase="confirm"), [])
     found = summary(busy)
+    assert found["method"] == busy.record.experiment["method"] == "cpsl"
     assert found["counts"] == {
         "search": {"COMPLETE": 2, "PRUNED": 1, "FAIL": 1},
         "confirm": {"COMPLETE": 1, "PRUNED": 0, "FAIL": 0},
