@@ -125,7 +125,7 @@ class Slots:
         most: Callable[[], int | None] | None = None,
         share: Callable[[int], int] = int,
     ) -> None:
-        self._demand, self._slots, self._looked_at = demand, 0, -math.inf
+        self._demand, self._fits, self._looked_at = demand, 0, -math.inf
         self._most, self._share = most or (lambda: demand.max_concurrent), share
         if self() < 1 and not grows:
             raise _no_room(demand)
@@ -133,10 +133,9 @@ class Slots:
     def __call__(self) -> int:
         if time.monotonic() - self._looked_at > LOOK_EVERY_S:
             bundle = self._demand.bundle()
-            fits = sum(_room_on(node, bundle) for node in _nodes())
-            self._slots = self._share(min(fits, self._most() or fits))
+            self._fits = sum(_room_on(node, bundle) for node in _nodes())
             self._looked_at = time.monotonic()
-        return self._slots
+        return self._share(min(self._fits, self._most() or self._fits))
 
     def fits(self, scale: int) -> bool:
         """Whether some node has room for a trial of this scale."""

@@ -148,7 +148,7 @@ class _Training:
         from orchestrator.run.ray_backend.tune_state import TuneState
 
         campaign, demand, store = self._campaign, self._demand, self._store
-        sharing = Sharing(demand.bundle(), capacity)
+        sharing = Sharing(demand.bundle(), capacity, self._most)
         slots = Slots(demand, grows=grows, most=self._most, share=sharing.share)
         autoscaling = Autoscaling(demand, self._most) if grows else None
         if autoscaling is not None:

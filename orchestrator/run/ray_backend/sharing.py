@@ -84,18 +84,26 @@ class _RayNotes:
 
 
 class Sharing:
-    """One run among those of a cluster; `num_others` is how many there are besides, as of the last look."""
+    """One run among those of a cluster; `num_others` is how many there are besides, as of the last look.
+
+    `most`: how many trials at once it may have, whatever there is room for.
+    """
 
     def __init__(
-        self, bundle: Mapping[str, float], capacity: Callable[[], Mapping[str, float]], notes: Notes | None = None
+        self,
+        bundle: Mapping[str, float],
+        capacity: Callable[[], Mapping[str, float]],
+        most: Callable[[], int | None] = lambda: None,
+        notes: Notes | None = None,
     ) -> None:
-        self._bundle, self._capacity = dict(bundle), capacity
+        self._bundle, self._capacity, self._most = dict(bundle), capacity, most
         self._notes = _RayNotes() if notes is None else notes
         self._name = f"{time.time():020.6f}-{uuid.uuid4().hex}"  # in the order in which they came
         self._own = Need(trials=0, bundle=self._bundle)
         self._others: dict[str, Need] = {}
         self._seen: dict[str, tuple[bytes, float]] = {}  # what each wrote last, and since when
         self._looked_at = float("-inf")
+        self._given: dict[int, int] = {}  # since the last look, by what fits
 
     @property
     def num_others(self) -> int:
@@ -116,7 +124,10 @@ class Sharing:
         from ray.exceptions import RpcError
 
         self._looked_at = time.monotonic()
-        self._own = Need(trials=trials, bundle=self._bundle, waits=waits, beat=self._own.beat + 1)
+        self._given.clear()
+        self._own = Need(
+            trials=min(trials, self._most() or trials), bundle=self._bundle, waits=waits, beat=self._own.beat + 1
+        )
         with contextlib.suppress(RpcError):  # the head is busy, or gone, which others find out
             self._notes.write(self._name, json.dumps(asdict(self._own)).encode())
             self._others = self._living(self._notes.read())
@@ -125,10 +136,12 @@ class Sharing:
         """How many trials at once are this run's, of so many that fit the empty cluster and that it may have."""
         if not self._others:
             return fits
-        own = Need(trials=min(fits, self._own.trials), bundle=self._bundle)
-        needs = sorted({**self._others, self._name: own}.items())
-        given = shares(self._capacity(), [need for _, need in needs])
-        return given[[name for name, _ in needs].index(self._name)]
+        if fits not in self._given:
+            own = Need(trials=min(fits, self._own.trials), bundle=self._bundle)
+            needs = sorted({**self._others, self._name: own}.items())
+            given = shares(self._capacity(), [need for _, need in needs])
+            self._given[fits] = given[[name for name, _ in needs].index(self._name)]
+        return self._given[fits]
 
     def leave(self) -> None:
         """The run is over."""

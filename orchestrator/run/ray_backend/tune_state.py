@@ -43,6 +43,7 @@ class TuneState:
         self.campaign, self.slots, self.on_report, self.autoscaling = campaign, slots, on_report, autoscaling
         self._listener, self._has_workers = listener or Silent(), False
         self._pausing, self._sharing = Pausing(steered, self._listener), sharing
+        self._num_others = 0  # other runs on the cluster, as was last said
         self._pace = Pace(limit)
         self.error: BaseException | None = None
         self._ours: dict[str, Assignment] = {}  # by Ray's trial id, while it runs
@@ -175,17 +176,19 @@ class TuneState:
 
     def _look_at_others(self, sharing: Sharing) -> None:
         """Of this cluster; where some have come, or all are gone, it is said."""
-        before = sharing.num_others
-        num_waiting = 0 if self._hands_out_nothing else self.campaign.num_waiting
-        sharing.look(len(self._ours) + num_waiting, waits=self._waits)
-        if sharing.num_others == before:
+        over = self._hands_out_nothing
+        sharing.look(len(self._ours) + (0 if over else self.campaign.num_waiting), waits=self._waits)
+        slots = self.slots()
+        if sharing.num_others and not (self._ours or over):
+            self._listener.waits("workers to start" if slots else "a slot, which other runs have")
+        if sharing.num_others == self._num_others:
             return
-        if not sharing.num_others:
+        self._num_others = sharing.num_others
+        if not self._num_others:
             self._listener.say("this run has the cluster for itself again")
             return
-        slots = self.slots()
         share = f"this one trains at most {slots} trial{'s' * (slots != 1)} at a time" if slots else "this one waits"
-        self._listener.say(f"{1 + sharing.num_others} runs share the cluster: {share}")
+        self._listener.say(f"{1 + self._num_others} runs share the cluster: {share}")
 
     def guarded(self, call: Callable[[], Any], otherwise: Any) -> Any:
         """The call's result, or `otherwise` once anything has gone wrong."""

@@ -50,11 +50,11 @@ def test_shares_are_those_of_dominant_resource_fairness(capacity, needs, expecte
 
 def test_a_run_alone_has_all_and_two_have_half_each_until_one_leaves(clock):
     board = NoteBoard()
-    first = Sharing(CPU, lambda: {"CPU": 8.0}, board)
+    first = Sharing(CPU, lambda: {"CPU": 8.0}, notes=board)
     first.look(MANY)
     assert first.share(8) == 8
     clock[0] += LOOK_EVERY_S + 1
-    second = Sharing(CPU, lambda: {"CPU": 8.0}, board)
+    second = Sharing(CPU, lambda: {"CPU": 8.0}, notes=board)
     second.look(MANY, waits=True)
     assert first.is_due
     first.look(MANY)
@@ -67,9 +67,22 @@ def test_a_run_alone_has_all_and_two_have_half_each_until_one_leaves(clock):
     assert (first.share(8), first.num_others, first.others_wait) == (8, 0, False)
 
 
+def test_what_a_run_may_not_have_however_much_it_could_use_is_the_others(clock):
+    board, most = NoteBoard(), [1]
+    first = Sharing(CPU, lambda: {"CPU": 8.0}, notes=board)
+    second = Sharing(CPU, lambda: {"CPU": 8.0}, lambda: most[0], board)
+    second.look(MANY)
+    first.look(MANY)
+    assert first.share(8) == 7
+    most[0] = 3  # `msa concurrency`
+    second.look(MANY)
+    first.look(MANY)
+    assert (first.share(8), second.share(3)) == (5, 3)
+
+
 def test_a_run_that_is_killed_is_missed_once_its_note_no_longer_changes(clock):
     board = NoteBoard()
-    first, second = (Sharing(CPU, lambda: {"CPU": 8.0}, board) for _ in range(2))
+    first, second = (Sharing(CPU, lambda: {"CPU": 8.0}, notes=board) for _ in range(2))
     second.look(MANY)
     for _ in range(3):
         first.look(MANY)
@@ -87,7 +100,7 @@ def test_a_run_that_is_killed_is_missed_once_its_note_no_longer_changes(clock):
 
 def test_notes_that_nobody_can_read_are_no_runs(clock):
     board = NoteBoard({"old": b'{"trials": 3}', "torn": b'{"tri'})
-    run = Sharing(CPU, lambda: {"CPU": 8.0}, board)
+    run = Sharing(CPU, lambda: {"CPU": 8.0}, notes=board)
     run.look(MANY)
     assert run.num_others == 0
 
@@ -99,6 +112,6 @@ def test_a_head_that_does_not_answer_leaves_the_share_as_it_was(clock):
         def read(self):
             raise RpcError("unavailable")
 
-    run = Sharing(CPU, lambda: {"CPU": 8.0}, Silent())
+    run = Sharing(CPU, lambda: {"CPU": 8.0}, notes=Silent())
     run.look(MANY)
     assert run.share(8) == 8

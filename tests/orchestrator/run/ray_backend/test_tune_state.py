@@ -152,14 +152,14 @@ def test_a_paused_run_puts_trials_back_at_their_next_report_and_hands_out_nothin
 def test_a_run_among_others_leaves_idle_workers_and_new_nodes_to_those_who_wait(run, monkeypatch):
     @dataclass
     class Shared:
-        num_others: int = 0
+        num_others: int = 1  # as its first look, before there is a state, has found
         others_wait: bool = False
         is_due: bool = True
         told: list[tuple[int, bool]] = field(default_factory=list)
 
         def look(self, trials: int, *, waits: bool = False) -> None:
             self.told.append((trials, waits))
-            self.num_others, self.others_wait = 1, True
+            self.others_wait = True
 
     others, said = Shared(), []
 
@@ -191,3 +191,35 @@ def test_a_run_among_others_leaves_idle_workers_and_new_nodes_to_those_who_wait(
     assert not run.state.leaves_workers
     assert isinstance(run.suggest("c"), dict)
     assert not run.state.leaves_workers  # the worker between two trials
+
+
+def test_a_run_that_others_leave_no_slot_says_what_it_waits_for(run):
+    @dataclass
+    class Shared:
+        num_others: int = 2
+        others_wait: bool = False
+        is_due: bool = True
+
+        def look(self, trials: int, *, waits: bool = False) -> None:
+            pass
+
+    others, said = Shared(), []
+
+    class Heard(Silent):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+        def waits(self, what: str) -> None:
+            said.append(f"waits for {what}")
+
+    run.state = type(run.state)(
+        cast(Any, run.campaign), lambda: run.slots, lambda _: None, listener=Heard(), sharing=cast(Any, others)
+    )
+    run.slots = 0
+    assert not run.state.drained
+    assert run.suggest("a") is None
+    assert said == ["waits for a slot, which other runs have", "3 runs share the cluster: this one waits"]
+    run.slots, others.num_others = 2, 0
+    assert not run.state.drained
+    assert said[2:] == ["this run has the cluster for itself again"]
+    assert isinstance(run.suggest("a"), dict)
