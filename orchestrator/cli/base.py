@@ -7,12 +7,15 @@ import textwrap
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.run.outlet import standard_outlets
-from orchestrator.views.screen import wrapped_for
+from orchestrator.views.screen import warning, wrapped_for
+
+if TYPE_CHECKING:
+    from search_spaces.schema import Experiment
 
 DONE, FAILED, BAD_INPUT, COULD_NOT_RUN, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -199,3 +202,12 @@ def again_with(address: str | None, time_limit: str | None, gpus: int | None) ->
         refuse("only where the run starts Ray itself, without --address", gpus=gpus)
     asked = {"--address": address, "--time-limit": time_limit, "--gpus": gpus}
     return [word for option, value in asked.items() if value is not None for word in (option, str(value))]
+
+
+def check_gpus(gpus: int | None, experiment: Experiment) -> None:
+    """Refuse fewer than a trial takes, and warn where none takes any."""
+    takes = experiment.resources.gpu
+    if gpus is not None and takes > gpus:
+        raise click.UsageError(f"got --gpus {gpus}, but a trial takes {takes:g} (resources.gpu)")
+    if gpus and not takes:
+        say(warning(UNUSED_GPUS))

@@ -10,15 +10,14 @@ import tempfile
 from collections.abc import Mapping
 
 # Of the words of a name, parted by _, those that speak of a secret: some wherever they are in a word (PGPASSWORD),
-# some as its end (APIKEY, PGPASS, MYSQL_PWD), some as the whole word, and one as the last word of all.
+# some as its end (APIKEY, PGPASS, MYSQL_PWD), and some as the whole word.
 _SECRET = re.compile(
     r"SECRET|PASSW|PASSPHRASE|PASSCODE|CREDENTIAL|TOKEN(?!IZ)"
     r"|(?:(?<!ASK)(?<!BY)PASS|PWD|KEYS?)(?:\d*_|\d*$)"
-    r"|(?:^|_)(?:AUTHORIZATION|BEARER|CONNECTION_STRING|COOKIES?|CREDS?|DSN|JWT|OTP|PAT|PIN)(?:_|$)"
-    r"|(?:^|_)AUTH$"
+    r"|(?:^|_)(?:AUTH|AUTHORIZATION|BEARER|CONNECTION_STRING|COOKIES?|CREDS?|DSN|JWT|OTP|PAT|PIN)(?:_|$)"
 )
 _IN_TEXT = re.compile(r"://[^/@\s]*:[^/@\s]+@")  # the password of an address, as databases have them
-_NO_SECRET = ("_PATH", "_FILE", "_DIR", "_SOCK", "_PROXY")  # but where one is, or the way out of here
+_NO_SECRET = ("_PATH", "_FILE", "_DIR", "_SOCK", "_PROXY", "_MODE")  # but where one is, or the way out of here
 _FOLDERS = ("PWD", "OLDPWD")
 
 

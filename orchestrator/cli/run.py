@@ -16,10 +16,10 @@ from orchestrator.cli.base import (
     OUT_OF_TIME,
     STORAGE,
     STUDIES,
-    UNUSED_GPUS,
     Examples,
     ablation_options,
     again_with,
+    check_gpus,
     experiment_options,
     goes_on,
     msa,
@@ -152,6 +152,7 @@ def resume(
         refuse("only with --retry-failed", only=only or None)
     retry = retried(storage, words(*only) if only else None) if retry_failed else None
     prepared = stored(storage, moved=data, allow_changed=allow_changed)
+    check_gpus(gpus, prepared.experiment)
     how = {"limit": limit, "retry": retry, "allow_changed": allow_changed}
     return _run(prepared, storage, again, address=address, num_gpus=gpus, **how)
 
@@ -177,6 +178,7 @@ def _start(
         runs_in(storage)
     limit = _limit(time_limit)
     prepared = _prepare(experiment, ablation=ablation, **options)
+    check_gpus(gpus, prepared.experiment)
     if dry_run:
         return _describe(prepared)
     return _run(prepared, storage, again, address=address, num_gpus=gpus, limit=limit, allow_changed=allow_changed)
@@ -251,11 +253,8 @@ def _run(prepared: Prepared, storage: str, again: Sequence[str], **how: Any) -> 
     from orchestrator.run.ray_backend.driver import Ending
     from orchestrator.views import terminal
     from orchestrator.views.live import Live
-    from orchestrator.views.screen import warning
 
     _warn(prepared)
-    if how["num_gpus"] and not prepared.experiment.resources.gpu:
-        say(warning(UNUSED_GPUS))
     claimed: list[Store] = []
 
     def goes_on_with(store: Store) -> None:

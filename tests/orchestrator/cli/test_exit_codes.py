@@ -201,6 +201,9 @@ CASES = {
         f"{RESUME} --gpus 2",
         ends(RunStopped("Ray")),
     ),
+    "more GPUs for a trial than for all": Case(
+        f"{SWEEP} --gpus 1 --set resources.gpu=2 --dry-run", 2, r"got --gpus 1, but a trial takes 2 \(resources.gpu\)"
+    ),
     "GPUs of this machine on a cluster": Case(f"{SWEEP} --gpus 2 --address auto", 2, "without --address"),
     "a run whose time is over": Case(
         f"{SWEEP} --time-limit 8h", 4, "trains until .*: --time-limit 8h\n", f"{RESUME} --time-limit 8h", ends(LATE)
