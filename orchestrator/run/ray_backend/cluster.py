@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.run.ray_backend.auth import AccessError, AddressError, check_cluster
 from orchestrator.run.ray_backend.lean import plain_workers
-from orchestrator.run.ray_backend.start import PATIENT, ClusterError, Services, start
+from orchestrator.run.ray_backend.start import PATIENT, ClusterError, Services, clear, session_folder, start
 
 if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
@@ -100,7 +100,10 @@ def cluster(
         with nullcontext() if address else plain_workers():
             yield _head()
     finally:
+        session = None if address else session_folder()
         ray.shutdown()
+        if session is not None:
+            clear(session)
 
 
 def _head() -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 from orchestrator.run.endings import ANY_RUN
@@ -24,6 +26,10 @@ PATIENT = {  # ray 2.60.0: how long its processes wait for each other before the
     "RAY_raylet_start_wait_time_s": "1",  # this one is of each question whether it is there, and they are many
     "RAY_worker_register_timeout_seconds": "240",
 }
+
+
+_RAYS_MARKS = (":job_id:", ":actor_name:", ":task_name:")  # ray 2.60.0: lines of its own in the files of workers
+_LENGTH_OF_WORDS = 1_000_000  # characters of a worker's last words
 
 
 class ClusterError(CouldNotRun):
@@ -125,6 +131,8 @@ def start(services: Services, say: Callable[[str], None], num_gpus: int | None =
             reason = " ".join(str(error).split()) or type(error).__name__
         ray.shutdown()
         services.end(forever=False)
+        if "AF_UNIX path length" in reason:
+            raise ClusterError(f"cannot start Ray on this machine: {reason}; set a shorter TMPDIR, such as /tmp")
         if number < len(PATIENCE_S):
             print(reason, file=sys.stderr, flush=True)  # into the log: words of Ray's, which the last try tells all
             say(f"Ray did not start, logs/ has its reason; trying again, try {number + 1} of {len(PATIENCE_S)}")
@@ -132,6 +140,26 @@ def start(services: Services, say: Callable[[str], None], num_gpus: int | None =
         f"cannot start Ray on this machine, tried {len(PATIENCE_S)} times: {reason}; nothing was trained. Is it "
         "busy or short of memory (`uptime`, `free -h`), or is the disk of /tmp full (`df -h /tmp`)?"
     )
+
+
+def session_folder() -> Path | None:
+    """Where the Ray that was started here has its files."""
+    from ray._private import worker  # ray 2.60.0
+
+    node = worker._global_node  # ray 2.60.0
+    return None if node is None else Path(node.get_session_dir_path())
+
+
+def clear(session: Path) -> None:
+    """Of a Ray that has ended: what its workers have printed goes to stderr, which is the log by now; its files go."""
+    for path in sorted(session.glob("logs/worker-*.*")):
+        with suppress(OSError):
+            text = path.read_text(errors="replace")
+            lines = [line for line in text.splitlines() if not line.startswith(_RAYS_MARKS)]
+            if lines:
+                said = "\n".join(lines)[-_LENGTH_OF_WORDS:]
+                print(f"== {path.name}\n{said}", file=sys.stderr, flush=True)
+    shutil.rmtree(session, ignore_errors=True)
 
 
 @contextmanager

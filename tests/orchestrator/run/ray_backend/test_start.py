@@ -230,3 +230,25 @@ def test_a_ray_has_the_gpus_that_it_is_to_have_where_the_machine_has_as_many(
         with pytest.raises(ClusterError, match=f"^--gpus {wanted}: this machine shows {given} of them"):
             start.start(services, print, wanted)
         assert not asked
+
+
+def test_what_workers_have_printed_is_told_and_the_files_of_their_ray_are_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = tmp_path / "session"
+    files = {
+        "worker-1-01000000-7.err": ":job_id:01000000\n:actor_name:Worker\nFatal Python error: Segmentation fault\n",
+        "worker-1-01000000-7.out": ":job_id:01000000\nhello\n",
+        "worker-2-01000000-8.out": ":job_id:01000000\n",
+        "raylet.out": "nothing of a worker",
+    }
+    for name, text in files.items():
+        path = session / "logs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    start.clear(session)
+    out, said = capsys.readouterr()
+    assert said == (
+        "== worker-1-01000000-7.err\nFatal Python error: Segmentation fault\n== worker-1-01000000-7.out\nhello\n"
+    )
+    assert (out, session.exists()) == ("", False)
