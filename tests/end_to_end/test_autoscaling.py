@@ -89,6 +89,7 @@ def test_what_a_run_asks_for_dies_with_its_driver_and_another_driver_goes_on(tmp
         command = (growing_driver.__name__, str(tmp_path / "storage"), cluster.address, str(FEW))
         driver = cluster.join(*command, out=tmp_path / "driver.out")
         wait_until(lambda: any(len(each.nodes) == 2 and "PENDING" in each.groups for each in cluster.sights), seen=look)
+        wait_until(lambda: any((tmp_path / "storage" / "trials").glob("*.parquet")), "a trial is finished", seen=look)
         driver.send_signal(signal.SIGKILL)
         for phase in ("search", "confirm"):
             (tmp_path / phase).touch()
