@@ -96,14 +96,16 @@ def cluster(
         finally:  # they are of this Ray, and not of one that this process joins or starts later
             for name in PATIENT:
                 os.environ.pop(name, None)
+    well = False
     try:
         with nullcontext() if address else plain_workers():
             yield _head()
+        well = True
     finally:
         session = None if address else session_folder()
         ray.shutdown()
         if session is not None:
-            clear(session)
+            clear(session, keep=not well)
 
 
 def _head() -> str:

@@ -150,8 +150,11 @@ def session_folder() -> Path | None:
     return None if node is None else Path(node.get_session_dir_path())
 
 
-def clear(session: Path) -> None:
-    """Of a Ray that has ended: what its workers have printed goes to stderr, which is the log by now; its files go."""
+def clear(session: Path, *, keep: bool) -> None:
+    """Of a Ray that has ended: what its workers have printed goes to stderr, which is the log by now; its files go.
+
+    `keep`: where something went wrong they stay, for who wants to know what Ray's servers had to say.
+    """
     for path in sorted(session.glob("logs/worker-*.*")):
         with suppress(OSError):
             text = path.read_text(errors="replace")
@@ -159,7 +162,10 @@ def clear(session: Path) -> None:
             if lines:
                 said = "\n".join(lines)[-_LENGTH_OF_WORDS:]
                 print(f"== {path.name}\n{said}", file=sys.stderr, flush=True)
-    shutil.rmtree(session, ignore_errors=True)
+    if keep:
+        print(f"Ray's own files: {session}", file=sys.stderr, flush=True)
+    else:
+        shutil.rmtree(session, ignore_errors=True)
 
 
 @contextmanager

@@ -232,8 +232,9 @@ def test_a_ray_has_the_gpus_that_it_is_to_have_where_the_machine_has_as_many(
         assert not asked
 
 
-def test_what_workers_have_printed_is_told_and_the_files_of_their_ray_are_gone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_workers_have_printed_is_told_and_the_files_of_a_ray_that_went_well_are_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], keep: bool
 ) -> None:
     session = tmp_path / "session"
     files = {
@@ -246,9 +247,10 @@ def test_what_workers_have_printed_is_told_and_the_files_of_their_ray_are_gone(
         path = session / "logs" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    start.clear(session)
+    start.clear(session, keep=keep)
     out, said = capsys.readouterr()
     assert said == (
         "== worker-1-01000000-7.err\nFatal Python error: Segmentation fault\n== worker-1-01000000-7.out\nhello\n"
+        + f"Ray's own files: {session}\n" * keep
     )
-    assert (out, session.exists()) == ("", False)
+    assert (out, session.exists()) == ("", keep)
