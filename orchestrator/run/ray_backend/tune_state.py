@@ -43,6 +43,7 @@ class TuneState:
         self.campaign, self.slots, self.on_report, self.autoscaling = campaign, slots, on_report, autoscaling
         self._listener, self._has_workers = listener or Silent(), False
         self._pausing, self._sharing = Pausing(steered, self._listener), sharing
+        self._waited_for = ""
         self._num_others = 0  # other runs on the cluster, as was last said
         self._pace = Pace(limit)
         self.error: BaseException | None = None
@@ -65,15 +66,14 @@ class TuneState:
     @property
     def drained(self) -> bool:
         """Whether to end the run now."""
-        self.stop.look_at_the_clock()
+        self._look_around()
         self._pausing.take_up()
-        if self._sharing is not None and self._sharing.is_due:
-            self._look_at_others(self._sharing)
         if not self._ours and not self._pace.has_room:  # nothing comes of waiting for the end
             self.stop.run_out()
         return self.stopping and (not self._ours or self.error is not None or self.stop.drained)
 
     def suggest(self, ray_id: str) -> dict[str, Any] | str | None:
+        self._look_around()  # while nothing of a run runs, this is all that Tune calls
         over, slots = self._hands_out_nothing, self.slots()
         if self.autoscaling is not None:
             self._ask_for_room(self.autoscaling, slots, over)
@@ -119,7 +119,7 @@ class TuneState:
             self.campaign.put_back(self._ours[ray_id].trial_id)
             over = True
         if not (self.stopping or self._pausing.paused):
-            self._listener.waits("")
+            self._wait("")
         self._listener.updated(trials=over)
         if over or self.stopping:
             self._end(ray_id)
@@ -174,13 +174,24 @@ class TuneState:
         now = time.monotonic()
         return now - next(iter(self._without_worker.values()), now) > 1.0
 
+    def _look_around(self) -> None:
+        """What may have changed without a word of a worker."""
+        self.stop.look_at_the_clock()
+        if self._sharing is not None and self._sharing.is_due:
+            self._look_at_others(self._sharing)
+
+    def _wait(self, what: str) -> None:
+        if what != self._waited_for or not what:
+            self._waited_for = what
+            self._listener.waits(what)
+
     def _look_at_others(self, sharing: Sharing) -> None:
         """Of this cluster; where some have come, or all are gone, it is said."""
         over = self._hands_out_nothing
         sharing.look(len(self._ours) + (0 if over else self.campaign.num_waiting), waits=self._waits)
         slots = self.slots()
         if sharing.num_others and not (self._ours or over):
-            self._listener.waits("workers to start" if slots else "a slot, which other runs have")
+            self._wait("workers to start" if slots else "a slot, which other runs have")
         if sharing.num_others == self._num_others:
             return
         self._num_others = sharing.num_others

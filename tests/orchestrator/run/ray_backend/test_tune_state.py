@@ -154,12 +154,12 @@ def test_a_run_among_others_leaves_idle_workers_and_new_nodes_to_those_who_wait(
     class Shared:
         num_others: int = 1  # as its first look, before there is a state, has found
         others_wait: bool = False
-        is_due: bool = True
+        is_due: bool = False
         told: list[tuple[int, bool]] = field(default_factory=list)
 
         def look(self, trials: int, *, waits: bool = False) -> None:
             self.told.append((trials, waits))
-            self.others_wait = True
+            self.is_due, self.others_wait = False, True
 
     others, said = Shared(), []
 
@@ -178,7 +178,7 @@ def test_a_run_among_others_leaves_idle_workers_and_new_nodes_to_those_who_wait(
     run.fill()
     run.suggest("c", after_s=2)
     assert run.headroom.asked[-1] == 100
-    run.slots = 1
+    run.slots, others.is_due = 1, True
     assert not run.state.drained
     assert others.told == [(102, False)]
     assert said == ["2 runs share the cluster: this one trains at most 1 trial at a time"]
@@ -201,7 +201,7 @@ def test_a_run_that_others_leave_no_slot_says_what_it_waits_for(run):
         is_due: bool = True
 
         def look(self, trials: int, *, waits: bool = False) -> None:
-            pass
+            self.is_due = False
 
     others, said = Shared(), []
 
@@ -216,10 +216,11 @@ def test_a_run_that_others_leave_no_slot_says_what_it_waits_for(run):
         cast(Any, run.campaign), lambda: run.slots, lambda _: None, listener=Heard(), sharing=cast(Any, others)
     )
     run.slots = 0
-    assert not run.state.drained
-    assert run.suggest("a") is None
+    assert run.suggest("a") is None  # all that Ray Tune calls while nothing runs
     assert said == ["waits for a slot, which other runs have", "3 runs share the cluster: this one waits"]
-    run.slots, others.num_others = 2, 0
-    assert not run.state.drained
-    assert said[2:] == ["this run has the cluster for itself again"]
+    others.is_due = True
+    assert run.suggest("a") is None
+    assert len(said) == 2  # it is said once
+    run.slots, others.num_others, others.is_due = 2, 0, True
     assert isinstance(run.suggest("a"), dict)
+    assert said[2:] == ["this run has the cluster for itself again"]
