@@ -128,7 +128,7 @@ class Slots:
         *,
         grows: bool = False,
         most: Callable[[], int | None] | None = None,
-        share: Callable[[int], int] = int,
+        share: Callable[[int], int] = lambda fits: fits,
     ) -> None:
         self._demand, self._fits, self._looked_at = demand, 0, -math.inf
         self._most, self._share = most or (lambda: demand.max_concurrent), share
