@@ -51,8 +51,8 @@ class Results:
     def trials(self) -> pd.DataFrame:
         """One row per finished trial, by study, phase ('search' first), number and seed.
 
-        `params`, `config`, `intermediate_values` and `versions` are JSON text: `trials["params"].map(json.loads)`.
-        Whole numbers that some trials lack, as `best_epoch`, become floats.
+        `params`, `config`, `intermediate_values`, `versions` and, where there are any, `changes` are JSON text:
+        `trials["params"].map(json.loads)`. Whole numbers that some trials lack, as `best_epoch`, become floats.
         """
         return self._store().trials().to_pandas()
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCHEMA_VERSION = 4  # see `orchestrator.store.experiment_file` for what each version changed
+SCHEMA_VERSION = 5  # see `orchestrator.store.versions` for what each version changed
 PHASES = ("search", "select", "confirm")
 STATES = ("COMPLETE", "PRUNED", "FAIL")
 SPLITS = ("valid", "test")
@@ -54,8 +54,9 @@ TRIAL_COLUMNS: dict[str, pa.DataType] = {
     "traceback": _TEXT,
     "warning": _TEXT,  # of a COMPLETE trial: that its time was over, and why it has no test metrics
     "attempts": _COUNT,
+    "changes": _TEXT,  # JSON: settings with which a failed trial was trained again, by dotted path; mostly null
 }
-_JSON = ("intermediate_values", "params", "config", "versions")
+_JSON = ("intermediate_values", "params", "config", "versions", "changes")
 _REQUIRED = ("trial_id", "study_id", "method", "dataset", "modalities", "phase", "seed", "number", "state", "params")
 _REQUIRED += ("config",)
 _MIN_COMPRESSED_BYTES = 256

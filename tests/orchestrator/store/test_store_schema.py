@@ -23,7 +23,7 @@ from orchestrator.store.schema import fault, measurements_table, parquet, predic
 MakeRow = Callable[..., dict[str, Any]]
 TEXT = ["trial_id", "study_id", "method", "dataset", "variant", "modalities", "phase", "state", "objective", "params"]
 TEXT += ["intermediate_values", "config", "host", "git_commit", "code_fingerprint", "data_fingerprint", "versions"]
-TEXT += ["error_type", "error_message", "traceback", "warning"]
+TEXT += ["error_type", "error_message", "traceback", "warning", "changes"]
 COUNTS = ["seed", "number", "epochs", "best_epoch", "attempts"]
 REALS = ["value", "duration_s", "valid/mae", "valid/corr", "test/mae", "test/corr"]
 MOMENTS = ["started_at", "finished_at"]

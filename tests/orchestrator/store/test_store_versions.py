@@ -1,7 +1,7 @@
 """Storages of schema versions before: read as they are, brought up to date, and never taken for what they are not.
 
 `version_N/` was written by the program that had schema version N: a sweep with failed and pruned trials, compacted (in
-versions 2 and 3 interrupted), and an ablation with its grid (in these on two corpora of one name, which lie in
+versions 2 to 4 interrupted), and an ablation with its grid (in 2 and 3 on two corpora of one name, which lie in
 `version_2/corpora`).
 """
 
@@ -23,7 +23,7 @@ from orchestrator.store.record import CorpusRecord
 
 FOLDER = Path(__file__).parent
 NUM_TRIALS = {"version_1/sweep": 8, "version_1/ablation": 6, "version_2/sweep": 7, "version_2/ablation": 18}
-NUM_TRIALS |= {"version_3/sweep": 7, "version_3/ablation": 18}
+NUM_TRIALS |= {"version_3/sweep": 7, "version_3/ablation": 18, "version_4/sweep": 8, "version_4/ablation": 28}
 
 
 @pytest.fixture(params=NUM_TRIALS)
@@ -91,6 +91,10 @@ def test_the_grid_of_a_version_before_is_that_of_today(tmp_path: Path, version: 
     storage = shutil.copytree(FOLDER / f"version_{version}/ablation", tmp_path / "ablation")
     written = pq.read_table(storage / "grid.parquet")
     assert grid.collect(Store.open(storage)).select(written.column_names).equals(written)
+
+
+def test_the_trials_of_a_version_before_were_trained_without_changes(storage: Path) -> None:
+    assert Store.open(storage).trials(["changes"])["changes"].null_count == Store.open(storage).trials().num_rows
 
 
 def test_the_cells_of_version_3_are_tested_over_the_seeds_of_one_study_each() -> None:
