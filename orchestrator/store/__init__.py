@@ -2,7 +2,8 @@
 
 from orchestrator.store.faults import AbsentFile, CouldNotRun, OutOfReach, StorageError
 from orchestrator.store.files import Files
-from orchestrator.store.lease import Lease, LeaseHeld, holder
+from orchestrator.store.heartbeat import holder
+from orchestrator.store.lease import Lease, LeaseHeld
 from orchestrator.store.schema import SCHEMA_VERSION, trial_schema
 from orchestrator.store.store import Store
 

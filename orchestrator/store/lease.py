@@ -22,17 +22,15 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
+from orchestrator.store import heartbeat
 from orchestrator.store.experiment_file import LEASE_PATH
-from orchestrator.store.faults import AbsentFile, StorageError, os_fault
+from orchestrator.store.faults import StorageError, os_fault
 from orchestrator.store.files import Files
 
-_KINDS = {"host": str, "pid": int, "since": str, "beat_s": float, "ttl_s": float, "token": str}
 _SETTLE_S = 1.0
 _WATCH_BEATS = 1.5
 
@@ -59,7 +57,7 @@ class Lease:
         self._thread = threading.Thread(target=self._beat_on, name="lease heartbeat", daemon=True)
 
     def __enter__(self) -> Lease:
-        self._since = _now().isoformat()
+        self._since = heartbeat.now().isoformat()
         try:
             self._take(patient_until=time.monotonic() + self.ttl_s + _WATCH_BEATS * self.beat_s)
             self._thread.start()
@@ -82,7 +80,7 @@ class Lease:
         if self._thread.is_alive():
             self._thread.join(timeout=self.beat_s)
         with contextlib.suppress(StorageError), _in_turn(self.files):
-            if (_load(self.files) or {}).get("token") == self._token:
+            if (heartbeat.on_file(self.files) or {}).get("token") == self._token:
                 self.files.delete(LEASE_PATH)
 
     def _take(self, patient_until: float) -> None:
@@ -92,7 +90,7 @@ class Lease:
             try:
                 if self._try_to_take(watched):
                     return
-                watched = _load(self.files)
+                watched = heartbeat.on_file(self.files)
                 time.sleep(_WATCH_BEATS * (watched["beat_s"] if watched else 0.0))
             except LeaseHeld as error:
                 if time.monotonic() > patient_until or not (error.elsewhere or in_ray_job()):
@@ -111,9 +109,9 @@ class Lease:
         """Take the lease if it is free; False: it looks stale but is to be watched first."""
         with _in_turn(self.files) as exclusive:
             if not self.files.create(LEASE_PATH, self._record()):
-                held = _load(self.files)
-                if held is not None and not gone(held):
-                    if not _stale(held, self.ttl_s) or (watched is not None and held != watched):
+                held = heartbeat.on_file(self.files)
+                if held is not None and not heartbeat.gone(held):
+                    if not heartbeat.stale(held, self.ttl_s) or (watched is not None and held != watched):
                         raise self._refusal(held)
                     if watched is None:
                         return False
@@ -122,7 +120,7 @@ class Lease:
                 exclusive = True
         if not exclusive:
             time.sleep(_SETTLE_S)
-            held = _load(self.files)
+            held = heartbeat.on_file(self.files)
             if held is not None and held.get("token") != self._token:
                 raise self._refusal(held)
         return True
@@ -132,12 +130,12 @@ class Lease:
         while not self.lost and not self._stop.wait(self.beat_s):
             try:
                 with _in_turn(self.files):
-                    held = _load(self.files)
+                    held = heartbeat.on_file(self.files)
                     if held is not None and held.get("token") == self._token:
                         self.files.write(LEASE_PATH, self._record())
                         last_beat = time.monotonic()
                     elif held is not None:
-                        self.lost = f"the lease on {self.files.uri} was taken over by {_who(held)}"
+                        self.lost = f"the lease on {self.files.uri} was taken over by {heartbeat.who(held)}"
                     else:
                         self.lost = f"{self.files.uri_of(LEASE_PATH)} was removed or damaged by somebody else"
             except StorageError as error:
@@ -148,11 +146,11 @@ class Lease:
         holder = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "process_started": process_started(os.getpid()),
-            "place": place(),
+            "process_started": heartbeat.process_started(os.getpid()),
+            "place": heartbeat.place(),
             "job": os.environ.get("SLURM_JOB_ID", ""),
             "since": self._since,
-            "beat": _now().isoformat(),
+            "beat": heartbeat.now().isoformat(),
             "beat_s": self.beat_s,
             "ttl_s": self.ttl_s,
             "token": self._token,
@@ -160,50 +158,13 @@ class Lease:
         return json.dumps(holder, indent=1).encode()
 
     def _refusal(self, held: dict[str, Any]) -> LeaseHeld:
-        age_s = max(0.0, _age_s(held))
+        age_s = max(0.0, heartbeat.age_s(held))
         return LeaseHeld(
-            f"{self.files.uri} is in use by {_who(held)} (last heartbeat {age_s:.0f} s ago); wait for it, or stop it "
-            f"(kill -INT {held['pid']} on {held['host']}); if that machine is gone, try again in "
+            f"{self.files.uri} is in use by {heartbeat.who(held)} (last heartbeat {age_s:.0f} s ago); wait for it, or "
+            f"stop it (kill -INT {held['pid']} on {held['host']}); if that machine is gone, try again in "
             f"{max(1.0, self.ttl_s - age_s):.0f} s",
-            elsewhere=held.get("place") != place(),
+            elsewhere=held.get("place") != heartbeat.place(),
         )
-
-
-def holder(files: Files) -> dict[str, Any] | None:
-    """Who drives this storage now (host, pid, since, beat, …); None if nobody does."""
-    held = _load(files)
-    return None if held is None or gone(held) or _stale(held, held["ttl_s"]) else held
-
-
-def _load(files: Files) -> dict[str, Any] | None:
-    """The lease as it stands; None if there is none, or one that is damaged and so tells nothing."""
-    try:
-        held = json.loads(files.read(LEASE_PATH))
-        _age_s(held)
-        return held if all(isinstance(held[name], kind) for name, kind in _KINDS.items()) else None
-    except AbsentFile:
-        return None
-    except StorageError:
-        raise
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _who(held: dict[str, Any]) -> str:
-    return f"the driver on {held['host']} (pid {held['pid']}) since {held['since']}"
-
-
-def _age_s(held: dict[str, Any]) -> float:
-    return (_now() - datetime.fromisoformat(held["beat"])).total_seconds()
-
-
-def _stale(held: dict[str, Any], ttl_s: float) -> bool:
-    """Whether the heartbeat is too old, or so far in the future that one of the two clocks is wrong."""
-    return abs(_age_s(held)) > ttl_s
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 @contextlib.contextmanager
@@ -232,35 +193,3 @@ def _in_turn(files: Files) -> Iterator[bool]:
 def in_ray_job() -> bool:
     """Whether this process is the entrypoint of a Ray job, however that was submitted."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-
-
-def gone(held: Mapping[str, Any]) -> bool:
-    """Whether the process is surely gone: only the machine (and container) that it ran on can tell."""
-    if held.get("place") != place():
-        return False
-    try:
-        os.kill(held["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # it lives, under another user
-        pass
-    started = process_started(held["pid"])
-    return started is not None and started != held.get("process_started")
-
-
-def place() -> str:
-    """Boot of this host and namespace of process ids: two containers may have the same name, and the same numbers."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # no /proc, as on macOS
-        return socket.gethostname()
-
-
-def process_started(pid: int) -> int | None:
-    """When the process started, in clock ticks since boot; None where that cannot be told, 0 for a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return 0 if fields[0] in "ZX" else int(fields[19])

@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator.store.faults import AbsentFile, StorageError
 from orchestrator.store.files import Files
-from orchestrator.store.lease import holder
+from orchestrator.store.heartbeat import holder
 
 STEERING_PATH = "steering.json"
 LOOK_EVERY_S = 2.0
