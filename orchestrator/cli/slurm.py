@@ -135,8 +135,8 @@ def _checked(arguments: Sequence[str], asked: dict[str, Any]) -> dict[str, Any]:
     """The options of the command; whatever is wrong is raised, and what is seldom meant is said."""
     from msa_models.data import SYNTHETIC
     from orchestrator.store import Files
+    from orchestrator.store.credentials import refuse_credentials_in
     from orchestrator.store.experiment_file import PATH as EXPERIMENT_PATH
-    from orchestrator.store.files import refuse_credentials_in
     from orchestrator.views.table import warning
 
     if not arguments:

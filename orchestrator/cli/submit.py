@@ -93,7 +93,7 @@ def _checked(arguments: tuple[str, ...]) -> tuple[list[str], WorkingTree]:
 
     from msa_models.data import SYNTHETIC
     from orchestrator.run.ray_backend.jobs import WorkingTree
-    from orchestrator.store.files import refuse_credentials_in
+    from orchestrator.store.credentials import refuse_credentials_in
     from search_spaces.loading import names
 
     refuse_credentials_in(arguments)

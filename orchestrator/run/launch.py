@@ -21,8 +21,8 @@ from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.ray_backend.driver import Finished, run
 from orchestrator.run.time_limit import TimeLimit, Watched
 from orchestrator.store import Files, Lease, StorageError, Store
+from orchestrator.store.credentials import refuse_credentials_in
 from orchestrator.store.experiment_file import Found, check_record, write_record
-from orchestrator.store.files import refuse_credentials_in
 from orchestrator.store.lease import in_ray_job
 from orchestrator.store.record import AblationRecord, CorpusRecord, Record, StudyRecord
 from orchestrator.store.schema import SCHEMA_VERSION

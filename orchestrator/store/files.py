@@ -11,20 +11,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
-from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
+from orchestrator.store.credentials import refuse_credentials
 from orchestrator.store.faults import AbsentFile, StorageError, os_fault
-
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.+", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,23 +250,3 @@ def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:
         with contextlib.suppress(pa.ArrowInvalid):  # "unexpected query parameter", before pyarrow 21
             return fs.FileSystem.from_uri(f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true")
     return fs.FileSystem.from_uri(uri)
-
-
-def refuse_credentials(uri: str) -> None:
-    """Refuse a URI that carries a secret: it would end up in records, logs and `ps`. The secret is not repeated."""
-    scheme, _, rest = uri.partition("://")
-    user = rest.rpartition("@")[0]
-    words = ("key", "secret", "token", "password", "sig")
-    secrets = [name for name, _ in parse_qsl(urlsplit(uri).query) if any(word in name.lower() for word in words)]
-    if ":" in user or (user and scheme == "s3") or secrets:
-        raise StorageError(
-            f"a {scheme}:// address with credentials in its URI is refused: they would end up in records and logs; "
-            "leave them out and give them through the environment (AWS_ACCESS_KEY_ID, …) or a profile"
-        )
-
-
-def refuse_credentials_in(arguments: Sequence[str]) -> None:
-    """The same of a command line, in which a URI may be anywhere: command lines are recorded, too."""
-    for argument in arguments:
-        if found := _URI.search(argument):
-            refuse_credentials(found[0])

@@ -19,8 +19,8 @@ from typing import Any
 
 from orchestrator.run.provenance import GIT_COMMIT, git_commit
 from orchestrator.run.ray_backend.auth import AccessError, check_dashboard
+from orchestrator.store.credentials import refuse_credentials
 from orchestrator.store.faults import CouldNotRun
-from orchestrator.store.files import refuse_credentials
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ENTRYPOINT = "exec python -m orchestrator.cli "  # exec: signals reach the driver
