@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import click
 
-from orchestrator.cli import inspect, on_end, robustness, run, slurm, steer, submit  # which register their commands
+from orchestrator.cli import inspect, on_end, resume, robustness, run, slurm, steer, submit  # they register commands
 from orchestrator.cli.base import BAD_INPUT, COULD_NOT_RUN, DONE, FAILED, INTERRUPTED, GoOn, msa, say
 
-__all__ = ["inspect", "main", "msa", "robustness", "run", "slurm", "steer", "submit"]
+__all__ = ["inspect", "main", "msa", "resume", "robustness", "run", "slurm", "steer", "submit"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

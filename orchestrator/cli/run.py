@@ -1,4 +1,4 @@
-"""Commands that run something, or say what they would run: sweep, ablate, describe, resume."""
+"""Commands that run an experiment, or say what they would run: sweep, ablate, describe."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from orchestrator.cli.base import (
     run_options,
     runs_in,
     say,
-    words,
 )
 from orchestrator.run import endings
 
@@ -112,51 +111,6 @@ def describe(experiment: str, **options: Any) -> int:
     return _describe(_prepare(experiment, **options))
 
 
-@msa.command(
-    cls=Examples,
-    examples="""
-    msa resume runs/mosi
-    msa resume runs/mosi --retry-failed
-    msa resume runs/mosi --retry-failed --only cpsl-mosi-full-0123456789-00007
-    msa resume runs/mosi --data /new/place/mosi_aligned.pkl
-    msa resume runs/mosi --allow-changed
-    """,
-)
-@click.argument("storage")
-@click.option("--data", multiple=True, metavar="PATH", help="Where a corpus of it is now; repeatable.")
-@click.option("--retry-failed", is_flag=True, help="Train failed trials again; a success replaces the failure.")
-@click.option("--only", metavar="TRIAL,…", multiple=True, help="With --retry-failed: only these (see msa failures).")
-@run_options
-def resume(
-    storage: str,
-    data: tuple[str, ...],
-    retry_failed: bool,
-    only: tuple[str, ...],
-    allow_changed: bool,
-    address: str | None,
-    time_limit: str | None,
-    gpus: int | None,
-) -> int:
-    """Go on with STORAGE after any interruption: interrupted trials from their checkpoints, then what was planned.
-
-    A corpus is known by its content, so its file may have been moved or renamed: --data says where it is now. Where
-    nothing is left to train, no corpus is read.
-    """
-    from orchestrator.run.resumption import retried, stored
-
-    endings.interrupted_by(endings.ANY_RUN)
-    again = again_with(address, time_limit, gpus)
-    runs_in(storage)
-    limit = _limit(time_limit)
-    if not retry_failed:
-        refuse("only with --retry-failed", only=only or None)
-    retry = retried(storage, words(*only) if only else None) if retry_failed else None
-    prepared = stored(storage, moved=data, allow_changed=allow_changed)
-    check_gpus(gpus, prepared.experiment)
-    how = {"limit": limit, "retry": retry, "allow_changed": allow_changed}
-    return _run(prepared, storage, again, address=address, num_gpus=gpus, **how)
-
-
 def _start(
     experiment: str,
     *,
@@ -176,15 +130,17 @@ def _start(
     storage = storage or f"runs/{Path(experiment).stem}{'-ablation' * ablation}"
     if not dry_run:
         runs_in(storage)
-    limit = _limit(time_limit)
+    limit = said_limit(time_limit)
     prepared = _prepare(experiment, ablation=ablation, **options)
     check_gpus(gpus, prepared.experiment)
     if dry_run:
         return _describe(prepared)
-    return _run(prepared, storage, again, address=address, num_gpus=gpus, limit=limit, allow_changed=allow_changed)
+    return run_prepared(
+        prepared, storage, again, address=address, num_gpus=gpus, limit=limit, allow_changed=allow_changed
+    )
 
 
-def _limit(typed: str | None) -> TimeLimit | None:
+def said_limit(typed: str | None) -> TimeLimit | None:
     """From here on; told, so that nobody has to guess it."""
     from orchestrator.run.time_limit import time_limit
 
@@ -247,7 +203,8 @@ def _time_needed(prepared: Prepared) -> str:
     return plan_costs.estimated(found.slot_hours, found.most_slot_hours, dict(found.epoch_s))
 
 
-def _run(prepared: Prepared, storage: str, again: Sequence[str], **how: Any) -> int:
+def run_prepared(prepared: Prepared, storage: str, again: Sequence[str], **how: Any) -> int:
+    """Run it in a storage, and show what came of it; `again`: what a command that goes on has to say, too."""
     from orchestrator.findings import failures, grid
     from orchestrator.run.launch import launch
     from orchestrator.run.ray_backend.driver import Ending

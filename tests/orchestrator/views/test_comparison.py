@@ -80,7 +80,7 @@ def test_a_sweep_that_ends_shows_both_and_writes_the_grid(
     monkeypatch.setattr(launch, "launch", launched)
     compared = SimpleNamespace(warnings=(), plan=SimpleNamespace(grid=object()), is_ablation=False)
     with click.Context(run.sweep):
-        assert run._run(cast(Any, compared), store.files.uri, []) == 0
+        assert run.run_prepared(cast(Any, compared), store.files.uri, []) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("without gate is worse than concat")
     assert "Configurations chosen by valid/mae" in shown
