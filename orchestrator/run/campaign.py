@@ -6,19 +6,17 @@ It hands out assignments, decides on pruning, and writes every finished trial be
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.plan.studies import Study
-from orchestrator.run.curve import at_best, curve, intermediate_values, key
 from orchestrator.run.messages import Assignment, Failure, Outcome, Report
 from orchestrator.run.progress import phases, totals
 from orchestrator.run.provenance import Provenance
 from orchestrator.run.study_state import COMPLETE, FAIL, PRUNED, StudyState
+from orchestrator.run.trial_row import Started, trial_row
 from orchestrator.run.unit_race import races
 from orchestrator.store import OutOfReach, Store
 from orchestrator.store.failure_types import TRIAL_TIME, FailureType, failure_type_of
@@ -75,7 +73,7 @@ class Campaign:
         self._open = deque(study for study in self.studies if not study.done)
         self.states = Counter(row["state"] for row in rows)
         self._num_before = len(rows)
-        self._running: dict[str, _Started] = {}
+        self._running: dict[str, Started] = {}
         self._restarts, self._losses = restarts, Counter[str]()
         self._time_s, self._keep_best = time_s, keep_best
         self._failed_after_s = {row["trial_id"]: row["duration_s"] or 0.0 for row in again}
@@ -135,7 +133,7 @@ class Campaign:
                 self._store.begin(
                     {"trial_id": assignment.trial_id, "attempts": attempts, "assignment": assignment.to_json()}
                 )
-                self._running[assignment.trial_id] = _Started(assignment, study, attempts)
+                self._running[assignment.trial_id] = Started(assignment, study, attempts)
                 return assignment
         return None
 
@@ -180,7 +178,7 @@ class Campaign:
             time_s = self._time_s + self._failed_after_s.get(assignment.trial_id, 0.0)
         return replace(assignment, time_s=time_s, keep_best=self._keep_best)
 
-    def _started_anew(self, started: _Started, failure: Failure) -> bool:
+    def _started_anew(self, started: Started, failure: Failure) -> bool:
         """Whether a trial out of memory gets another start, with twice the room."""
         larger = replace(started.assignment, scale=2 * started.assignment.scale)
         if failure_type_of(failure.error_type, failure.message) != FailureType.OUT_OF_MEMORY:
@@ -190,15 +188,15 @@ class Campaign:
         self._hand_back(started, larger)
         return True
 
-    def _hand_back(self, started: _Started, assignment: Assignment) -> None:
+    def _hand_back(self, started: Started, assignment: Assignment) -> None:
         self._attempts[assignment.trial_id] = started.attempts
         del self._running[assignment.trial_id]
         started.study.give_back(assignment)
 
     def _finish(
-        self, started: _Started, state: str, *, outcome: Outcome | None = None, failure: Failure | None = None
+        self, started: Started, state: str, *, outcome: Outcome | None = None, failure: Failure | None = None
     ) -> None:
-        row = self._row(started, state, outcome, failure)
+        row = trial_row(started, state, self._provenance, self._store.metrics, outcome=outcome, failure=failure)
         self._store.finish(row, started.measurements)
         started.study.finish(started.assignment, state, row["value"], started.curve, started.busy_s)
         self._cells[started.assignment.trial_id] = row["value"]
@@ -211,50 +209,6 @@ class Campaign:
         del self._running[started.assignment.trial_id]
         self.states[state] += 1
 
-    def _row(self, started: _Started, state: str, outcome: Outcome | None, failure: Failure | None) -> dict[str, Any]:
-        assignment, study, provenance = started.assignment, started.study.study, self._provenance
-        values, rows = started.curve, started.measurements
-        best_epoch, best = at_best(rows, assignment.metric, assignment.direction) if rows else (None, {})
-        row: dict[str, Any] = {
-            "trial_id": assignment.trial_id,
-            "study_id": assignment.study_id,
-            "method": assignment.method,
-            "dataset": study.dataset,
-            "variant": study.variant.name,
-            "modalities": "+".join(assignment.modalities),
-            "phase": assignment.phase,
-            "seed": assignment.seed,
-            "number": assignment.number,
-            "state": state,
-            "objective": assignment.metric,
-            "value": None if state == FAIL or not values else values[-1],
-            "intermediate_values": json.dumps(intermediate_values(assignment.rungs, values)),
-            "params": json.dumps(assignment.params, sort_keys=True),
-            "config": json.dumps(assignment.config, sort_keys=True),
-            "epochs": len(rows),
-            "best_epoch": None if state == FAIL else outcome.best_epoch if outcome else best_epoch,
-            "duration_s": started.busy_s,
-            "started_at": started.since,
-            "finished_at": datetime.now(UTC),
-            "host": started.host,
-            "git_commit": provenance.git_commit,
-            "code_fingerprint": provenance.code_fingerprint,
-            "data_fingerprint": study.data_fingerprint,
-            "versions": json.dumps(provenance.versions | ({"torch": started.torch} if started.torch else {})),
-            "error_type": failure.error_type if failure else None,
-            "error_message": failure.message if failure else None,
-            "traceback": failure.traceback if failure else None,
-            "warning": (outcome.warning or None) if outcome else None,
-            "attempts": started.attempts,
-        }
-        if state != FAIL:
-            row |= self._measured(best)
-        return row | (self._measured(outcome.metrics) if outcome else {})
-
-    def _measured(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Those that the storage has columns for: one that was begun before a metric existed goes on without it."""
-        return {name: value for name, value in values.items() if name.partition("/")[2] in self._store.metrics}
-
 
 def _assignments(started: Iterable[Mapping[str, Any]]) -> list[Assignment]:
     """What was handed out, as far as it is legible: the rest is asked for again, with the same answer."""
@@ -263,30 +217,3 @@ def _assignments(started: Iterable[Mapping[str, Any]]) -> list[Assignment]:
         with contextlib.suppress(KeyError, TypeError, ValueError):
             found.append(Assignment.from_json(record["assignment"]))
     return found
-
-
-@dataclass
-class _Started:
-    assignment: Assignment
-    study: StudyState
-    attempts: int
-    since: datetime = field(default_factory=lambda: datetime.now(UTC))
-    measurements: list[dict[str, float]] = field(default_factory=list)
-    busy_s: float = 0.0
-    host: str = ""
-    torch: str = ""
-
-    @property
-    def curve(self) -> list[float]:
-        """The value so far after each epoch."""
-        return curve(self.measurements, self.assignment.metric, self.assignment.direction)
-
-    def take(self, report: Report) -> None:
-        """Append the new measurements; a worker that starts over sends them again from its first epoch on."""
-        if report.measurements:
-            known = [key(row) for row in self.measurements]
-            first = key(report.measurements[0])
-            self.measurements = self.measurements[: known.index(first) if first in known else None]
-            self.measurements += report.measurements
-        self.busy_s = report.total_s
-        self.host, self.torch = report.host, report.torch
