@@ -29,8 +29,9 @@ import torch
 
 from msa_models import metrics, seeding
 from msa_models.batch import Batch, batches, without
-from msa_models.data.corpus import Corpus, Split, in_usual_order, one_line
+from msa_models.data.corpus import Corpus, Split, in_usual_order
 from msa_models.network import Network
+from msa_models.printable import one_line
 from msa_models.step import NonFiniteLoss
 
 BATCH, FINETUNED_BATCH = 512, 64  # of the larger models the activations are the memory

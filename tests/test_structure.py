@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("orchestrator", "msa_models", "search_spaces")
+CLI = "orchestrator/cli/"
 BACKEND = "orchestrator/run/ray_backend/"
 LIBRARIES = ("ray", "optuna")
 IMPORTERS = ("import_module", "resolve_name", "__import__")
@@ -163,6 +164,13 @@ def test_a_run_knows_nothing_of_screens() -> None:
         if name.partition(".")[0] == "rich" or name.startswith("orchestrator.views")
     }
     assert drawing == set()
+
+
+def test_what_a_command_prints_goes_where_nothing_in_it_acts_on_a_terminal() -> None:
+    raw = "click.echo(job.script, nl=False)"  # a script is for a file
+    commands = {path: source.replace(raw, "") for path, source in sources().items() if path.startswith(CLI)}
+    printing = re.compile(r"click\.(echo|secho|echo_via_pager)|(?<![\w.])print\(|sys\.std(out|err)\.write|shlex\.join")
+    assert [path for path, source in commands.items() if printing.search(source) and path != f"{CLI}base.py"] == []
 
 
 @pytest.mark.parametrize(

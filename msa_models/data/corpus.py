@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from msa_models.data.moments import chunks, moments
+from msa_models.printable import one_line
 from msa_models.text.encoder import Pretrained
 
 Task = Literal["regression", "classification", "multilabel"]
@@ -25,11 +26,6 @@ class CorpusError(ValueError):
 
     def __str__(self) -> str:
         return one_line(super().__str__())
-
-
-def one_line(text: str) -> str:
-    """The same text with what cannot be printed escaped, as it may repeat names from a file."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from msa_models.data import probes
-from msa_models.data.corpus import Corpus, Split, one_line
+from msa_models.data.corpus import Corpus, Split
 from msa_models.data.moments import LIMIT, Moments, moments
 from msa_models.data.raw import video_of
+from msa_models.printable import one_line
 
 _SCALE_LIMITS = {"mosi": 3.0, "sims": 1.0}
 _MOST_CLASSES = 10  # so many different whole numbers may be classes

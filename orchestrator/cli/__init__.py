@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import shlex
 import sys
 import traceback
 from collections.abc import Sequence
 
 import click
 
+from msa_models.printable import command, one_line
 from orchestrator.cli import inspect, on_end, resume, robustness, run, slurm, steer, submit  # they register commands
 from orchestrator.cli.base import BAD_INPUT, COULD_NOT_RUN, DONE, FAILED, INTERRUPTED, GoOn, msa, say
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for line in on_end.told(go_on.on_end, code, go_on.storage):
                 say(line, whole=True)
         if code not in (DONE, BAD_INPUT):
-            say(f"go on with: {shlex.join(['msa', *go_on.arguments])}", whole=True)
+            say(f"go on with: {command('msa', *go_on.arguments)}", whole=True)
     sys.exit(code)
 
 
@@ -47,10 +47,18 @@ def _code(arguments: Sequence[str], go_on: GoOn) -> int:
         return DONE if end.code == FAILED and go_on.storage is None else INTERRUPTED
     except Exception as error:
         if "--debug" in arguments:
-            traceback.print_exc()
+            say(traceback.format_exc().rstrip("\n"), whole=True)
         code = _code_of(error)
-        say(f"error: {type(error).__name__}: {error}; --debug shows where" if code == FAILED else f"error: {error}")
+        words = _words(error)
+        say(f"error: {type(error).__name__}: {words}; --debug shows where" if code == FAILED else f"error: {words}")
         return code
+
+
+def _words(error: Exception) -> str:
+    """What an error says, in one line; of an experiment one for each fault."""
+    from search_spaces.faults import ExperimentError
+
+    return str(error) if isinstance(error, ExperimentError) else one_line(str(error))
 
 
 def _code_of(error: Exception) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from msa_models.printable import printable
 from orchestrator.cli.base import msa, words
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _SHORT_FOR = {
 
 def handed_over(name: str, arguments: Sequence[str], commands: Sequence[str]) -> dict[str, Any]:
     """The options of a command that runs elsewhere, as it will see them there: a typo is found here."""
+    if strange := next((word for word in arguments if word != printable(word)), None):
+        raise click.UsageError(f"got the argument {strange!r}, expected no control characters in what goes elsewhere")
     context = click.get_current_context()
     command = msa.get_command(context, name) if name in commands else None
     if command is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from msa_models.printable import printable
 from orchestrator.run.outlet import standard_outlets
 from orchestrator.views.screen import warning, wrapped_for
 
@@ -69,8 +70,14 @@ def msa(debug: bool) -> None:
     """
 
 
+def show(text: str, *, nl: bool = True) -> None:
+    """The output, with nothing in it that acts on a terminal: by this and by `say` a command prints."""
+    click.echo(printable(text), nl=nl)
+
+
 def say(line: str, *, whole: bool = False) -> None:
     """A line for people, beside the output; on a terminal folded at spaces, unless it stays `whole` to be copied."""
+    line = printable(line)
     click.echo(line if whole else wrapped_for(sys.stderr, line), err=True)
 
 

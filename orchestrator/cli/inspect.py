@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.base import DONE, Examples, msa, refuse, say, words
+from msa_models.printable import one_line
+from orchestrator.cli.base import DONE, Examples, msa, refuse, say, show, words
 from orchestrator.views.screen import warning
 from orchestrator.views.table import FORMATS
 
@@ -24,7 +25,7 @@ def failures(storage: str, as_json: bool) -> int:
     from orchestrator.views import terminal
 
     groups = found.failures(Store.open(storage))
-    click.echo(json.dumps(found.to_json(groups), indent=1) if as_json else terminal.failures(storage, groups))
+    show(json.dumps(found.to_json(groups), indent=1) if as_json else terminal.failures(storage, groups))
     return DONE
 
 
@@ -41,9 +42,9 @@ def compact(storage: str) -> int:
         if folded and store.record.ablation:
             grid.write(store)  # which was made of files that are no longer there
     for each in folded:
-        click.echo(f"{each.folder}: {each.num_parts} files of {each.num_trials} trials folded into {each.num_files}")
+        show(f"{each.folder}: {each.num_parts} files of {each.num_trials} trials folded into {each.num_files}")
     if not folded:
-        click.echo("nothing to fold")
+        show("nothing to fold")
     return DONE
 
 
@@ -58,7 +59,8 @@ def upgrade(storage: str) -> int:
     with Lease(files):
         before = write_anew(files)
     now = f"schema version {before} is now {SCHEMA_VERSION}"
-    click.echo(f"{storage}: {now if before != SCHEMA_VERSION else f'is of schema version {SCHEMA_VERSION} already'}")
+    now = now if before != SCHEMA_VERSION else f"is of schema version {SCHEMA_VERSION} already"
+    show(f"{one_line(storage)}: {now}")
     return DONE
 
 
@@ -84,7 +86,7 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
         found = ({"storage": files.uri} if waits else summary(Store.open(storage))) | {"jobs": jobs}
         if watch and not as_json:
             click.clear()
-        click.echo(json.dumps(found) if as_json else terminal.status(found))
+        show(json.dumps(found) if as_json else terminal.status(found))
         if not watch:
             return DONE
         time.sleep(2.0)
@@ -143,13 +145,13 @@ def table(
         raise click.UsageError(f"{' and '.join(asked)} exclude each other: got {len(asked)}, expected one of them")
     store, named = Store.open(storage), None if metrics is None else words(metrics)
     if ablation:
-        click.echo(terminal.ablation(store, layout, metrics=named, notes=notes))
+        show(terminal.ablation(store, layout, metrics=named, notes=notes))
     elif robustness:
-        click.echo(terminal.robustness(store, layout, metrics=named))
+        show(terminal.robustness(store, layout, metrics=named))
     elif importance:
-        click.echo(terminal.importance(store, layout))
+        show(terminal.importance(store, layout))
     else:
-        click.echo(terminal.tables(store, layout, top=top, phase=phase, metrics=named))
+        show(terminal.tables(store, layout, top=top, phase=phase, metrics=named))
     for line in (*(terminal.warnings(store) if layout == "csv" else ()), *store.warnings_):
         say(warning(line))
     return DONE
@@ -178,9 +180,9 @@ def list_() -> int:
         "Text encoders": {"config.text_encoder": "any encoder of transformers, of the hub or in a folder"},
     }
     for heading, entries in groups.items():
-        click.echo(f"{heading}:")
+        show(f"{heading}:")
         for name, title in entries.items():
-            click.echo(filled(title, first=f"  {name:<22} ", rest=" " * 25))
+            show(filled(title, first=f"  {name:<22} ", rest=" " * 25))
     return DONE
 
 
@@ -224,7 +226,7 @@ def data_describe(path: str, valid_share: float | None, full: bool, as_json: boo
         refuse("not with --json, which has everything", full=full or None)
     valid = None if valid_share is None else HoldOut(share=valid_share)
     found = facts(load(path, valid=valid, **options))
-    click.echo(json.dumps(found) if as_json else corpus(found, full=full))
+    show(json.dumps(found) if as_json else corpus(found, full=full))
     return DONE
 
 
@@ -257,9 +259,7 @@ def data_convert(source: Path, target: Path, trust: bool, force: bool) -> int:
     from orchestrator.views.terminal import converted
 
     try:
-        click.echo(
-            converted(source, target, convert(source.expanduser(), target.expanduser(), trust=trust, force=force))
-        )
+        show(converted(source, target, convert(source.expanduser(), target.expanduser(), trust=trust, force=force)))
     except OSError as error:
         raise os_fault(
             f"cannot write {target}", error, "nothing was left there: make room, or choose another place"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from orchestrator.cli.base import ALLOW_CHANGED, DONE, FAILED, Examples, msa, say
+from orchestrator.cli.base import ALLOW_CHANGED, DONE, FAILED, Examples, msa, say, show
 
 
 @msa.command(
@@ -39,8 +39,8 @@ def robustness(storage: str, data: tuple[str, ...], changes: tuple[str, ...], al
     if store.record.ablation and done.now:
         grid.write(store)
     if done.now or done.before:
-        click.echo(terminal.robustness(store))
-        click.echo(f"\n{len(done.now)} models evaluated, {len(done.before)} before (msa table --robustness)")
+        show(terminal.robustness(store))
+        show(f"\n{len(done.now)} models evaluated, {len(done.before)} before (msa table --robustness)")
     if done.without_model:
         say(f"without a kept model, and so left out: {terminal.some(done.without_model)}")
     for line in done.faults:

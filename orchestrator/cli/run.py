@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from msa_models.printable import command, one_line
 from orchestrator.cli.asked import changed, changes_of
 from orchestrator.cli.base import (
     DONE,
@@ -27,6 +27,7 @@ from orchestrator.cli.base import (
     run_options,
     runs_in,
     say,
+    show,
 )
 from orchestrator.run import endings
 
@@ -184,11 +185,11 @@ def _describe(prepared: Prepared) -> int:
     from orchestrator.views.screen import filled, width
 
     if not prepared.is_ablation:
-        click.echo(plan_view.sweep(prepared.experiment, prepared.plan.studies, prepared.plan.grid, width()))
+        show(plan_view.sweep(prepared.experiment, prepared.plan.studies, prepared.plan.grid, width()))
     else:
         assert prepared.plan.grid is not None
-        click.echo(plan_view.ablation(prepared.experiment, prepared.plan.grid, width()))
-        click.echo(f"\n{filled(_time_needed(prepared))}")
+        show(plan_view.ablation(prepared.experiment, prepared.plan.grid, width()))
+        show(f"\n{filled(_time_needed(prepared))}")
     _warn(prepared)
     return DONE
 
@@ -226,21 +227,21 @@ def run_prepared(prepared: Prepared, storage: str, again: Sequence[str], **how: 
         say(f"interrupted after {finished.num_new} trials")
         return INTERRUPTED
     if finished.num_new == 0:
-        click.echo(f"nothing to do: all {finished.num_planned} trials are finished")
+        show(f"nothing to do: all {finished.num_planned} trials are finished")
     (store,) = claimed
     if prepared.plan.grid is not None:
         grid.write(store)
     if not prepared.is_ablation:
-        click.echo(terminal.tables(store))
-        click.echo(f"\nresults: {storage} (msa table, msa status)")
+        show(terminal.tables(store))
+        show(f"\nresults: {one_line(storage)} (msa table, msa status)")
     else:
-        click.echo(terminal.ablation(store))
-        click.echo(f"\nresults: {storage} (msa table --ablation, msa status, grid.parquet)")
+        show(terminal.ablation(store))
+        show(f"\nresults: {one_line(storage)} (msa table --ablation, msa status, grid.parquet)")
     failed = failures.failures(store)
     for line in terminal.failed(failed):
         say(line)
     if failed:
-        say(f"more: {shlex.join(['msa', 'failures', storage])}")
+        say(f"more: {command('msa', 'failures', storage)}", whole=True)
         goes_on("resume", storage, "--retry-failed", *again)
     untested = failures.untested(store.trials(failures.UNTESTED_COLUMNS).to_pylist())  # told of below the tables
     return FAILED if failed or untested else DONE

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from msa_models.printable import command
 from orchestrator.cli.asked import asked_for, handed_over
-from orchestrator.cli.base import DONE, UNUSED_GPUS, Examples, go_on, msa, say
+from orchestrator.cli.base import DONE, UNUSED_GPUS, Examples, go_on, msa, say, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ _TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}|UNLIMITED|INFINITE", re.I
 _OURS = re.compile(r"(?:^|\s)(--(?:nodes|array|output|chdir)\b|-[NaoD])")  # which the script relies on
 _WORD = re.compile(r"[^\s\"'#%]+")  # as SLURM's names are
 _MEMORY = re.compile(r"\d+[KMGT]?", re.IGNORECASE)
-_IN_PATHS = re.compile(r'[\x00-\x1f\x7f"%]')  # what no path may have that a line of #SBATCH names
+_IN_PATHS = re.compile(r'["%]')  # what no path may have that a line of #SBATCH names
 _OF_ONE_NODE = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 
 
@@ -72,7 +72,7 @@ def slurm(arguments: tuple[str, ...], only_print: bool, **asked: Any) -> int:
     folder = Path(job.output).parent
     if only_print:
         if not folder.is_dir():
-            say(f"its output needs a folder: mkdir -p {shlex.quote(str(folder))}")
+            say(f"its output needs a folder: {command('mkdir', '-p', str(folder))}", whole=True)
         click.echo(job.script, nl=False)
         return DONE
     for other in job_queue.jobs_of(files):
@@ -88,12 +88,11 @@ def slurm(arguments: tuple[str, ...], only_print: bool, **asked: Any) -> int:
         raise
     path = f"{JOBS_PATH}/{number}.sh"
     files.write(path, job.script.encode())
-    quoted = shlex.quote(storage)
-    click.echo(f"submitted job {number}: {files.uri_of(path)}")
-    click.echo(f"how far:    msa status {quoted}")
-    click.echo(f"the queue:  squeue --jobs={number}")
-    click.echo(f"its output: tail -F {shlex.quote(job.output.replace('%j', number))}")
-    click.echo(f"end it:     scancel {number}    (in order; msa slurm … -- resume {quoted} goes on)")
+    show(f"submitted job {number}: {files.uri_of(path)}")
+    show(f"how far:    {command('msa', 'status', storage)}")
+    show(f"the queue:  squeue --jobs={number}")
+    show(f"its output: {command('tail', '-F', job.output.replace('%j', number))}")
+    show(f"end it:     scancel {number}    (in order; msa slurm … -- {command('resume', storage)} goes on)")
     return DONE
 
 
@@ -155,7 +154,7 @@ def _checked(arguments: Sequence[str], asked: dict[str, Any]) -> dict[str, Any]:
     if storage is None:
         raise click.UsageError("got no --storage, expected a folder that all nodes have, or a URI (s3://bucket/prefix)")
     for place in (storage, str(Path.cwd())):
-        if _IN_PATHS.search(place):
+        if _IN_PATHS.search(place) or not place.isprintable():
             raise click.UsageError(f"got the folder {place!r}, expected one without quotes, % and control characters")
     sources = list(options["data"]) if name == "resume" else []
     if name == "resume" and not Files.at(storage).exists(EXPERIMENT_PATH):
@@ -177,14 +176,14 @@ def _checked(arguments: Sequence[str], asked: dict[str, Any]) -> dict[str, Any]:
 
 def _check_options(asked: dict[str, Any]) -> None:
     for name in ("partition", "account"):
-        if asked[name] is not None and not _WORD.fullmatch(asked[name]):
+        if asked[name] is not None and not (_WORD.fullmatch(asked[name]) and asked[name].isprintable()):
             raise click.UsageError(f"got {asked[name]!r} as --{name}, expected a name as SLURM has them")
     if asked["mem"] is not None and not _MEMORY.fullmatch(asked["mem"]):
         raise click.UsageError(f"got {asked['mem']!r} as --mem, expected a size such as 64G")
     if asked["time"] is not None and not _TIME.fullmatch(asked["time"]):
         raise click.UsageError(f"got {asked['time']} as --time, expected minutes, HH:MM:SS, D-HH or D-HH:MM:SS")
     for more in asked["sbatch"]:
-        if not more.startswith("-") or "\n" in more:
+        if not more.startswith("-") or not more.isprintable():
             raise click.UsageError(f"got {more!r} as --sbatch, expected options of sbatch, as '--qos=long'")
         if ours := _OURS.search(more):
             raise click.UsageError(

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.base import DONE, Examples, msa
+from msa_models.printable import one_line
+from orchestrator.cli.base import DONE, Examples, msa, show
 
 
 @msa.command(cls=Examples, examples="msa pause runs/mosi\nmsa unpause runs/mosi")
@@ -18,7 +19,7 @@ def pause(storage: str) -> int:
     and Ray. A run that is ended and resumed is no longer paused.
     """
     run = _steer(storage, paused=True)
-    click.echo(f"{run} pauses within some seconds, and its trials at their next checkpoint")
+    show(f"{run} pauses within some seconds, and its trials at their next checkpoint")
     return DONE
 
 
@@ -27,7 +28,7 @@ def pause(storage: str) -> int:
 def unpause(storage: str) -> int:
     """Let a run that was paused in STORAGE go on: trials that were put back first, from their checkpoints."""
     run = _steer(storage, paused=False)
-    click.echo(f"{run} goes on within some seconds")
+    show(f"{run} goes on within some seconds")
     return DONE
 
 
@@ -41,7 +42,7 @@ def concurrency(storage: str, number: int) -> int:
     resources.max_concurrent of the experiment, which a later run has again.
     """
     run = _steer(storage, max_concurrent=number)
-    click.echo(f"{run} trains at most {number} trial{'s' * (number != 1)} at a time within some seconds")
+    show(f"{run} trains at most {number} trial{'s' * (number != 1)} at a time within some seconds")
     return DONE
 
 
@@ -51,4 +52,4 @@ def _steer(storage: str, **changes: Any) -> str:
     from orchestrator.store.steering import steer
 
     driver = steer(Store.open(storage).files, **changes)
-    return f"the run on {driver['host']} (pid {driver['pid']})"
+    return one_line(f"the run on {driver['host']} (pid {driver['pid']})")

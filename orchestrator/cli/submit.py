@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from msa_models import printable
 from orchestrator.cli.asked import asked_for, handed_over
-from orchestrator.cli.base import INTERRUPTED, Examples, goes_on, msa, say
+from orchestrator.cli.base import INTERRUPTED, Examples, goes_on, msa, say, show
 
 if TYPE_CHECKING:
     from orchestrator.run.ray_backend.jobs import WorkingTree
@@ -58,18 +59,18 @@ def submit(address: str | None, attach: str | None, stop: str | None, arguments:
         found = jobs.find(client, str(attach or stop))
         job, command = found.submission_id, jobs.command(found)
     to = ["submit", *(["--address", address] if address else [])]
-    again = shlex.join(["msa", *to])
     goes_on(*to, "--attach", job)
     if stop is not None:
         running = jobs.stop(client, job)
         say(f"stopping {job}: its running steps come to their end" if running else f"{job} is over already")
     else:
-        say(f"{job}: Ctrl-C detaches; {again} --attach {job} shows it again, {again} --stop {job} ends it")
+        attach_again, end_it = (printable.command("msa", *to, option, job) for option in ("--attach", "--stop"))
+        say(f"{job}: Ctrl-C detaches; {attach_again} shows it again, {end_it} ends it", whole=True)
     end = ""
 
     def write(text: str) -> None:
         nonlocal end
-        click.echo(text, nl=False)
+        show(text, nl=False)
         end = (end + text)[-_LENGTH_OF_A_LINE:]
 
     try:

@@ -5,11 +5,11 @@ A corpus is its fingerprint: it may lie anywhere, under any name.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
+from msa_models import printable
 from msa_models.data import SYNTHETIC, CorpusError
 from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
 from orchestrator.run.campaign import Retry
@@ -126,7 +126,7 @@ def _require(asked: Sequence[Data], storage: str, command: str) -> None:
     """Raises CorpusError where a file is gone, and says what goes on without it."""
     if absent := _absent(asked):
         why = "trials are left that read it" if command == "resume" else "its models are evaluated on it"
-        again = shlex.join(["msa", command, storage, *(word for _ in absent for word in ("--data", "PATH"))])
+        again = printable.command("msa", command, storage, *(word for _ in absent for word in ("--data", "PATH")))
         raise CorpusError(f"{listed(absent)}: there is no such file, and {why}; {again} goes on, wherever it lies now")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from msa_models.printable import one_line
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.messages import Assignment
 from orchestrator.run.progress import best_text, totals
@@ -38,7 +39,7 @@ class Progress:
         """As it is now."""
         studies, num_done = campaign.studies, sum(study.done for study in campaign.studies)
         several = len(studies) > 1
-        names = {study.study.study_id: f"{study.study.variant.name} " if several else "" for study in studies}
+        names = {study.study.study_id: f"{one_line(study.study.variant.name)} " if several else "" for study in studies}
         return cls(
             phases=campaign.phases,
             states=dict(campaign.states),
@@ -47,7 +48,7 @@ class Progress:
                 for trial, done in campaign.running
             ],
             studies=f"{num_done} of {len(studies)} studies done" if several else "",
-            best=f"best {best}" if (best := best_text(studies)) else "",
+            best=one_line(f"best {best}") if (best := best_text(studies)) else "",
             num_new=campaign.num_new,
         )
 

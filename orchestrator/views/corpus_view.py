@@ -8,6 +8,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from msa_models.printable import one_line, printable
 from orchestrator.views.screen import WIDTH, warning
 
 _MOST_ROWS = 20  # of labels: a row for each class
@@ -18,8 +19,8 @@ Row = Mapping[str, Any]
 def corpus(facts: Mapping[str, Any], *, full: bool = False) -> str:
     """Name, task, samples and labels of each split, modalities, warnings and probes; all there is with `full`."""
     kind = ", ".join(facts["classes"][:_MOST_ROWS]) if facts["classes"] else f"scale {facts['scale']}"
-    parts = [fill(f"{facts['name']}: {facts['task']} ({kind}), fingerprint {facts['fingerprint']}", WIDTH)]
-    parts += [_labels(facts["labels"]), _modalities(facts["features"]), fill(facts["said"], WIDTH)]
+    parts = [fill(one_line(f"{facts['name']}: {facts['task']} ({kind}), fingerprint {facts['fingerprint']}"), WIDTH)]
+    parts += [_labels(facts["labels"]), _modalities(facts["features"]), fill(one_line(facts["said"]), WIDTH)]
     parts += map(warning, facts["warnings"])
     if facts["probes"]:
         parts += ["What a ridge regression makes of each modality (train: of other videos):"]
@@ -58,7 +59,7 @@ def _probes(rows: Sequence[Row]) -> str:
     scores = [name for name in rows[0] if "/" in name]
     names = ["all" if "+" in row["modalities"] else row["modalities"] for row in rows]
     cells = [[name, *(row[score] for score in scores)] for name, row in zip(names, rows, strict=True)]
-    return _table(["", *(name.replace("/", "\n") for name in scores)], cells, digits=".3f")
+    return _table(["", *(one_line(name).replace("/", "\n") for name in scores)], cells, digits=".3f")
 
 
 def _whole(rows: Sequence[Row]) -> str:
@@ -72,8 +73,9 @@ def _table(headers: Sequence[str], cells: Sequence[Sequence[Any]], digits: str =
     columns = list(zip(*cells, strict=True))
     align = ["right" if any(isinstance(cell, int | float) for cell in column) else "left" for column in columns]
     rows = [[_cell(cell, digits) for cell in row] for row in cells]
+    headers = [printable(header) for header in headers]  # of which some have two lines
     return tabulate(rows, headers, colalign=align, disable_numparse=True) if rows else ""
 
 
 def _cell(cell: Any, digits: str) -> str:
-    return "" if cell is None else f"{cell:{digits}}" if isinstance(cell, float) else str(cell)
+    return "" if cell is None else f"{cell:{digits}}" if isinstance(cell, float) else one_line(str(cell))

@@ -15,6 +15,7 @@ import rich.live
 from rich.console import Console, ConsoleDimensions
 from rich.text import Text
 
+from msa_models.printable import one_line
 from orchestrator.run.campaign import Campaign
 from orchestrator.views.bars import Progress, bars, clock, fitted, wrapped
 
@@ -107,6 +108,7 @@ class _Run:
             self._tell()
 
     def waits(self, what: str) -> None:
+        what = one_line(what)
         if not what and self._trains_since is None:  # the first stretch is just over
             self._trains_since = self._since
         if what != self._waits:
@@ -218,13 +220,13 @@ class _Display:
     def say(self, line: str) -> None:
         """A line above what is drawn."""
         self._resize()
-        self._console.print(line, soft_wrap=not self._draws)
+        self._console.print(one_line(line), soft_wrap=not self._draws)
 
     def tell(self, line: str) -> None:
         """A line where nothing is drawn."""
         self._told_at = time.monotonic()
         if not self._draws:
-            self._console.print(line, soft_wrap=True)
+            self._console.print(one_line(line), soft_wrap=True)
 
     def _resize(self) -> None:
         """To the size of this file's screen: Rich would ask the standard streams, which lead to a log by now."""

@@ -11,6 +11,8 @@ from typing import TextIO
 
 from tabulate import tabulate
 
+from msa_models.printable import one_line, printable
+
 WIDTH, _NARROWEST, _WIDEST_LINE = 80, 40, 120  # lines longer than the last are hard to read, on whatever screen
 _BETWEEN = 2  # spaces between the columns of a table
 
@@ -34,7 +36,7 @@ def wrapped_for(stream: TextIO, text: str) -> str:
 def filled(line: str, columns: int | None = None, *, first: str = "", rest: str = "  ") -> str:
     """A line in as many as it takes, the `first` and the `rest` indented so; in whole words."""
     return fill(
-        line,
+        printable(line),
         min(columns or width(), _WIDEST_LINE),
         initial_indent=first,
         subsequent_indent=rest,
@@ -50,6 +52,7 @@ def _indented(line: str, columns: int) -> str:
 
 def facts(named: Mapping[str, str], columns: int) -> str:
     """Names in one column, what is so called in another."""
+    named = {one_line(name): text for name, text in named.items()}
     head = max(map(len, named)) + _BETWEEN
     return "\n".join(
         filled(text, columns, first=f"{name:<{head}}", rest=" " * head) if text else name
@@ -61,7 +64,8 @@ def folded(
     rows: Sequence[Sequence[str]], headers: Sequence[str], columns: int, align: Iterable[str] | None = None
 ) -> str:
     """A table no wider than `columns`, as far as its words allow: the widest cells are folded first."""
-    cells = [[str(cell) for cell in column] for column in zip(headers, *rows, strict=True)]
+    headers, *rows = [[one_line(str(cell)) for cell in row] for row in (headers, *rows)]
+    cells = list(zip(headers, *rows, strict=True))
     natural = [max(map(len, column)) for column in cells]
     least = [max(len(word) for cell in column for word in cell.split() or [""]) for column in cells]
     widths = list(natural)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -12,13 +9,12 @@ from typing import Any
 
 from tabulate import tabulate
 
+from msa_models.printable import one_line
+from orchestrator.views import escapes
 from orchestrator.views.screen import warning
 
 FORMATS = ("plain", "markdown", "latex", "csv", "json")
 _LAYOUTS = {"plain": "simple", "markdown": "github"}
-_TEX = {character: f"\\{character}" for character in "&%$#_{}"}
-_TEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\^{}", "<": r"\ensuremath{<}"}
-_TEX |= {">": r"\ensuremath{>}", "±": r"$\pm$", "×": r"$\times$"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,20 +80,23 @@ def render(table: Table, format: str = "plain") -> str:
     if format == "json":
         rows = [dict(zip(table.headers, map(_jsonable, row), strict=True)) for row in table.rows]
         whole = {"caption": table.caption, "rows": rows, "warnings": list(table.warnings)}
-        return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False)
-    caption = " ".join(table.caption.split())
+        return escapes.json_text(whole, indent=1)
+    caption = _text(table.caption)
     columns = zip(*table.rows, strict=True) if table.rows else [() for _ in table.headers]
     align = ["left" if all(isinstance(_bare(cell), str) for cell in column) else "right" for column in columns]
     if format == "latex":
-        return "\n".join([_latex(table, caption, align), *(f"% warning: {line}" for line in table.warnings)])
+        return "\n".join([_latex(table, caption, align), *(f"% warning: {_text(line)}" for line in table.warnings)])
     written = _markdown if format == "markdown" else _text
     headers, rows = (
         [written(header) for header in table.headers],
         [[written(cell) for cell in row] for row in table.rows],
     )
     text = tabulate(rows, headers, tablefmt=_LAYOUTS[format], colalign=align, disable_numparse=True)
-    below = [f"> warning: {line}" for line in table.warnings] if format == "markdown" else map(warning, table.warnings)
-    return "\n\n".join([*([caption] if caption else []), text, *below])
+    if format == "markdown":
+        below = [f"> warning: {_markdown(line)}" for line in table.warnings]
+    else:
+        below = map(warning, table.warnings)
+    return "\n\n".join([*([written(caption)] if caption else []), text, *below])
 
 
 def transposed(table: Table) -> Table:
@@ -153,9 +152,7 @@ def _csv(table: Table) -> str:
     for column in range(len(table.headers)):
         kinds = {type(_bare(row[column])) for row in table.rows}
         endings.append((" mean", " sd") if MeanSd in kinds else (" low", " high") if Interval in kinds else ("",))
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow([name + end for name, ends in zip(table.headers, endings, strict=True) for end in ends])
+    lines: list[list[Any]] = [[name + end for name, ends in zip(table.headers, endings, strict=True) for end in ends]]
     for row in table.rows:
         values: list[Any] = []
         for cell, ends in zip(row, endings, strict=True):
@@ -164,8 +161,8 @@ def _csv(table: Table) -> str:
                     values += [first, second]
                 case Signed(value=first) | first:
                     values += [first, None][: len(ends)]
-        writer.writerow(values)
-    return sink.getvalue()
+        lines.append(values)
+    return "".join(f"{','.join(map(escapes.csv_cell, line))}\n" for line in lines)
 
 
 def _latex(table: Table, caption: str, align: list[str]) -> str:
@@ -178,7 +175,7 @@ def _latex(table: Table, caption: str, align: list[str]) -> str:
             cell.ljust(width) if side == "left" else cell.rjust(width)
             for cell, width, side in zip(row, widths, align, strict=True)
         )
-        lines.append(f" {' & '.join(padded)} \\\\")
+        lines.append(escapes.latex_row(f" {' & '.join(padded)} \\\\"))
     columns = "".join(side[0] for side in align)
     head, *body = lines
     tabular = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
@@ -186,7 +183,7 @@ def _latex(table: Table, caption: str, align: list[str]) -> str:
     if not table.label:
         return "\n".join([*([f"% {caption}"] if caption else []), *tabular])
     before = [r"% \usepackage{booktabs, adjustbox}", r"\begin{table}[t]", r"\centering"]
-    before += [rf"\caption{{{_escaped_tex(caption)}}}", rf"\label{{{table.label}}}"]
+    before += [rf"\caption{{{escapes.latex(caption)}}}", rf"\label{{{table.label}}}"]
     before.append(r"\begin{adjustbox}{max width=\textwidth}")
     return "\n".join([*before, *tabular, r"\end{adjustbox}", r"\end{table}"])
 
@@ -210,29 +207,26 @@ def _text(cell: Cell) -> str:
         case float():
             return f"{cell:#.4g}" if math.isfinite(cell) else str(cell)
         case _:
-            return " ".join(str(cell).split())
+            return one_line(" ".join(str(cell).split()))
 
 
 def _markdown(cell: Cell) -> str:
-    text = _text(_bare(cell)).replace("\\", "\\\\").replace("|", r"\|")
+    bare = _bare(cell)
+    text = escapes.markdown(_text(bare)) if isinstance(bare, str) else _text(bare)
     if not isinstance(cell, Marked):
         return text
-    return (f"**{text}**" if cell.bold else text) + cell.mark.replace("*", r"\*")
+    return (f"**{text}**" if cell.bold else text) + escapes.markdown(cell.mark)
 
 
 def _tex(cell: Cell) -> str:
     match cell:
         case Marked():
             text = _tex(cell.cell)
-            return (rf"\textbf{{{text}}}" if cell.bold else text) + _escaped_tex(cell.mark)
+            return (rf"\textbf{{{text}}}" if cell.bold else text) + escapes.latex(cell.mark)
         case Signed() | Interval():
             return f"${_text(cell)}$"  # a minus, not a hyphen
         case _:
-            return _escaped_tex(_text(cell))
-
-
-def _escaped_tex(text: str) -> str:
-    return "".join(_TEX.get(character, character) for character in text)
+            return escapes.latex(_text(cell))
 
 
 def _jsonable(cell: Cell) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from msa_models.data.convert import Converted
 from msa_models.metrics import Direction
+from msa_models.printable import command, one_line
 from orchestrator.findings.failures import UNTESTED_COLUMNS, Group, cut_short, untested
 from orchestrator.findings.grid import current
 from orchestrator.findings.importance import importances
@@ -93,7 +93,7 @@ def ablation(store: Store, format: str = "plain", metrics: Sequence[str] | None 
 
 
 def _more(store: Store) -> str:
-    return f"More: msa table {shlex.quote(store.files.uri)} --ablation --notes"
+    return f"More: {command('msa', 'table', store.files.uri, '--ablation', '--notes')}"
 
 
 def robustness(store: Store, format: str = "plain", metrics: Sequence[str] | None = None) -> str:
@@ -117,7 +117,7 @@ def status(summary: dict[str, Any]) -> str:
     """The summary for the screen; of a storage that only waits for a job, its jobs."""
     jobs = [f"job         {_queued(job)}" for job in summary.get("jobs", ())]
     if "studies" not in summary:
-        return "\n".join([f"{summary['storage']}: nothing yet", *jobs])
+        return "\n".join(map(one_line, [f"{summary['storage']}: nothing yet", *jobs]))
     studies = summary["studies"]
     what = f"{len(studies)} studies" if len(studies) > 1 else summary["method"]
     lines = [f"{summary['storage']}: {what} by {summary['objective']} ({summary['direction']})"]
@@ -226,7 +226,7 @@ def failed(groups: Sequence[Group]) -> list[str]:
 
 def failures(storage: str, groups: Sequence[Group]) -> str:
     """All that helps to decide what to do, one block for each group."""
-    return "\n\n".join(_block(storage, group) for group in groups) or f"no failed trials in {storage}"
+    return "\n\n".join(_block(storage, group) for group in groups) or one_line(f"no failed trials in {storage}")
 
 
 def converted(source: Path, target: Path, what: Converted) -> str:
@@ -235,20 +235,20 @@ def converted(source: Path, target: Path, what: Converted) -> str:
     shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in what.shapes.items()) or "no features"
     left_out = f"; left out {some(what.left_out)}, which no array can hold" if what.left_out else ""
     before, after = (f"{size / 1e6:,.1f} MB" for size in (what.size_before, what.size_after))
-    return f"{source} ({before}) -> {target} ({after}): {samples}; {shapes}{left_out}"
+    return one_line(f"{source} ({before}) -> {target} ({after}): {samples}; {shapes}{left_out}")
 
 
 def _block(storage: str, group: Group) -> str:
     place = f" at {group.place}" if group.place else ""
     only = ",".join(group.trial_ids)
     parts = [
-        f"{_counted(group)}: {group.cause} ({group.error_type}{place})",
+        one_line(f"{_counted(group)}: {group.cause} ({group.error_type}{place})"),
         filled(group.message, first="  ", rest="    "),
         filled(f"trials: {some(group.trial_ids)}", first="  ", rest="    "),
-        *([f"  on {', '.join(group.hosts)}"] if group.hosts else []),
+        *([one_line(f"  on {', '.join(group.hosts)}")] if group.hosts else []),
         *(f"  | {line}" for line in group.traceback.strip().splitlines()),
         filled(str(group.cause.advice), first="  ", rest="    "),
-        f"  retry: msa resume {shlex.quote(storage)} --retry-failed --only {only}",
+        f"  retry: {command('msa', 'resume', storage, '--retry-failed', '--only', only)}",
     ]
     return "\n".join(parts)
 

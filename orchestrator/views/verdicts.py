@@ -12,6 +12,7 @@ from typing import Any
 from tabulate import tabulate
 
 from msa_models.data.probes import FLAG
+from msa_models.printable import one_line
 from orchestrator.store.record import Record
 from orchestrator.views import captions
 from orchestrator.views.screen import WIDTH, filled
@@ -38,6 +39,7 @@ def screen(cells: _Pairs, contrasts: _Pairs, record: Record, more: str) -> str:
         rows = [[f"{row[0]} on {dataset}", *row[1:]] for row, dataset in zip(rows, of, strict=True)]
     if not any(row[-1] for row in rows):
         headers, rows = headers[:-1], [row[:-1] for row in rows]
+    rows = [[one_line(cell) for cell in row] for row in rows]
     rest = sum(
         max(len(header), *(len(row[place]) for row in rows)) + 2 for place, header in enumerate(headers) if place
     )
@@ -53,8 +55,8 @@ def screen(cells: _Pairs, contrasts: _Pairs, record: Record, more: str) -> str:
     notes += [line for line in [captions.unfinished(record, cells)] if line]
     found = {mark for row in rows if len(row) == 6 for mark in row[-1]}
     notes += [line.format(units=unit) for mark, line in _MARKS.items() if mark in found]
-    notes.append(more)
-    return "\n\n".join(["\n".join(map(_filled, lines)), table, "\n".join(map(_filled, notes))])
+    whole = "\n".join([*map(_filled, notes), more])  # which is to be pasted, and so stays on one line
+    return "\n\n".join(["\n".join(map(_filled, lines)), table, whole])
 
 
 def sentences(cells: _Pairs, record: Record) -> list[str]:

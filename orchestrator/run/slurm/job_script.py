@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msa_models.printable import command
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -82,7 +84,7 @@ class Job:
         return '"$SLURM_JOB_ID"'.join(shlex.quote(part) for part in self.output.split("%j"))
 
     def _end(self) -> str:
-        again = shlex.join(["msa", "slurm", *self.asked, "--", "resume", self.storage, *self.kept])
+        again = command("msa", "slurm", *self.asked, "--", "resume", self.storage, *self.kept)
         end = _filled(_END, AGAIN=shlex.quote(f"go on with: {again}"))
         if not self.requeue:
             return end
