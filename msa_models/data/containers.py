@@ -1,20 +1,25 @@
 """Corpus files opened without trusting them, `.pkl`, `.npz` or a folder of pickles: splits of named values."""
 
 import os
-import shlex
+import unicodedata
+from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from os import strerror
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from msa_models.data import pickles
+from msa_models.data import bounds, pickles
 from msa_models.data.corpus import CorpusError
+from msa_models.printable import command
 
 SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test",)}
 SAMPLES = "samples"
 _HELD_OUT = "data.valid: {share: 0.1} (for msa data describe: --valid-share 0.1)"
+_NO_FILE = "it is neither a file nor a folder; write what it gives to a file first"  # a pipe may give nothing for ever
+_MOST_EXPANDED = 64  # times as large as its bytes is an empty container of Python, and nothing else that a pickle has
 
 RawCorpus = dict[str, dict[str, Any]]
 
@@ -49,8 +54,8 @@ def _opened(path: Path, trust: bool) -> object:
         raise CorpusError("there is no such file")
     if path.is_dir():
         return _folder(path, trust)
-    if not path.is_file():  # reading a pipe waits for who may never write
-        raise CorpusError("it is neither a file nor a folder; write what it gives to a file first")
+    if not path.is_file():
+        raise CorpusError(_NO_FILE)
     return _content(path, trust)
 
 
@@ -70,6 +75,8 @@ def _folder(path: Path, trust: bool) -> dict[str, object]:
         if entry.stem in content:
             raise CorpusError(f"it is a folder with {entry.stem} in two files; remove one of them")
         try:
+            if not entry.is_file():
+                raise CorpusError(_NO_FILE)
             content[entry.stem] = _content(entry, trust)
         except CorpusError as error:
             raise CorpusError(f"{entry.name}: {error}") from error
@@ -80,10 +87,10 @@ def _content(path: Path, trust: bool) -> object:
     suffix = path.suffix.lower()
     reader = pickles.run if trust and suffix in pickles.TRUSTED else _READERS.get(suffix)
     if reader is None and suffix in pickles.TRUSTED:
-        command = ["msa", "data", "convert", str(path), str(path.with_suffix(".npz")), "--trust"]
+        converted = command("msa", "data", "convert", str(path), str(path.with_suffix(".npz")), "--trust")
         raise CorpusError(
             f"opening a {suffix} file runs code that is in it, so it was not opened; if you trust where it comes from, "
-            f"convert it once: {shlex.join(command)}"
+            f"convert it once: {converted}"
         )
     if reader is None:
         raise CorpusError(f"it ends in '{path.suffix}'; expected {', '.join(_READERS)}")
@@ -93,6 +100,11 @@ def _content(path: Path, trust: bool) -> object:
         raise
     except OSError as error:
         raise CorpusError(f"it cannot be opened: {_why(error)}") from error
+    except MemoryError as error:
+        raise CorpusError(
+            f"reading it takes far more memory than its {path.stat().st_size:,} bytes explain, or than there is; if it "
+            "is not damaged, export it again"
+        ) from error
     except Exception as error:  # a damaged file can raise anything
         fault = f"{type(error).__name__}: {error}".splitlines()[0]
         raise CorpusError(
@@ -101,13 +113,21 @@ def _content(path: Path, trust: bool) -> object:
 
 
 def _read_pickle(path: Path) -> object:
-    with path.open("rb") as file:
+    size = path.stat().st_size
+    bounds.check(size, "its bytes")
+    with path.open("rb") as file, bounds.at_most(_MOST_EXPANDED * size):
         return pickles.load(file)
 
 
 def _read_npz(path: Path) -> dict[str, dict[str, np.ndarray]]:
     nested: dict[str, dict[str, np.ndarray]] = {}
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+    with ExitStack() as stack:
+        archive = stack.enter_context(np.load(stack.enter_context(path.open("rb")), allow_pickle=False))
+        inflated = sum(member.file_size for member in archive.zip.infolist())  # no more of each is ever read
+        bounds.check(inflated, "its arrays")
+        if twice := [name for name, times in Counter(archive.files).items() if times > 1]:
+            raise CorpusError(f"its array '{twice[0]}' is there {archive.files.count(twice[0])} times; save it once")
+        stack.enter_context(bounds.at_most(2 * inflated))
         for name in archive.files:
             split, slash, key = name.partition("/")
             if not slash or not key:
@@ -129,7 +149,7 @@ _READERS: dict[str, Callable[[Path], object]] = {".pkl": _read_pickle, ".pickle"
 def _splits(content: object, without_valid: bool | None) -> RawCorpus:
     if not isinstance(content, dict):
         raise CorpusError(f"it holds a {type(content).__name__}; expected a dictionary with train, valid and test")
-    content = {_name(key): value for key, value in content.items()}
+    content = _named(content, "its splits")
     found: RawCorpus = {}
     for split, accepted in SPLIT_NAMES.items():
         present = [name for name in accepted if name in content]
@@ -149,13 +169,26 @@ def _splits(content: object, without_valid: bool | None) -> RawCorpus:
                 "or a list of samples"
             )
         found[split] = (
-            {SAMPLES: value} if isinstance(value, list) else {_name(key): each for key, each in value.items()}
+            {SAMPLES: value} if isinstance(value, list) else _named(value, f"the keys of its {present[0]} split")
         )
     return found
 
 
 def _why(error: OSError) -> str:
     return strerror(error.errno) if error.errno else str(error)
+
+
+def _named(content: dict[Any, Any], what: str) -> dict[str, Any]:
+    """The same by the names of its keys, of which no two may be taken for each other."""
+    found: dict[str, Any] = {}
+    alike: dict[str, object] = {}
+    for key, value in content.items():
+        name = _name(key)
+        other = alike.setdefault(unicodedata.normalize("NFKC", name).casefold().strip(), key)
+        if other is not key:
+            raise CorpusError(f"{what} {other!r} and {key!r} can be taken for each other; remove or rename one of them")
+        found[name] = value
+    return found
 
 
 def _name(key: object) -> str:

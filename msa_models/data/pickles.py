@@ -32,13 +32,20 @@ _MODULES = {
 }
 _ATOMS = (str, bytes, int, float, complex, type(None))
 _PLAIN = (dict, list, tuple, set, frozenset, str, bytes, bytearray, bool, int, float, complex)
+_MOST_ITEMS = 10**8  # a second for NumPy, and more than any corpus has outside of its arrays
 _KINDS = re.compile(r"[biufc]\d{1,2}|[SUO]\d{0,9}")
 
 
 def load(file: IO[bytes]) -> object:
     """The content of a pickle of any protocol; CorpusError names what is more than plain data."""
     # latin1 changes only what Python 2 wrote: its byte strings, and so its arrays, survive no other encoding.
-    return _resolved(_Unpickler(file, encoding="latin1").load(), {})
+    content = _resolved(_Unpickler(file, encoding="latin1").load(), {})
+    if isinstance(content, dict) and (count := _written_out(content, {})) > _MOST_ITEMS:
+        raise CorpusError(
+            f"its lists hold each other so often that they come to {count:,} items, expected at most {_MOST_ITEMS:,}; "
+            "save NumPy arrays"
+        )
+    return content
 
 
 class _Unpickler(pickle.Unpickler):
@@ -148,6 +155,19 @@ def _resolved(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
         result = tuple(_resolved(item, done) for item in result)
         done[id(value)] = value, result
     return result
+
+
+def _written_out(value: dict[Any, Any] | list[Any] | tuple[Any, ...], known: dict[int, int]) -> int:
+    """How many items there are in containers of containers, each as often as it is there: NumPy goes through all.
+
+    What holds itself counts once; `known` has what was counted, by identity.
+    """
+    if id(value) not in known:
+        known[id(value)] = 1
+        items = value.values() if isinstance(value, dict) else value
+        inner = [_written_out(item, known) for item in items if isinstance(item, dict | list | tuple)]
+        known[id(value)] = len(value) + sum(inner)
+    return known[id(value)]
 
 
 def _torch(path: Path) -> object:

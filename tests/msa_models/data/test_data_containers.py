@@ -128,7 +128,7 @@ def test_arrays_of_anything_but_numbers_and_text_are_refused(values: np.ndarray,
 
 def test_containers_that_hold_each_other_many_times_are_walked_once(tmp_path: Path) -> None:
     nested: list = [np.ones(2)]
-    for _ in range(100):
+    for _ in range(20):
         nested = [nested, nested]
     nested.append(nested)
     path = tmp_path / "x.pkl"
