@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from search_spaces.overrides import Option, blamed, override
 from search_spaces.schema import ENTRIES, TAGS, Change, Experiment, own_paths
 
 FOLDER = Path(__file__).parent
+MAX_BYTES = 1_000_000  # of a file
 _MODELINE = "yaml-language-server:"
 
 
@@ -46,7 +48,8 @@ def find(name_or_path: str | Path) -> Path:
     if text in names():
         return FOLDER / f"{text}.yaml"
     try:
-        kind = "file" if path.is_file() else "folder" if text and path.is_dir() else "nothing"
+        there = bool(text) and path.exists()
+        kind = "file" if path.is_file() else "folder" if there and path.is_dir() else "else" if there else ""
     except (OSError, ValueError) as error:
         raise fault("", f"cannot be read: {error}", place=text) from None
     if kind == "file":
@@ -54,6 +57,8 @@ def find(name_or_path: str | Path) -> Path:
     if kind == "folder":
         inside = listed(sorted(entry.name for entry in path.glob("*.y*ml")))
         raise fault("", f"got a folder, expected one YAML file; in it are {inside}", place=text)
+    if kind == "else":  # whose reading may never end
+        raise fault("", "got a pipe or a device, expected a file; write what it gives to one first", place=text)
     what = "file" if path.suffix in (".yaml", ".yml") or len(path.parts) > 1 else "experiment"
     hint = f"expected the path of a YAML file or a shipped name, which are {listed(names())}"
     raise fault("", f"no such {what}, {hint}{did_you_mean(path.stem, names())}", place=text)
@@ -109,8 +114,13 @@ def validate(data: dict[str, Any]) -> Experiment:
 
 
 def _read(path: Path, source: str) -> str:
+    """At most so many bytes are read, and nothing is waited for, whatever the path leads to by now."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise fault("", f"is larger than {MAX_BYTES:,} bytes, so it is no experiment", place=source)
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise fault("", f"is not UTF-8 text: {error.reason} at byte {error.start}", place=source) from None
     except OSError as error:

@@ -13,6 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from msa_models.plain_json import parsed
+from msa_models.printable import command
+
 ENCODERS = frozenset(  # the types of model (config.json) that are encoders of text, and nothing else
     [
         *("albert", "bert", "big_bird", "camembert", "data2vec-text", "deberta", "deberta-v2", "distilbert"),
@@ -21,6 +24,7 @@ ENCODERS = frozenset(  # the types of model (config.json) that are encoders of t
         *("roc_bert", "roformer", "xlm", "xlm-roberta", "xlm-roberta-xl"),
     ]
 )
+_MOST = 100_000_000  # bytes of a file that is no weights
 _WEIGHTS, _INDEX, _CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 _VOCABULARIES = (  # any of these is a tokenizer
     *("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "spiece.model", "sentencepiece.bpe.model"),
@@ -67,7 +71,9 @@ class Found:
         positions = self.config.get("max_position_embeddings")
         if not isinstance(positions, int) or self.config.get("position_biased_input") is False:
             return None
-        room = self.config.get("pad_token_id", 1) + 1 if self.config["model_type"] in _ROOM_AT_THE_FRONT else 0
+        padding = self.config.get("pad_token_id", 1)
+        at_the_front = self.config["model_type"] in _ROOM_AT_THE_FRONT
+        room = padding + 1 if at_the_front and isinstance(padding, int) else 0
         return positions - room
 
 
@@ -97,12 +103,19 @@ def _is_path(name: str) -> bool:
 def _checked(name: str, folder: Path) -> Found:
     if fault := _fault(name, folder):
         raise EncoderError(f"text encoder {name}: {fault}")
-    config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    kind = config.get("model_type")
+    config = _json(folder / _CONFIG)
+    kind = str(config.get("model_type"))
     if kind not in ENCODERS or config.get("is_encoder_decoder") or config.get("is_decoder"):
         what = "it has a decoder" if kind in ENCODERS else f"it is a {kind}, not an encoder of text alone"
         raise EncoderError(f"text encoder {name}: {what}; expected a model such as BERT, RoBERTa or DeBERTa")
-    there = (_CONFIG, *_weights(folder), *(each for each in _TOKENIZER if (folder / each).is_file()))
+    weights = _weights(folder)
+    size = sum((folder / each).stat().st_size for each in weights)
+    if (described := _least_weights(config)) > size:  # which an untrained model would be given, or none has room for
+        raise EncoderError(
+            f"text encoder {name}: its {_CONFIG} describes at least {described:,} weights, but their files have "
+            f"{size:,} bytes; copy or download it again"
+        )
+    there = (_CONFIG, *weights, *(each for each in _TOKENIZER if (folder / each).is_file()))
     return Found(name=name, folder=folder, config=config, files=tuple(sorted(there)))
 
 
@@ -111,18 +124,23 @@ def _fault(name: str, folder: Path) -> str:
     if not (folder / _CONFIG).is_file():
         return f"there is no {_CONFIG} in {folder}; expected the files that `hf download` puts into a folder"
     try:
-        if not isinstance(json.loads((folder / _CONFIG).read_text(encoding="utf-8")), dict):
+        if not isinstance(_json(folder / _CONFIG), dict):
             raise ValueError("no JSON object")
         missing = [each for each in _weights(folder) if not (folder / each).is_file()]
+        large = [each for each in _TOKENIZER if (folder / each).is_file() and (folder / each).stat().st_size > _MOST]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"a JSON file in {folder} cannot be read ({error}); copy or download it again"
+    if large:
+        return f"{large[0]} in {folder} is larger than {_MOST:,} bytes, so it is of no tokenizer; download it again"
     if missing:
+        program = (
+            f"from transformers import AutoModel as M, AutoTokenizer as T; n = {json.dumps(name, ensure_ascii=False)}; "
+            'M.from_pretrained(n).save_pretrained("converted"); T.from_pretrained(n).save_pretrained("converted")'
+        )
         return (
             f"there is no {', '.join(missing)} in {folder}; copy or download it again, or, where there is only a "
             "pickle (pytorch_model.bin), which is not opened here, convert it if you trust it: "
-            f"python -c \"from transformers import AutoModel as M, AutoTokenizer as T; n = '{name}'; "
-            "M.from_pretrained(n).save_pretrained('converted'); T.from_pretrained(n).save_pretrained('converted')\" "
-            "and text_encoder.name=./converted"
+            f"{command('python', '-c', program)} and text_encoder.name=./converted"
         )
     if not any((folder / each).is_file() for each in _VOCABULARIES):
         return f"there is no tokenizer in {folder} (one of {', '.join(_VOCABULARIES)}); copy or download it again"
@@ -133,8 +151,36 @@ def _weights(folder: Path) -> list[str]:
     """The files of its weights, whether they are there or not."""
     if (folder / _WEIGHTS).is_file() or not (folder / _INDEX).is_file():
         return [_WEIGHTS]
-    index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-    return [_INDEX, *sorted(set(index["weight_map"].values()))]
+    files = sorted(set(_json(folder / _INDEX)["weight_map"].values()))
+    if strange := [each for each in files if Path(each).name != each]:
+        raise ValueError(f"{_INDEX} names {strange[0]!r}, which is no file beside it")
+    return [_INDEX, *files]
+
+
+def _json(path: Path) -> Any:
+    """Raises OSError and ValueError."""
+    with path.open("rb") as file:
+        text = file.read(_MOST + 1)
+    if len(text) > _MOST:
+        raise ValueError(f"{path.name} is larger than {_MOST:,} bytes")
+    return parsed(text)
+
+
+def _least_weights(config: dict[str, Any]) -> int:
+    """Fewer than any model of this configuration has: what its sizes come to, as far as they are known by name."""
+
+    def size(*names: str) -> int:
+        return next((config[name] for name in names if isinstance(config.get(name), int)), 0)
+
+    width, layers = size("hidden_size", "dim", "emb_dim"), size("num_hidden_layers", "n_layers")
+    shared = config.get("model_type") == "albert"  # whose layers are one
+    return max(
+        width * width * (1 if shared else layers),
+        width * size("intermediate_size", "hidden_dim"),
+        size("vocab_size") * size("embedding_size", "hidden_size", "dim", "emb_dim"),
+        size("max_position_embeddings"),
+        layers,
+    )
 
 
 def _cached(name: str) -> Path | None:
@@ -169,9 +215,10 @@ def _downloaded(name: str) -> Path:
     except (OSError, errors.HfHubHTTPError) as error:
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the hub cannot be reached ({_first(error)})"
         local = name.rpartition("/")[2]
+        download = command("hf", "download", name, "--local-dir", local)
         raise EncoderError(
             f"text encoder {name}: it is not in this machine's cache ({constants.HF_HUB_CACHE}), and {why}; on a "
-            f"machine with internet run `hf download {name} --local-dir {local}`, copy that folder here and name it: "
+            f"machine with internet run `{download}`, copy that folder here and name it: "
             f"text_encoder.name=./{local}"
         ) from error
 

@@ -1,6 +1,8 @@
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -161,6 +163,28 @@ def test_a_folder_is_answered_with_the_files_in_it(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").touch()
     (tmp_path / "a.yml").touch()
     assert faults_of(tmp_path) == [f"{tmp_path}: got a folder, expected one YAML file; in it are a.yml, b.yaml"]
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(2**40)
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (os.mkfifo, "got a pipe or a device, expected a file; write what it gives to one first"),
+        (lambda path: path.symlink_to("/dev/zero"), "got a pipe or a device, expected a file"),
+        (lambda path: path.symlink_to(path.name), "no such file"),
+        (sparse, "is larger than 1,000,000 bytes, so it is no experiment"),
+        (lambda path: path.write_text("a: " + "[" * 900_000), "nested more than 40 deep"),
+    ],
+    ids=["pipe", "device", "loop", "huge", "deep"],
+)
+def test_what_never_ends_is_no_experiment(make: Callable[[Path], object], fault: str, tmp_path: Path) -> None:
+    make(tmp_path / "x.yaml")
+    (line,) = faults_of(tmp_path / "x.yaml")
+    assert line.startswith(f"{tmp_path / 'x.yaml'}: {fault}")
 
 
 def test_a_file_in_the_folder_is_shipped_and_its_first_comment_is_its_title(tmp_path: Path, monkeypatch) -> None:

@@ -59,7 +59,7 @@ def test_an_archive_that_inflates_to_more_than_there_is_memory_is_refused_unread
 
 def test_the_size_that_an_archive_declares_is_the_most_that_is_inflated(tmp_path: Path) -> None:
     bomb = member(np.zeros(10**7, np.uint8))
-    for declared in (0, 100, len(bomb) - 1):
+    for declared in (100, len(bomb) - 1):
         path = archive(tmp_path / f"{declared}.npz", {"train/text.npy": bomb}, {"train/text.npy": declared})
         assert "cut short, damaged, or no .npz file" in refusal(path)
 
@@ -70,10 +70,12 @@ def test_the_declared_sizes_are_summed_so_that_members_that_overlap_count_each(t
     assert "its arrays take 109,951.16 GB" in refusal(path)
 
 
-@pytest.mark.parametrize("shape", ["(1000000000000,)", "(1000000, 1000000)"])
-def test_an_array_whose_header_claims_more_than_it_has_is_one_line(shape: str, tmp_path: Path) -> None:
-    header = member(np.zeros(3)).replace(b"(3,)", shape.encode())
-    assert "npz" in refusal(archive(tmp_path / "x.npz", {"train/text.npy": header}))
+@pytest.mark.parametrize("shape", [(10**12,), (10**6, 10**6)])
+def test_an_array_whose_header_claims_more_than_it_has_is_one_line(shape: tuple[int, ...], tmp_path: Path) -> None:
+    sink = BytesIO()
+    np.lib.format.write_array_header_1_0(sink, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    line = refusal(archive(tmp_path / "x.npz", {"train/text.npy": sink.getvalue() + bytes(24)}))
+    assert "reading it takes far more memory than its" in line
 
 
 def test_an_array_that_is_there_twice_is_refused(tmp_path: Path) -> None:

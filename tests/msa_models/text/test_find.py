@@ -1,7 +1,9 @@
 """Finding a pretrained encoder: what is taken, and one clear line for everything that cannot be."""
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -207,6 +209,61 @@ def test_a_folder_that_cannot_be_used_is_told_by_what_is_wrong_with_it(
     assert str(bert) in line_of(bert)
 
 
+def sparse(name: str, size: int) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        with (folder / name).open("wb") as file:
+            file.truncate(size)
+
+    return write
+
+
+def linked(name: str, target: str) -> Callable[[Path], None]:
+    def link(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+
+    return link
+
+
+def piped(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+
+
+def indexed(target: object) -> Callable[[Path], None]:
+    def index(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": target}}))
+
+    return index
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "deep": (lambda folder: (folder / "config.json").write_text('{"a":' + "[" * 10**5), "nested more than 100 deep"),
+    "a key twice": (lambda folder: (folder / "config.json").write_text('{"a": 1, "a": 2}'), "'a' is given twice"),
+    "huge": (sparse("config.json", 2**40), "config.json is larger than 100,000,000 bytes"),
+    "a huge tokenizer": (sparse("tokenizer.json", 2**40), "tokenizer.json in .* is larger than"),
+    "a pipe": (piped, "there is no config.json in"),
+    "a device": (linked("config.json", "/dev/zero"), "there is no config.json in"),
+    "a link to itself": (linked("config.json", "config.json"), "there is no config.json in"),
+    "weights that are a device": (linked("model.safetensors", "/dev/zero"), "there is no model.safetensors in"),
+    "weights elsewhere": (indexed("../../etc/passwd"), "names '../../etc/passwd', which is no file beside it"),
+    "weights of no name": (indexed(5), "a JSON file in .* cannot be read"),
+    "a large vocabulary": (configured(vocab_size=10**12), "describes at least .* weights, but their files"),
+    "wide": (configured(hidden_size=10**6), "describes at least .* weights, but their files"),
+    "many layers": (configured(num_hidden_layers=10**9), "describes at least .* weights, but their files"),
+    "many positions": (configured(max_position_embeddings=10**12), "describes at least .* weights, but their files"),
+    "no kind": (configured(model_type=["bert"]), "not an encoder of text alone"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_folder_that_is_made_to_do_harm_is_one_line(kind: str, bert: Path) -> None:
+    harm, line = HOSTILE[kind]
+    harm(bert)
+    assert re.search(line, line_of(bert))
+
+
 def test_what_is_no_folder_and_no_name_of_the_hub_is_refused(tmp_path: Path) -> None:
     assert "there is no such folder" in line_of(tmp_path / "nowhere")
     assert "there is no such folder" in line_of("./nowhere")
@@ -251,9 +308,32 @@ def test_weights_that_are_missing_are_an_error_and_no_random_ones(bert: Path) ->
 
 
 def test_damaged_weights_are_one_line(bert: Path) -> None:
-    (bert / "model.safetensors").write_bytes(b"not weights at all")
+    (bert / "model.safetensors").write_bytes(100_000 * b"not weights at all")
     with pytest.raises(EncoderError, match=r"its weights in .* cannot be read"):
         load(find(str(bert)))
+
+
+@pytest.mark.parametrize("header", [2**63, 10**7, 40])
+def test_weights_whose_header_lies_about_its_size_are_one_line(header: int, bert: Path) -> None:
+    whole = (bert / "model.safetensors").read_bytes()
+    (bert / "model.safetensors").write_bytes(header.to_bytes(8, "little") + whole[8:])
+    with pytest.raises(EncoderError, match=r"its weights in .* cannot be read"):
+        load(find(str(bert)))
+
+
+def test_code_that_comes_with_an_encoder_is_not_run(bert: Path) -> None:
+    marker = bert / "ran"
+    (bert / "own.py").write_text(f"open({str(marker)!r}, 'w').close()\nclass Model: ...\nclass Config: ...\n")
+    configured(auto_map={"AutoModel": "own.Model", "AutoConfig": "own.Config"})(bert)
+    settings = json.loads((bert / "tokenizer_config.json").read_text())
+    (bert / "tokenizer_config.json").write_text(
+        json.dumps(settings | {"auto_map": {"AutoTokenizer": ["own.Model"] * 2}})
+    )
+    found = find(str(bert))
+    for read in (load, tokenizer_of):
+        with contextlib.suppress(EncoderError):
+            read(found)
+    assert not marker.exists()
 
 
 def test_a_tokenizer_that_needs_a_package_that_is_not_here_is_one_line(
