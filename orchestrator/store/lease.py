@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
+from msa_models.printable import one_line
 from orchestrator.store import heartbeat
 from orchestrator.store.experiment_file import LEASE_PATH
 from orchestrator.store.faults import StorageError, os_fault
@@ -98,7 +99,7 @@ class Lease:
                 if not waiting:
                     used = str(error).partition("; wait for it")[0]
                     print(
-                        f"{used}; waiting {self.ttl_s:.0f} s for its end",
+                        one_line(f"{used}; waiting {self.ttl_s:.0f} s for its end"),
                         file=sys.stderr,
                         flush=True,
                     )

@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from msa_models.plain_json import parsed
+
 SCHEMA_VERSION = 5  # see `orchestrator.store.versions` for what each version changed
 PHASES = ("search", "select", "confirm")
 STATES = ("COMPLETE", "PRUNED", "FAIL")
@@ -200,9 +202,9 @@ def _fault_of_trial(table: pa.Table) -> str:
         return f"it is COMPLETE with the value {row['value']}"
     for name in _JSON:
         try:
-            if row.get(name) is not None and not isinstance(json.loads(row[name]), dict):
+            if row.get(name) is not None and not isinstance(parsed(row[name]), dict):
                 return f"its {name} is no JSON object"
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             return f"its {name} is no JSON ({error})"
     return ""
 
