@@ -57,8 +57,8 @@ def evil(tmp_path: Path, record: dict[str, Any], make_row: Callable[..., dict[st
     record["corpora"] = {EVIL: {"warnings": [EVIL], "classes": [EVIL]}}
     store = Store.create(tmp_path / EVIL, record)
     texts = dict.fromkeys(("variant", "method", "dataset", "modalities", "host", "warning", "git_commit"), EVIL)
-    failed = dict.fromkeys(("error_type", "error_message"), EVIL)
-    failed["traceback"] = f'Traceback\n  File "{EVIL}", line 1, in {EVIL}\n'
+    traceback = f'Traceback\n  File "{EVIL}", line 1, in {EVIL}\n'
+    failed = {"error_type": EVIL, "error_message": EVIL, "traceback": traceback}
     for study_id in ("a", EVIL):
         for number in range(2):
             rows = [
