@@ -24,8 +24,11 @@ def failures(storage: str, as_json: bool) -> int:
     from orchestrator.store import Store
     from orchestrator.views import terminal
 
-    groups = found.failures(Store.open(storage))
+    store = Store.open(storage)
+    groups = found.failures(store)
     show(json.dumps(found.to_json(groups), indent=1) if as_json else terminal.failures(storage, groups))
+    for line in store.warnings_:
+        say(warning(line))
     return DONE
 
 
@@ -45,6 +48,8 @@ def compact(storage: str) -> int:
         show(f"{each.folder}: {each.num_parts} files of {each.num_trials} trials folded into {each.num_files}")
     if not folded:
         show("nothing to fold")
+    for line in store.warnings_:
+        say(warning(line))
     return DONE
 
 

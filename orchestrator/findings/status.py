@@ -47,7 +47,7 @@ def summary(store: Store) -> dict[str, Any]:
         "planned": dict(store.record.planned),
         "running": [
             {"trial_id": trial["trial_id"], "epochs": max(store.checkpoint_epochs(trial["trial_id"]), default=0)}
-            for trial in store.running(clean=False)
+            for trial in store.running(clean=False, states={row["trial_id"]: row["state"] for row in rows})
             if trial["trial_id"] not in attempts or trial.get("attempts", 0) > attempts[trial["trial_id"]]
         ],
         "best": best,

@@ -18,8 +18,9 @@ from orchestrator.run.messages import Assignment, inputs_key
 from orchestrator.run.output import Listener, Silent
 from orchestrator.run.preparation import planned_on
 from orchestrator.run.resumption import stored
-from orchestrator.store import Files, Lease, StorageError, Store
+from orchestrator.store import Files, Lease, StorageError, Store, proof
 from orchestrator.store.experiment_file import check_record
+from orchestrator.store.faults import DamagedFile
 from search_spaces.faults import ExperimentError, Places
 from search_spaces.loading import validate
 from search_spaces.overrides import Option, override
@@ -133,7 +134,10 @@ def _evaluate(store: Store, row: dict[str, Any], asked: Any, read: Any) -> str:
         rungs=(),
     )
     path = f"models/{trial_id}.safetensors"
-    model = store.files.read(path)
+    try:
+        model = proof.read(store.files, path)
+    except DamagedFile as error:
+        return f"{error}; it is left out"
     try:
         run = train(assignment, corpus)
         run.load(model)

@@ -64,14 +64,14 @@ def launch(
 
     def checked(prepared: Prepared) -> Store:
         record = check_record(files, record_of(prepared, origin), found, allow_changed=allow_changed)
-        return Store(files=files, record=record)
+        return Store(files=found.proven(files), record=record)
 
     def begin(done: bool) -> None:
         nonlocal prepared, store
         if prepared.whole is not None and not done:
             prepared = prepared.whole()
             store = checked(prepared)
-        write_record(files, store.record)
+        write_record(files, store.record, found.version)
         if claimed is not None:
             claimed(store)
 

@@ -54,6 +54,12 @@ def read(files: Files, trial_id: str) -> Iterator[bytes]:
             _set_aside(files, _path(trial_id, each), data)
 
 
+def is_whole(name: str, data: bytes) -> bool | None:
+    """Whether a checkpoint of this name has the content that its name says; None for what is no checkpoint."""
+    match = _NAME.fullmatch(name)
+    return None if match is None else _checksum(data) == match["checksum"]
+
+
 def busy_s(files: Files, trial_id: str, data: bytes) -> float:
     """How long the trial had trained for the checkpoint with this content; 0 where nobody has said."""
     return (

@@ -11,15 +11,16 @@ trial stands in two files with the same rows, readers take it once, and the next
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.store import proof
 from orchestrator.store.compacts import Compact, compact_paths, next_path, read_compact
-from orchestrator.store.faults import OutOfReach
+from orchestrator.store.faults import DamagedFile, OutOfReach
 from orchestrator.store.files import Files
 from orchestrator.store.rows import part_path, parts_among, read_parts, read_rows, spread
 
@@ -38,16 +39,18 @@ class Folded:
     num_files: int  # new ones
 
 
-def compact(files: Files, *, least: int) -> list[Folded]:
+def compact(files: Files, *, least: int, warn: Callable[[str], None]) -> list[Folded]:
     """Fold the parts of each folder with at least so many of them; clean up after a compaction that was interrupted.
 
-    Only the holder of the `Lease` may. Raises StorageError where a file cannot be read or written, or changes
-    meanwhile; what was done until then is whole.
+    Only the holder of the `Lease` may. What is damaged stays where it is, and `warn` hears of it. Raises StorageError
+    where a file is out of reach, or changes meanwhile; what was done until then is whole.
     """
-    trials = read_rows(files, "trials", columns=("trial_id", "state"), strict=True).tables
-    rows = chain.from_iterable(table.to_pylist() for table in trials)
+    found = read_rows(files, "trials", columns=("trial_id", "state"), strict=True)
+    for line in found.warnings:
+        warn(line)
+    rows = chain.from_iterable(table.to_pylist() for table in found.tables)
     settled = {row["trial_id"] for row in rows if row["state"] in _SETTLED}
-    done = [_fold(files, folder, settled, least) for folder in FOLDERS]
+    done = [_fold(files, folder, settled, least, warn) for folder in FOLDERS]
     return [each for each in done if each.num_parts or each.num_files]
 
 
@@ -65,10 +68,15 @@ class _Group:
         return sorted(chain(self.parts, *self.compacts.values()))
 
 
-def _fold(files: Files, folder: str, settled: set[str], least: int) -> Folded:
+def _fold(files: Files, folder: str, settled: set[str], least: int, warn: Callable[[str], None]) -> Folded:
     names = files.names(folder)
     parts = [trial_id for trial_id in parts_among(names) if trial_id in settled]
-    held = {path: read_compact(files, path, columns=("trial_id",)) for path in compact_paths(names, folder)}
+    held: dict[str, Compact] = {}
+    for path in compact_paths(names, folder):
+        try:
+            held[path] = read_compact(files, path, columns=("trial_id",))
+        except DamagedFile as error:
+            warn(f"{error}; it is left out")
     copies = [*parts, *chain.from_iterable(each.trial_ids for each in held.values())]
     done = Folded(folder=folder, num_parts=0, num_trials=0, num_files=0)
     if len(parts) < least and len(copies) == len(set(copies)):
@@ -114,13 +122,16 @@ def _write(files: Files, folder: str, group: _Group) -> None:
     path = next_path(compact_paths(files.names(folder), folder), folder)
     trial_ids, parts = group.trial_ids, set(group.parts)
     files.sweep(path)
-    with files.writing(path) as temporary, pq.ParquetWriter(temporary, group.schema, compression="zstd") as writer:
-        for start in range(0, len(trial_ids), _TRIALS_AT_ONCE):
-            wanted = trial_ids[start : start + _TRIALS_AT_ONCE]
-            tables = read_parts(files, folder, [each for each in wanted if each in parts], strict=True).tables
-            rows = [*tables.values()]
-            rows += [read_compact(files, old, ids.intersection(wanted)).rows for old, ids in group.compacts.items()]
-            table = pa.concat_tables(rows).sort_by("trial_id")
-            if table["trial_id"].unique().to_pylist() != wanted:
-                raise OutOfReach(f"{files.uri_of(folder)} changed while it was being compacted; try again")
-            writer.write_table(table, row_group_size=max(table.num_rows, 1))
+    with files.writing(path) as temporary:
+        with pq.ParquetWriter(temporary, group.schema, compression="zstd") as writer:
+            for start in range(0, len(trial_ids), _TRIALS_AT_ONCE):
+                wanted = trial_ids[start : start + _TRIALS_AT_ONCE]
+                tables = read_parts(files, folder, [each for each in wanted if each in parts], strict=True).tables
+                rows = [*tables.values()]
+                for old, ids in group.compacts.items():
+                    rows.append(read_compact(files, old, ids.intersection(wanted), proven=True).rows)
+                table = pa.concat_tables(rows).sort_by("trial_id")
+                if table["trial_id"].unique().to_pylist() != wanted:
+                    raise OutOfReach(f"{files.uri_of(folder)} changed while it was being compacted; try again")
+                writer.write_table(table, row_group_size=max(table.num_rows, 1))
+        proof.seal_parquet(path, temporary)

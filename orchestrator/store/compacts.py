@@ -6,6 +6,7 @@ rows of a trial are never spread over two row groups, and the statistics of `tri
 
 from __future__ import annotations
 
+import contextlib
 import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -15,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from orchestrator.store.faults import OutOfReach, StorageError, out_of_reach
+from orchestrator.store import proof
+from orchestrator.store.faults import DamagedFile, OutOfReach, out_of_reach
 from orchestrator.store.files import Files
 
 _NAME = re.compile(r"compact-(\d{6,})")
@@ -53,15 +55,17 @@ def read_compact(
     path: str,
     trial_ids: Collection[str] | None = None,
     *,
-    without: Collection[str] = (),
     columns: Sequence[str] | None = None,
+    proven: bool = False,
 ) -> Compact:
-    """The rows of these trials (or of all) `without` some; of the columns, `trial_id` among them, those that there are.
+    """The rows of these trials (or of all); of the columns, `trial_id` among them, those that there are.
 
-    Raises `AbsentFile`, or another StorageError for a file that cannot be read.
+    `proven`: it was proved just before. Raises `AbsentFile`, `DamagedFile` or another StorageError.
     """
     wanted = None if trial_ids is None else sorted(trial_ids)
-    with files.open(path) as source:
+    with _source(files, path) as source:
+        if not proven and (why := proof.fault(path, proof.Content.of_file(source), required=files.proven)):
+            raise _damaged(files, path, why)
         try:
             file = pq.ParquetFile(source, read_dictionary=["trial_id"], pre_buffer=True)
             whole = pq.ParquetFile(source).schema_arrow
@@ -73,7 +77,7 @@ def read_compact(
             for group in _groups(file, wanted):
                 rows = file.read_row_group(group, names)
                 there = rows["trial_id"].unique().drop_null().to_pylist()
-                taken = set(there if wanted is None else set(there).intersection(wanted)).difference(without)
+                taken = set(there if wanted is None else set(there).intersection(wanted))
                 if taken:
                     some = rows if len(taken) == len(there) else rows.filter(pc.field("trial_id").isin(sorted(taken)))
                     tables.append(some.select(names).cast(schema))
@@ -82,12 +86,26 @@ def read_compact(
             reason = " ".join(str(error).split())
             # what is damaged is an OSError of pyarrow, too, but one without a number
             numbered = not isinstance(error, OSError) or error.errno or "AWS Error" in reason
-            kind = OutOfReach if numbered and out_of_reach(error) else StorageError
-            raise kind(
-                f"cannot read {files.uri_of(path)} ({reason}); if it is damaged, restore it from a copy, or delete it "
-                "to have its trials run again"
-            ) from error
+            if numbered and out_of_reach(error):
+                raise OutOfReach(f"cannot read {files.uri_of(path)} ({reason}); try again") from error
+            raise _damaged(files, path, reason) from error
     return Compact(schema=whole, rows=pa.concat_tables(tables), trial_ids=found)
+
+
+@contextlib.contextmanager
+def _source(files: Files, path: str) -> Iterator[pa.NativeFile]:
+    """The file, which is read twice: a remote one comes here first."""
+    if files.local:
+        with files.open(path) as source:
+            yield source
+    else:
+        yield pa.BufferReader(files.read(path))
+
+
+def _damaged(files: Files, path: str, why: str) -> DamagedFile:
+    folder = path.partition("/")[0]
+    again = "delete it to have its trials run again" if folder == "trials" else f"delete it and do without its {folder}"
+    return DamagedFile(f"{proof.damaged(files, path, why)}; restore it from a copy, or {again}")
 
 
 def _groups(file: pq.ParquetFile, wanted: Sequence[str] | None) -> Iterator[int]:

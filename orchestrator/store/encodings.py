@@ -37,6 +37,20 @@ _SCHEMA = pa.schema(
 )
 
 
+def all_beside(storage: Files) -> Files:
+    """The folder with those of all uses, beside a storage or inside one that is a bucket."""
+    root, uri = storage.root, storage.uri.partition("?")[0]
+    if "/" in root:
+        root, uri = root.rpartition("/")[0], uri.rpartition("/")[0]
+    return replace(storage, root=f"{root}/{FOLDER}", uri=f"{uri}/{FOLDER}")
+
+
+def is_whole(name: str, data: bytes) -> bool | None:
+    """Whether a chunk of this name has the content that its name says; None for what is no chunk."""
+    match = _NAME.fullmatch(name)
+    return None if match is None else zlib.crc32(data) == int(match["checksum"], 16)
+
+
 class _DamagedError(Exception):
     """A chunk that does not hold what was written."""
 
@@ -56,11 +70,8 @@ class Encodings:
     def beside(cls, storage: Files, use: Mapping[str, Any]) -> Encodings:
         """Those of a use (fingerprint of the encoder, pooling, …) beside a storage, or inside one that is a bucket."""
         key = hashlib.sha256(json.dumps([_FORMAT, dict(use)], sort_keys=True).encode()).hexdigest()[:16]
-        root, uri = storage.root, storage.uri.partition("?")[0]
-        if "/" in root:
-            root, uri = root.rpartition("/")[0], uri.rpartition("/")[0]
-        below = f"{FOLDER}/{key}"
-        return cls(files=replace(storage, root=f"{root}/{below}", uri=f"{uri}/{below}"))
+        below = all_beside(storage)
+        return cls(files=replace(below, root=f"{below.root}/{key}", uri=f"{below.uri}/{key}"))
 
     def load(self, hashes: Collection[bytes]) -> dict[bytes, np.ndarray]:
         """The features of those of the texts that are there, (t, d) or (d,); local files are mapped into memory."""
@@ -90,9 +101,9 @@ class Encodings:
             pa.array([len(each) if each.ndim == 2 else None for each in features], pa.int32()),
             pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pa.array(flat, pa.float32())),
         ]
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, _SCHEMA) as writer:
-            writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
+        sink, schema = pa.BufferOutputStream(), _SCHEMA.with_metadata({"format": _FORMAT, "use": self._key})
+        with pa.ipc.new_file(sink, schema) as writer:
+            writer.write_batch(pa.record_batch(columns, schema=schema))
         data = sink.getvalue()
         with self._clear():
             self.files.write(f"chunk-{zlib.crc32(data):08x}-{uuid.uuid4().hex}.arrow", data.to_pybytes(), durable=True)
@@ -124,6 +135,8 @@ class Encodings:
         if zlib.crc32(data) != int(checksum, 16):
             raise _DamagedError  # before anything in it is followed
         table = pa.ipc.open_file(data).read_all()
+        if (table.schema.metadata or {}).get(b"use", self._key.encode()) != self._key.encode():
+            raise _DamagedError  # of another encoder
         flat, ends = table["features"].chunk(0).flatten().to_numpy(), table["features"].chunk(0).offsets.to_numpy()
         found = {}
         for row, (text, tokens) in enumerate(zip(table["text"].to_pylist(), table["tokens"].to_pylist(), strict=True)):
@@ -131,6 +144,10 @@ class Encodings:
             if text in wanted:
                 found[text] = values if tokens is None else values.reshape(tokens, -1)
         return found
+
+    @property
+    def _key(self) -> str:
+        return self.files.root.rpartition("/")[2]
 
     def _content(self, name: str) -> pa.Buffer:
         if not self.files.local:

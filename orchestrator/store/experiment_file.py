@@ -1,21 +1,24 @@
 """experiment.json: what a storage is about, so that two experiments never share one by accident.
 
 A record of an earlier schema version is read through the steps of `orchestrator.store.versions`; `upgrade`, as any
-driver that goes on with the storage, writes it down.
+driver that goes on with the storage, writes it down, after the files of the storage have got their proofs. So what it
+says of itself decides for all: from version 5 on a file without a proof is damaged, whatever the file says.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.store.faults import AbsentFile, StorageError
+from orchestrator.store import proof
+from orchestrator.store.faults import AbsentFile, DamagedFile, StorageError
 from orchestrator.store.files import Files
 from orchestrator.store.record import CorpusRecord, Record, StudyRecord
 from orchestrator.store.schema import SCHEMA_VERSION
-from orchestrator.store.versions import stepped_up, version_of
+from orchestrator.store.sealing import seal
+from orchestrator.store.versions import PROVEN_SINCE, stepped_up, version_of
 from search_spaces.dotted import flatten
 
 PATH = "experiment.json"
@@ -28,27 +31,34 @@ _ABSENT = object()
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What was found at a place: its record (None where there is none yet), and when that had been written."""
+    """What was found at a place: its record (None where there is none yet), of which version, and when written."""
 
     record: Record | None
     modified: int | None
+    version: int = SCHEMA_VERSION
 
     @classmethod
     def at(cls, files: Files) -> Found:
         """Read it. Raises StorageError."""
         modified = files.modified(PATH)  # before it is read: a writer in between makes it look old, not up to date
         there = modified is not None or files.exists(PATH)
-        return cls(record=load_record(files) if there else None, modified=modified)
+        record, version = _load(files) if there else (None, SCHEMA_VERSION)
+        return cls(record=record, modified=modified, version=version)
+
+    def proven(self, files: Files) -> Files:
+        """The files of this storage, each of which carries its proof if the storage is new enough."""
+        return replace(files, proven=self.version >= PROVEN_SINCE)
 
     def now(self, files: Files) -> Found:
         """The same, read again if it was written since."""
         return self if self.modified is not None and self.modified == files.modified(PATH) else Found.at(files)
 
 
-def write_record(files: Files, record: Record) -> None:
-    """Write a record that was checked. Hold the `Lease`."""
-    whole = {**record.plain(), "schema_version": SCHEMA_VERSION}
-    files.write(PATH, json.dumps(whole, indent=1).encode(), durable=True)  # a value may be infinite
+def write_record(files: Files, record: Record, version: int = SCHEMA_VERSION) -> None:
+    """Write a checked record over one of this version, of which all files get their proofs first. Hold the `Lease`."""
+    if version < PROVEN_SINCE:
+        seal(files)
+    proof.write_json(files, PATH, {**record.plain(), "schema_version": SCHEMA_VERSION}, durable=True)
 
 
 def check_record(files: Files, record: Record, found: Found, *, allow_changed: bool = False) -> Record:
@@ -91,22 +101,27 @@ def check_corpora(files: Files, record: Record, corpora: Mapping[str, CorpusReco
 
 def load_record(files: Files) -> Record:
     """The record of an existing storage, of this schema version or of one before. Raises StorageError."""
+    return _load(files)[0]
+
+
+def _load(files: Files) -> tuple[Record, int]:
+    """The record, and the version that the file has."""
     record = _read(files)
     try:
-        return Record.of(stepped_up(record))
+        return Record.of(stepped_up(record)), version_of(record)
     except ValueError as error:
-        raise StorageError(f"{files.uri_of(PATH)} is damaged ({error}); restore it, or start a new storage") from error
+        raise DamagedFile(f"{proof.damaged(files, PATH, str(error))}; restore it, or start a new storage") from error
 
 
 def upgrade(files: Files) -> int:
-    """Write the record down in this program's schema version; the version that it had. Hold the `Lease`.
+    """Bring the storage to this program's schema version; the version that it had. Hold the `Lease`.
 
-    The other files of the versions before are read as they are. Raises StorageError for a record that cannot be read.
+    Killed at any moment, it goes on where it was; until then the storage is of the version before. Raises StorageError
+    for a record that cannot be read.
     """
-    version = version_of(_read(files))
-    record = load_record(files)
+    record, version = _load(files)
     if version != SCHEMA_VERSION:
-        write_record(files, record)
+        write_record(files, record, version)
     return version
 
 
@@ -122,20 +137,21 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
 def _read(files: Files) -> Any:
     """The content of the file, of a version that this program knows."""
     try:
-        record = json.loads(files.read(PATH))
+        data = files.read(PATH)
+        record = proof.from_json(files, PATH, data)
+        version = version_of(record)
+        if version > SCHEMA_VERSION:
+            raise StorageError(
+                f"{files.uri} was written with schema version {version}, this program knows up to {SCHEMA_VERSION}; "
+                "update the program to read it"
+            )
+        proof.check(replace(files, proven=version >= PROVEN_SINCE), PATH, proof.Content.of(data))
     except AbsentFile as error:
         raise StorageError(
             f"no storage at {files.uri}: there is no {PATH}; check the path, or start a sweep with it"
         ) from error
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, StorageError):
-            raise
-        raise StorageError(f"{files.uri_of(PATH)} is damaged ({error}); restore it, or start a new storage") from error
-    if version_of(record) > SCHEMA_VERSION:
-        raise StorageError(
-            f"{files.uri} was written with schema version {version_of(record)}, this program knows up to "
-            f"{SCHEMA_VERSION}; update the program to read it"
-        )
+    except DamagedFile as error:
+        raise DamagedFile(f"{error}; restore it, or start a new storage") from error
     return record
 
 

@@ -19,6 +19,10 @@ class StorageError(ValueError):
     """A storage that cannot be used as asked: one line that says what, where, and what to do."""
 
 
+class DamagedFile(StorageError):
+    """A file that is not what was written under its name."""
+
+
 class AbsentFile(StorageError):
     """There is no such file."""
 

@@ -9,28 +9,32 @@ files while they are being written (HDFS) gives no such promise.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
 
 import pyarrow as pa
 from pyarrow import fs
 
 from orchestrator.store.credentials import refuse_credentials
-from orchestrator.store.faults import AbsentFile, StorageError, os_fault
+from orchestrator.store.disk import link, open_new, put, sync
+from orchestrator.store.faults import AbsentFile, DamagedFile, StorageError, os_fault
 
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """A root on a filesystem; every path below is relative to it, with `/` between its parts."""
+    """A root on a filesystem; every path below is relative to it, with `/` between its parts.
+
+    `proven`: it is a storage of which each file carries a proof that it is whole, see `orchestrator.store.proof`.
+    """
 
     filesystem: fs.FileSystem
     root: str
     uri: str
+    proven: bool = False
 
     @classmethod
     def at(cls, uri: str | os.PathLike[str]) -> Files:
@@ -73,9 +77,9 @@ class Files:
         with self._clear("write", path):
             if self.local:
                 with self._temporary(path, data, durable=durable) as temporary:
-                    os.replace(temporary, self.path(path))
+                    put(temporary, self.path(path))
                 if durable:
-                    _sync(os.path.dirname(self.path(path)))
+                    sync(os.path.dirname(self.path(path)))
             else:
                 self._upload(path, data)
 
@@ -93,9 +97,9 @@ class Files:
                 temporary = os.path.join(stack.enter_context(TemporaryDirectory(prefix="msa-")), "file")
             yield temporary
             if self.local:
-                _sync(temporary)
-                os.replace(temporary, self.path(path))
-                _sync(os.path.dirname(temporary))
+                sync(temporary)
+                put(temporary, self.path(path))
+                sync(os.path.dirname(temporary))
             else:
                 fs.copy_files(temporary, self.path(path), fs.LocalFileSystem(), self.filesystem)
 
@@ -109,21 +113,25 @@ class Files:
                 return True
             try:
                 with self._temporary(path, data) as temporary:
-                    _link(temporary, self.path(path))
+                    link(temporary, self.path(path))
             except FileExistsError:
                 return False
         return True
 
     def read(self, path: str) -> bytes:
         """The content of the file; `AbsentFile` where there is none."""
-        with self._clear("read", path), self.filesystem.open_input_stream(self.path(path), compression=None) as stream:
-            return stream.read()
+        with self._clear("read", path):
+            self._refuse_other(path)
+            with self.filesystem.open_input_stream(self.path(path), compression=None) as stream:
+                return stream.read()
 
     @contextlib.contextmanager
     def open(self, path: str) -> Iterator[pa.NativeFile]:
         """The file for reading here and there; `AbsentFile` where there is none."""
-        with self._clear("read", path), self.filesystem.open_input_file(self.path(path)) as file:
-            yield file
+        with self._clear("read", path):
+            self._refuse_other(path)
+            with self.filesystem.open_input_file(self.path(path)) as file:
+                yield file
 
     def exists(self, path: str) -> bool:
         """Whether a file or folder is there."""
@@ -134,6 +142,11 @@ class Files:
         """When the file or folder was last written, in ns; None for an absent one, and where folders have no time."""
         with self._clear("read", path):
             return self.filesystem.get_file_info(self.path(path)).mtime_ns
+
+    def size(self, path: str) -> int:
+        """How many bytes the file has; 0 for an absent one."""
+        with self._clear("read", path):
+            return self.filesystem.get_file_info(self.path(path)).size or 0
 
     def modified_in(self, folder: str) -> dict[str, int | None]:
         """The same of everything in the folder, by its path below the root."""
@@ -147,6 +160,18 @@ class Files:
     def folders(self, folder: str = "") -> list[str]:
         """Sorted names of the folders in the folder, dot-prefixed ones left out; none for an absent folder."""
         return self._list(folder, fs.FileType.Directory)
+
+    def entries(self, folder: str = "") -> dict[str, bool]:
+        """What is in the folder, sorted, by name: whether it is a file, and no folder, pipe or link to nowhere.
+
+        Dot-prefixed names are left out; an absent folder has nothing.
+        """
+        with self._clear("list", folder), contextlib.suppress(FileNotFoundError):
+            links = [entry.name for entry in os.scandir(self.path(folder)) if entry.is_symlink()] if self.local else []
+            found = dict.fromkeys(links, False)
+            found |= {info.base_name: info.type == fs.FileType.File for info in self._infos(folder)}
+            return {name: found[name] for name in sorted(found) if not name.startswith(".")}
+        return {}
 
     def delete(self, path: str) -> None:
         """Remove a file, or a folder and what is in it; what is absent is fine."""
@@ -173,6 +198,11 @@ class Files:
         with self._clear("list", folder):
             return self.filesystem.get_file_info(fs.FileSelector(self.path(folder), allow_not_found=True))
 
+    def _refuse_other(self, path: str) -> None:
+        """Before it is opened: nothing ever comes out of a pipe that nobody writes into, and some devices never end."""
+        if self.local and not stat.S_ISREG(os.stat(self.path(path)).st_mode):
+            raise DamagedFile(f"cannot read {self.uri_of(path)}: it is a folder, a pipe or a device, not a file")
+
     def _upload(self, path: str, data: bytes) -> None:
         target = self.path(path)
         try:
@@ -188,7 +218,7 @@ class Files:
         folder, _, name = self.path(path).rpartition("/")
         temporary = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"
         try:
-            with _open_new(temporary) as file:
+            with open_new(temporary) as file:
                 file.write(data)
                 if durable:
                     file.flush()
@@ -208,37 +238,6 @@ class Files:
             raise AbsentFile(f"cannot {verb} {self.uri_of(path)}: it does not exist") from error
         except (OSError, pa.ArrowException) as error:
             raise os_fault(f"cannot {verb} {self.uri_of(path)}", error) from error
-
-
-def _sync(path: str) -> None:
-    """Let a file, or the names in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # what some network filesystems say of a folder
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _link(temporary: str, target: str) -> None:
-    """Give the file its name unless the name is taken; where there are no hard links, whole only once it returns."""
-    try:
-        os.link(temporary, target)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-            raise
-        with open(temporary, "rb") as source, open(target, "xb") as copy:
-            copy.write(source.read())
-
-
-def _open_new(path: str) -> BinaryIO:
-    try:
-        return open(path, "xb")
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return open(path, "xb")
 
 
 def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:

@@ -12,7 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.store import proof
 from orchestrator.store.experiment_file import PATH as RECORD_PATH
+from orchestrator.store.faults import DamagedFile
 from orchestrator.store.files import Files
 from orchestrator.store.schema import parquet
 
@@ -75,7 +77,7 @@ def grid_table(columns: Mapping[str, pa.Array | Sequence[Any]]) -> pa.Table:
 
 def write(files: Files, grid: pa.Table) -> None:
     """Write grid.parquet, whole or not at all; equal grids are equal bytes."""
-    files.write(GRID_PATH, parquet(grid))
+    proof.write(files, GRID_PATH, parquet(grid))
 
 
 def read(files: Files) -> pa.Table | None:
@@ -89,8 +91,8 @@ def read(files: Files) -> pa.Table | None:
         return None
     try:
         # No dataset scan, as `pq.read_table` is: its threads may hold the bytes until after the interpreter has ended.
-        table = pq.ParquetFile(pa.BufferReader(files.read(GRID_PATH))).read(use_threads=False)
-    except (pa.ArrowException, OSError):  # damaged, and made anew from what it was made of
+        table = pq.ParquetFile(pa.BufferReader(proof.read(files, GRID_PATH))).read(use_threads=False)
+    except (pa.ArrowException, OSError, DamagedFile):  # damaged, and made anew from what it was made of
         return None
     return table if table.num_rows and table.schema.equals(grid_schema(), check_metadata=True) else None
 

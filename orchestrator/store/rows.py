@@ -1,7 +1,8 @@
 """The rows of trials in a folder, wherever they lie: in parts of their own, or folded into compact files.
 
-A trial counts once: its part before compact files, of these the newest. A compaction may go on meanwhile; what it moves
-away under a reader's eyes the reader finds when it looks again.
+A trial counts once: its part before compact files, of these the newest. The others have the same rows, after a
+compaction that was killed; where they have not, this is said. A compaction may go on meanwhile; what it moves away
+under a reader's eyes the reader finds when it looks again. Every file is proved whole, and what else is there named.
 
 Opening 1,000 files of one row is bound by per-file work, not by bytes: a few threads with long stretches each are
 fastest on a local disk, many threads hide the latency of an object store.
@@ -10,21 +11,26 @@ fastest on a local disk, many threads hide the latency of an object store.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from orchestrator.store.compacts import compact_paths, is_compact, read_compact
-from orchestrator.store.faults import AbsentFile, OutOfReach, StorageError
+from orchestrator.store import proof
+from orchestrator.store.compacts import Compact, compact_paths, is_compact, read_compact
+from orchestrator.store.faults import AbsentFile, DamagedFile, OutOfReach, StorageError
 from orchestrator.store.files import Files
 from orchestrator.store.schema import fault
 
-_MOST_LOOKS = 5
+SAFE_NAME = re.compile(r"[^\s._/\\*?\[\]{}\"'][^\s/\\*?\[\]{}\"']{0,199}")  # what a trial may be called
+_COPY = re.compile(r"\.sync-conflict-|~")  # in names that would do otherwise
+_MOST_LOOKS, _NUM_NAMED = 5, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +50,19 @@ def read_rows(
     *,
     columns: Sequence[str] | None = None,
     strict: bool = False,
+    whole: bool = False,
 ) -> Rows:
     """The rows of these trials (or of all); what is damaged is left out. `trial_id` is to be one of the columns.
 
-    What the storage does not hand out (permission, network) is left out likewise, or raised if `strict`; so is a
-    compact file that is damaged, since all of its trials would be trained again.
+    What the storage does not hand out (permission, network) is left out likewise, or raised if `strict`. `whole`: so is
+    a compact file that is damaged, for whoever would train all of its trials again.
     """
     wanted = None if trial_ids is None else set(trial_ids)
-    rows, moved = _look(files, folder, wanted, columns, strict)
+    rows, moved = _look(files, folder, wanted, columns, strict, whole)
     for _ in range(_MOST_LOOKS - 1):
         if not moved:
             break
-        rows, moved = _look(files, folder, wanted, columns, strict)
+        rows, moved = _look(files, folder, wanted, columns, strict, whole)
     if moved and strict:
         raise OutOfReach(f"{files.uri_of(moved[0])} went away while reading; try again")
     lines = [f"{files.uri_of(path)} went away while reading; it is left out" for path in moved]
@@ -77,27 +84,36 @@ def ids_in(files: Files, folder: str) -> set[str]:
 
 
 def _look(
-    files: Files, folder: str, trial_ids: set[str] | None, columns: Sequence[str] | None, strict: bool
+    files: Files, folder: str, trial_ids: set[str] | None, columns: Sequence[str] | None, strict: bool, whole: bool
 ) -> tuple[Rows, list[str]]:
     """What is found where the files are now, and the paths of those that went away since they were listed."""
-    names = files.names(folder)
+    entries = files.entries(folder)
+    names = [name for name, is_file in entries.items() if is_file]
     listed = [name for name in parts_among(names) if trial_ids is None or name in trial_ids]
     parts = read_parts(files, folder, listed, columns=columns, strict=strict)
     found = [_Found(trial_id, trial_id, table) for trial_id, table in parts.tables.items()]
-    known, warnings, moved = set(parts.tables), list(parts.warnings), [part_path(folder, each) for each in parts.absent]
+    known, moved = set(parts.tables), [part_path(folder, each) for each in parts.absent]
+    warnings = [*_strangers(files, folder, entries), *parts.warnings]
     for path in reversed(compact_paths(names, folder)):
         try:
-            compact = read_compact(files, path, trial_ids, without=known, columns=columns)
+            compact = read_compact(files, path, trial_ids, columns=columns)
         except AbsentFile:
             moved.append(path)
         except StorageError as error:
-            if strict:
+            if whole or (strict and not isinstance(error, DamagedFile)):
                 raise
-            warnings.append(f"{error} (left out)")
+            warnings.append(f"{error}; it is left out")
         else:
-            known |= compact.trial_ids
-            if compact.trial_ids:
-                found.append(_Found(min(compact.trial_ids), max(compact.trial_ids), compact.rows))
+            rows, ids = compact.rows, compact.trial_ids - known
+            if folder == "trials" and rows.num_rows != len(compact.trial_ids):
+                warnings.append(f"{files.uri_of(path)} is damaged (it has several rows of a trial); it is left out")
+                continue
+            if again := compact.trial_ids & known:
+                warnings += _otherwise(files, path, [each.table for each in found], compact, again)
+                rows = _only(rows, ids)
+            known |= ids
+            if ids:
+                found.append(_Found(min(ids), max(ids), rows))
     found.sort(key=lambda each: each.first)
     rows = Rows(
         tables=[each.table for each in found],
@@ -106,6 +122,46 @@ def _look(
         warnings=warnings,
     )
     return rows, moved
+
+
+def _strangers(files: Files, folder: str, entries: Mapping[str, bool]) -> Iterator[str]:
+    """A line for what lies in the folder and is no file, and one for files of others."""
+    others = [name for name, is_file in entries.items() if not is_file]
+    foreign = [name for name, is_file in entries.items() if is_file and not (_is_part(name) or _is_compact(name))]
+    for names, what, todo in (
+        (others, "what is a folder, a pipe or a link to nowhere", "remove it"),
+        (foreign, "files of others, or copies that a synchroniser or an unfinished download left", "remove them"),
+    ):
+        if names:
+            more = f" and {len(names) - _NUM_NAMED} more" if len(names) > _NUM_NAMED else ""
+            named = ", ".join(map(repr, names[:_NUM_NAMED])) + more
+            yield f"{files.uri_of(folder)} has {what}: {named}; left out, {todo} if nobody needs what is in there"
+
+
+def _otherwise(
+    files: Files, path: str, before: Sequence[pa.Table], compact: Compact, trial_ids: set[str]
+) -> Iterator[str]:
+    """A line if a compact file has other rows of some trials than the files that count more."""
+
+    def rows(tables: Sequence[pa.Table]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for table in tables:
+            for row in _only(table, trial_ids).to_pylist():
+                values = [(name, value) for name, value in sorted(row.items()) if value is not None]
+                found.setdefault(row["trial_id"], []).append(repr(values))  # in which NaN is as NaN
+        return found
+
+    kept, here = rows(before), rows([compact.rows])
+    if differing := sorted(trial_id for trial_id in trial_ids if kept[trial_id] != here[trial_id]):
+        more = f" and {len(differing) - _NUM_NAMED} more" if len(differing) > _NUM_NAMED else ""
+        yield (
+            f"{files.uri_of(path)} has other rows of the trials {', '.join(differing[:_NUM_NAMED])}{more} than a newer "
+            "file; those are left out"
+        )
+
+
+def _only(rows: pa.Table, trial_ids: Iterable[str]) -> pa.Table:
+    return rows.filter(pc.is_in(rows["trial_id"], value_set=pa.array(sorted(trial_ids), pa.string())))
 
 
 class _Found(NamedTuple):
@@ -133,8 +189,16 @@ def part_ids(files: Files, folder: str) -> list[str]:
 
 def parts_among(names: Iterable[str]) -> list[str]:
     """Of the names in a folder the trial ids that have a part, in their order."""
-    stems = [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
-    return [stem for stem in stems if not is_compact(stem)]
+    return [name.removesuffix(SUFFIX) for name in names if _is_part(name)]
+
+
+def _is_part(name: str) -> bool:
+    stem = name.removesuffix(SUFFIX)
+    return name.endswith(SUFFIX) and bool(SAFE_NAME.fullmatch(stem)) and not (_COPY.search(stem) or is_compact(stem))
+
+
+def _is_compact(name: str) -> bool:
+    return name.endswith(SUFFIX) and is_compact(name.removesuffix(SUFFIX))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,9 +242,11 @@ def _read(
 ) -> pa.Table | str | None:
     path = part_path(folder, trial_id)
     try:
-        data = files.read(path)
+        data = proof.read(files, path)
     except AbsentFile:
         return None
+    except DamagedFile as error:
+        return f"{error}; it is left out, delete it to have that trial run again"
     except StorageError as error:
         if strict:
             raise
@@ -189,7 +255,9 @@ def _read(
         part = pq.ParquetFile(pa.BufferReader(data)).read(columns=columns and list(columns), use_threads=False)
         if wrong := fault(folder, part, columns):
             raise pa.ArrowInvalid(wrong)
+        if part.num_rows and (others := set(part["trial_id"].unique().to_pylist()) - {trial_id}):
+            raise pa.ArrowInvalid(f"it is called after one trial and has rows of {', '.join(sorted(map(str, others)))}")
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        return f"{files.uri_of(path)} is damaged ({reason}); it is left out, delete it to have that trial run again"
+        wrong = proof.damaged(files, path, str(error))
+        return f"{wrong}; it is left out, delete it to have that trial run again"
     return part

@@ -6,13 +6,13 @@ It concerns the run that goes on and no later one: each run begins without, and 
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Any
 
-from orchestrator.store.faults import AbsentFile, StorageError
+from orchestrator.store import proof
+from orchestrator.store.faults import AbsentFile, DamagedFile, StorageError
 from orchestrator.store.files import Files
 from orchestrator.store.heartbeat import holder
 
@@ -31,13 +31,12 @@ class Steering:
 def steering(files: Files) -> Steering:
     """What is asked for now; nothing where there is no file, or one that tells nothing. Raises StorageError."""
     try:
-        data = files.read(STEERING_PATH)
-    except AbsentFile:
+        told = proof.read_json(replace(files, proven=True), STEERING_PATH)  # whatever version the storage has
+    except (AbsentFile, DamagedFile):
         return Steering()
     try:
-        told = json.loads(data)
         paused, most = told["paused"], told["max_concurrent"]
-    except (ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return Steering()
     known = isinstance(paused, bool) and (most is None or (isinstance(most, int) and most > 0))
     return Steering(paused=paused, max_concurrent=most) if known else Steering()
@@ -48,7 +47,7 @@ def steer(files: Files, **changes: Any) -> dict[str, Any]:
     driver = holder(files)
     if driver is None:
         raise StorageError(f"no run goes on in {files.uri}; `msa resume` starts one")
-    files.write(STEERING_PATH, json.dumps(asdict(replace(steering(files), **changes))).encode())
+    proof.write_json(files, STEERING_PATH, asdict(replace(steering(files), **changes)))
     return driver
 
 

@@ -9,24 +9,22 @@ and is taken up again from its newest checkpoint.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from orchestrator.store import checkpoints
+from orchestrator.store import checkpoints, proof
 from orchestrator.store.compaction import Folded, compact
 from orchestrator.store.compacts import is_compact
 from orchestrator.store.experiment_file import Found, check_record, load_record, write_record
-from orchestrator.store.faults import AbsentFile, StorageError
+from orchestrator.store.faults import AbsentFile, DamagedFile, StorageError
 from orchestrator.store.files import Files
 from orchestrator.store.record import Record, RunRecord, StartedRecord
-from orchestrator.store.rows import Rows, ids_in, part_path, read_rows
+from orchestrator.store.rows import SAFE_NAME, Rows, ids_in, part_path, read_rows
 from orchestrator.store.schema import (
     measurements_table,
     parquet,
@@ -37,8 +35,8 @@ from orchestrator.store.schema import (
     utc,
 )
 
+_Kind = type[StartedRecord] | type[RunRecord]
 _ORDER = (("study_id", "ascending"), ("phase", "descending"), ("number", "ascending"), ("seed", "ascending"))
-_SAFE_NAME = re.compile(r"[^\s._/\\*?\[\]{}\"'][^\s/\\*?\[\]{}\"']{0,199}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +66,17 @@ class Store:
         if not isinstance(record, Record):
             record = Record.of(record)
         files = Files.at(uri)
-        store = cls(files=files, record=check_record(files, record, Found.at(files), allow_changed=allow_changed))
-        write_record(files, store.record)
-        return store
+        found = Found.at(files)
+        record = check_record(files, record, found, allow_changed=allow_changed)
+        write_record(files, record, found.version)
+        return cls(files=replace(files, proven=True), record=record)
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str]) -> Store:
         """An existing storage."""
         files = Files.at(uri)
         found = Found.at(files)
-        return cls(files=files, record=found.record or load_record(files), found=found)
+        return cls(files=found.proven(files), record=found.record or load_record(files), found=found)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -88,7 +87,7 @@ class Store:
 
     def begin(self, trial: Mapping[str, Any]) -> None:
         """Remember what was suggested, before a worker hears of it."""
-        self.files.write(f"{_running(trial['trial_id'])}/trial.json", _json(trial))
+        proof.write_json(self.files, _started(trial), dict(trial))
 
     def running(self, *, clean: bool = True, states: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """What was begun and is neither COMPLETE nor PRUNED, by trial_id; a FAIL that awaits its retry is among them.
@@ -96,7 +95,10 @@ class Store:
         `clean`: remove what a crash left behind of trials that have (only the driver should). `states`: those of the
         finished trials by trial_id, where they are known already.
         """
-        begun = self.files.folders("running")
+        folders = self.files.folders("running")
+        begun = [name for name in folders if SAFE_NAME.fullmatch(name)]
+        for name in set(folders).difference(begun):
+            self._warn(f"{self.files.uri_of('running')} has {name!r}, which no trial is called; it is left out")
         if states is None:
             states = self._states(among=begun)
         done = [trial_id for trial_id in begun if states.get(trial_id) in ("COMPLETE", "PRUNED")]
@@ -106,7 +108,7 @@ class Store:
         for trial_id in begun:
             if trial_id in done:
                 continue
-            trials += self._json_files([f"{_running(trial_id)}/trial.json"], StartedRecord)
+            trials += self._json_files([_started({"trial_id": trial_id})], StartedRecord, _started)
         return trials
 
     def finish(self, row: Mapping[str, Any], measurements: Sequence[Mapping[str, float | None]]) -> None:
@@ -117,25 +119,22 @@ class Store:
         """
         trial = parquet(trial_table(row, self.metrics))
         trial_id = _checked(row["trial_id"])
-        self.files.write(
-            part_path("measurements", trial_id), parquet(measurements_table(trial_id, measurements)), durable=True
-        )
-        self.files.write(part_path("trials", trial_id), trial, durable=True)
+        table = parquet(measurements_table(trial_id, measurements))
+        proof.write(self.files, part_path("measurements", trial_id), table, durable=True)
+        proof.write(self.files, part_path("trials", trial_id), trial, durable=True)
         if row["state"] != "FAIL":
             self._forget(trial_id)
 
     def write_run(self, record: Mapping[str, Any]) -> None:
         """Write (again) the record of one driver run, known by its `started_at` (aware datetime or ISO 8601)."""
-        started_at = utc(record["started_at"])
-        name = started_at.strftime("%Y%m%dT%H%M%S.%fZ")
-        self.files.write(f"runs/{name}.json", _json({**record, "started_at": started_at.isoformat()}))
+        proof.write_json(self.files, _run(record), {**record, "started_at": utc(record["started_at"]).isoformat()})
 
     def compact(self, *, least: int = 2) -> list[Folded]:
         """Fold the parts of finished trials into few files, in each folder with at least so many; what was done.
 
         Hold the `Lease`. Readers notice nothing, whoever is killed at whatever moment.
         """
-        return compact(self.files, least=least)
+        return compact(self.files, least=least, warn=self._warn)
 
     # A worker writes: checkpoints, predictions, robustness.
 
@@ -157,23 +156,24 @@ class Store:
 
     def write_model(self, trial_id: str, data: bytes) -> None:
         """Keep the best model of a trial, `models/<trial_id>.safetensors`."""
-        self.files.write(f"models/{_checked(trial_id)}.safetensors", data)
+        proof.write(self.files, f"models/{_checked(trial_id)}.safetensors", data)
 
     def write_predictions(self, trial_id: str, columns: Mapping[str, np.ndarray]) -> None:
         """Write the predictions of a trial, columns as of `orchestrator.store.schema.predictions_table`."""
         table = predictions_table(trial_id, columns)
-        self.files.write(part_path("predictions", _checked(trial_id)), parquet(table))
+        proof.write(self.files, part_path("predictions", _checked(trial_id)), parquet(table))
 
     def write_robustness(self, trial_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write how robust the model of a trial is, rows as of `orchestrator.store.schema.robustness_table`."""
-        self.files.write(part_path("robustness", _checked(trial_id)), parquet(robustness_table(trial_id, rows)))
+        table = parquet(robustness_table(trial_id, rows))
+        proof.write(self.files, part_path("robustness", _checked(trial_id)), table)
 
     # Everybody reads.
 
     def trials(self, columns: Sequence[str] | None = None, *, strict: bool = False) -> pa.Table:
         """All finished trials (or these columns of them) by study, phase ('search' first), number and seed.
 
-        `strict`: raise if the storage does not hand out a row, as `finished_ids` does.
+        `strict`: raise if the storage does not hand out a row, or a compact file is damaged, as `finished_ids` does.
         """
         schema = trial_schema(self.metrics)
         names = schema.names if columns is None else list(columns)
@@ -189,7 +189,8 @@ class Store:
     def finished_ids(self, states: Iterable[str] | None = None) -> set[str]:
         """The ids of the finished trials (in these states); a damaged row does not count as finished.
 
-        Unlike the readers, this raises if the storage does not hand out a row: what it misses would be trained again.
+        Unlike the readers, this raises if the storage does not hand out a row, or many at once are damaged: what it
+        misses would be trained again.
         """
         wanted = None if states is None else set(states)
         return {trial_id for trial_id, state in self._states().items() if wanted is None or state in wanted}
@@ -217,24 +218,29 @@ class Store:
 
     def runs(self) -> list[dict[str, Any]]:
         """The records of all driver runs, oldest first."""
-        return self._json_files([f"runs/{name}" for name in self.files.names("runs")], RunRecord)
+        return self._json_files([f"runs/{name}" for name in self.files.names("runs")], RunRecord, _run)
 
     def checkpoint_epochs(self, trial_id: str) -> list[int]:
         """The epochs of a running trial that have a checkpoint, ascending."""
         return checkpoints.epochs(self.files, trial_id)
 
-    def _json_files(self, paths: Iterable[str], kind: type[StartedRecord] | type[RunRecord]) -> list[dict[str, Any]]:
-        """The content of those that are there and whole."""
+    def _json_files(self, paths: Iterable[str], kind: _Kind, path_of: Callable[[Any], str]) -> list[dict[str, Any]]:
+        """The content of those that are there, whole, and called as `path_of` says."""
         values = []
         for path in paths:
             with contextlib.suppress(AbsentFile):  # killed before its first write, or removed since
-                data = self.files.read(path)
                 try:
-                    value = json.loads(data)
+                    value = proof.read_json(self.files, path)
                     kind.of(value)
+                    if path_of(value) != path:
+                        raise ValueError(f"it is that of {path_of(value)}")
                     values.append(value)
+                except DamagedFile as error:
+                    self._warn(f"{error}; it is left out")
                 except ValueError as error:
-                    self._warn(f"{self.files.uri_of(path)} is damaged ({error}); it is left out")
+                    if isinstance(error, StorageError):
+                        raise
+                    self._warn(f"{proof.damaged(self.files, path, str(error))}; it is left out")
         return values
 
     def _united(self, folder: str, trial_ids: Iterable[str] | None, empty: pa.Table) -> pa.Table:
@@ -256,7 +262,7 @@ class Store:
         columns: Sequence[str] | None = None,
         strict: bool = False,
     ) -> Rows:
-        rows = read_rows(self.files, folder, trial_ids, columns=columns, strict=strict)
+        rows = read_rows(self.files, folder, trial_ids, columns=columns, strict=strict, whole=strict)
         for warning in rows.warnings:
             self._warn(warning)
         return rows
@@ -274,14 +280,20 @@ def _running(trial_id: str) -> str:
     return checkpoints.folder(_checked(trial_id))
 
 
+def _started(trial: Mapping[str, Any]) -> str:
+    """Where lies what was handed out of a trial."""
+    return f"{_running(trial['trial_id'])}/trial.json"
+
+
+def _run(record: Mapping[str, Any]) -> str:
+    """Where the record of a run lies."""
+    return f"runs/{utc(record['started_at']).strftime('%Y%m%dT%H%M%S.%fZ')}.json"
+
+
 def _checked(trial_id: str) -> str:
-    if not _SAFE_NAME.fullmatch(trial_id) or is_compact(trial_id):
+    if not SAFE_NAME.fullmatch(trial_id) or is_compact(trial_id):
         raise ValueError(
             f"the trial id {trial_id!r} cannot name a file; expected up to 200 characters, no . or _ in front, "
             "none of / \\ * ? [ ] { } quotes or spaces, and not compact-000000, whatever the number"
         )
     return trial_id
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, indent=1, allow_nan=False).encode()

@@ -37,7 +37,7 @@ from orchestrator.run.campaign import Campaign
 from orchestrator.run.messages import Assignment
 from orchestrator.run.ray_backend.cluster import _ENVIRONMENT, Demand
 from orchestrator.run.ray_backend.driver import run
-from orchestrator.store import Files, Lease, Store
+from orchestrator.store import Files, Lease, Store, proof
 from orchestrator.store.schema import trial_schema, trial_table
 from search_spaces.loading import load
 from tests.orchestrator.run import fakes
@@ -126,7 +126,9 @@ def prefill(uri: str, planned: Sequence[Study], num_finished: int) -> None:
     table = pa.concat_tables(
         [trial_schema(store.metrics).empty_table(), *(trial_table(row, store.metrics) for row in rows)]
     )
-    pq.write_table(table, folder / "compact-000001.parquet")
+    path = "trials/compact-000001.parquet"
+    pq.write_table(table, store.files.path(path))
+    proof.seal_parquet(path, store.files.path(path))
 
 
 class Meter:

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from orchestrator.store import Store
+from orchestrator.store.experiment_file import write_record
 from tests.end_to_end.conftest import SMALL
 from tests.end_to_end.without_ray import without_ray
 
@@ -69,10 +70,9 @@ def test_failures_are_shown_by_cause_and_retried_when_asked(msa, failing):
 def test_changed_versions_are_refused_with_what_changed_and_go_on_when_allowed(msa):
     few = (*SMALL, "search.trials=2", "confirm.seeds=1")
     assert without_ray(*msa.sweep_arguments(str(msa.folder / "changed"), few)) == 0
-    path = msa.folder / "changed" / "experiment.json"
-    record = json.loads(path.read_text())
-    record["provenance"]["versions"]["torch"] = "1.0"
-    path.write_text(json.dumps(record))
+    store = Store.open(msa.folder / "changed")
+    provenance = {**store.record.provenance, "versions": {**store.record.provenance["versions"], "torch": "1.0"}}
+    write_record(store.files, store.record.model_copy(update={"provenance": provenance}))
     refused = msa("resume", "changed")
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1

@@ -14,7 +14,8 @@ from orchestrator.run.launch import record_of
 from orchestrator.run.preparation import Prepared, prepare
 from orchestrator.run.provenance import provenance
 from orchestrator.run.workload import train as real
-from orchestrator.store import Store
+from orchestrator.store import Files, Store
+from orchestrator.store.experiment_file import write_record
 from search_spaces.loading import validate
 from tests.orchestrator.run.fakes import play
 
@@ -57,8 +58,7 @@ def later(at_once: Store, tmp_path: Path) -> Store:
         for name in at_once.files.names(folder):
             (tmp_path / "later" / folder).mkdir(parents=True, exist_ok=True)
             (tmp_path / "later" / folder / name).write_bytes(at_once.files.read(f"{folder}/{name}"))
-    record = record_of(prepared(), provenance()).plain()
-    (tmp_path / "later" / "experiment.json").write_text(json.dumps(record))
+    write_record(Files.at(tmp_path / "later"), record_of(prepared(), provenance()))
     return Store.open(tmp_path / "later")
 
 
@@ -89,7 +89,7 @@ def test_trials_without_a_model_or_with_a_damaged_one_are_named_and_the_others_e
         msa, ["robustness", later.files.uri, "--set", "missing_rates=[0.5]"], standalone_mode=False
     )
     assert run.return_value == 1
-    assert f"models/{first}.safetensors cannot be evaluated (these 19 bytes are no whole snapshot" in run.stderr
+    assert f"models/{first}.safetensors is damaged (it carries no digest); it is left out" in run.stderr
     assert later.files.names("robustness") == [f"{second}.parquet"]
     later.files.delete(f"models/{first}.safetensors")
     run = CliRunner().invoke(msa, ["robustness", later.files.uri], standalone_mode=False)

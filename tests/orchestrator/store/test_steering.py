@@ -1,6 +1,5 @@
 """What is asked of a run that goes on: heard within seconds, by that run alone."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -55,4 +54,4 @@ def test_a_file_that_tells_nothing_asks_for_nothing(files: Files, text: str) -> 
     assert steering(files) == Steering()
     with Lease(files):
         steer(files, paused=True)
-    assert json.loads(files.read(STEERING_PATH)) == {"paused": True, "max_concurrent": None}
+    assert steering(files) == Steering(paused=True)

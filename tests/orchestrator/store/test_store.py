@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 from optuna.distributions import FloatDistribution, distribution_to_json
 
-from orchestrator.store import SCHEMA_VERSION, Files, StorageError, Store
+from orchestrator.store import SCHEMA_VERSION, Files, StorageError, Store, proof
+from orchestrator.store.schema import parquet
 from tests.orchestrator.findings.ablations import study
 
 MakeRow = Callable[..., dict[str, Any]]
@@ -446,13 +447,11 @@ def test_a_hundred_trials_cost_one_read_each_and_as_many_lists_as_one_trial(
     for name in ("read", "open", "exists", "modified", "_infos"):
         monkeypatch.setattr(Files, name, counted(getattr(Files, name), calls, name))
     store.finish(make_row(), [])
-    part = store.files.read(f"trials/{make_row()['trial_id']}.parquet")
     calls.clear()
     assert Store.open(store.files.uri).trials().num_rows == 1
     of_one = calls.copy()
-    folder = Path(store.files.root) / "trials"
-    for index in range(99):
-        (folder / f"copy{index}.parquet").write_bytes(part)
+    for index in range(1, 100):
+        store.finish(make_row(index), [])
     calls.clear()
     assert Store.open(store.files.uri).trials().num_rows == 100
     assert calls == of_one + Counter(read=99)
@@ -501,12 +500,12 @@ def test_a_part_with_other_columns_than_documented_is_reported_and_left_out(
 ) -> None:
     for number in range(2):
         store.finish(make_row(number), [])
-    path = store.files.path(f"trials/{make_row(1)['trial_id']}.parquet")
-    table = pq.read_table(path)
+    path = f"trials/{make_row(1)['trial_id']}.parquet"
+    table = pq.read_table(store.files.path(path))
     for name, values in change.items():
         table = table.drop_columns([name])
         table = table if values is None else table.append_column(name, values)
-    pq.write_table(table, path)
+    proof.write(store.files, path, parquet(table))
     assert store.trials()["number"].to_pylist() == [0]
     assert words in store.warnings_[0]
     assert len(store.finished_ids()) == 1 + (list(change) != ["state"])  # which is all that this one looks at

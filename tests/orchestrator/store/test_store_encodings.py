@@ -174,7 +174,7 @@ def test_a_full_disk_is_one_line_and_what_was_written_before_stays(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("orchestrator.store.files._open_new", full)
+    monkeypatch.setattr("orchestrator.store.files.open_new", full)
     with pytest.raises(StorageError, match="No space left on device; free some space there, then resume") as caught:
         list(cache.keep([encoded(range(2, 4))]))
     assert "\n" not in str(caught.value)

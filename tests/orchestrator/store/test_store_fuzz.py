@@ -27,7 +27,7 @@ from orchestrator.plan.studies import Study
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.launch import record_of
 from orchestrator.run.preparation import prepare
-from orchestrator.store import Lease, Store, holder
+from orchestrator.store import Lease, Store, holder, proof
 from orchestrator.store.record import Record
 from orchestrator.store.rows import part_ids
 from orchestrator.views import terminal
@@ -81,6 +81,7 @@ class Edit:
         if not found:
             return
         path = found[self.number % len(found)]
+        name = path.relative_to(root).as_posix()
         if self.kind == "delete":
             path.unlink()
         elif self.kind == "folder":
@@ -90,12 +91,15 @@ class Edit:
             path.write_bytes(self.value.do(path.read_bytes()))
         elif self.suffix == ".json":
             whole = json.loads(path.read_text())
+            whole.pop("digest", None)
             drop = self.kind == "drop"
-            path.write_text(json.dumps(_without(whole, self.path) if drop else _replaced(whole, self.path, self.value)))
+            changed = _without(whole, self.path) if drop else _replaced(whole, self.path, self.value)
+            data = json.dumps(changed).encode()
+            path.write_bytes(proof.sealed(name, data) if isinstance(changed, dict) else data)
         else:
             sink = io.BytesIO()
             pq.write_table(_changed(pq.read_table(path), self.kind, self.path, self.value), sink)
-            path.write_bytes(sink.getvalue())
+            path.write_bytes(proof.sealed(name, sink.getvalue()))  # as if it had been written so
 
 
 def _replaced(whole: Any, path: tuple[int, ...], value: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -18,8 +19,11 @@ from click.testing import CliRunner
 import orchestrator
 from orchestrator.cli import msa
 from orchestrator.findings import grid
-from orchestrator.store import SCHEMA_VERSION, Lease, StorageError, Store
+from orchestrator.store import SCHEMA_VERSION, Files, Lease, StorageError, Store, proof
+from orchestrator.store.experiment_file import upgrade
 from orchestrator.store.record import CorpusRecord
+from orchestrator.store.sealing import TABLES
+from tests.orchestrator.run.faulty_disk import Death, Disk, death_before
 
 FOLDER = Path(__file__).parent
 NUM_TRIALS = {"version_1/sweep": 8, "version_1/ablation": 6, "version_2/sweep": 7, "version_2/ablation": 18}
@@ -46,6 +50,15 @@ def content(folder: Path) -> dict[str, bytes]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     return {name: path.read_bytes() for name, path in names.items() if name.count("/")}
+
+
+def tables(storage: Path) -> list[list[dict[str, Any]]]:
+    """All rows that its readers give, and the records of what was handed out and of runs; nothing is left out."""
+    store = Store.open(storage)
+    read = [getattr(store, name)().to_pylist() for name in TABLES]
+    found = [*read, store.running(clean=False), store.runs()]
+    assert store.warnings_ == []
+    return found
 
 
 def test_each_version_before_has_its_examples(example: str) -> None:
@@ -106,16 +119,62 @@ def test_the_cells_of_version_3_are_tested_over_the_seeds_of_one_study_each() ->
     assert record.experiment["ablation"]["control"] is False
 
 
-def test_an_upgrade_writes_the_new_version_and_touches_nothing_else(storage: Path, example: str) -> None:
+def test_an_upgrade_gives_each_file_its_digest_and_changes_nothing_else(storage: Path, example: str) -> None:
     before, planned = content(storage), Store.open(storage).record.planned
+    rows = tables(storage)
     result = CliRunner().invoke(msa, ["upgrade", str(storage)])
     said = f"{storage}: schema version {version_of(example)} is now {SCHEMA_VERSION}\n"
     assert (result.exit_code, result.output) == (0, said)
     kept = json.loads((storage / "experiment.json").read_text())
     assert (kept["schema_version"], kept["planned"]) == (SCHEMA_VERSION, planned)
-    assert content(storage) == before
+    after = content(storage)
+    assert after.keys() == before.keys()
+    for name, data in after.items():
+        if "epoch-" in name:  # which has its checksum in its name
+            assert data == before[name]
+        else:
+            assert proof.fault(name, proof.Content.of(data), required=True) == ""
+    assert tables(storage) == rows
     again = CliRunner().invoke(msa, ["upgrade", str(storage)])
     assert (again.exit_code, again.output) == (0, f"{storage}: is of schema version {SCHEMA_VERSION} already\n")
+
+
+@pytest.mark.parametrize("number", [1, 2, 12, 26])
+def test_an_upgrade_that_is_killed_leaves_what_was_there_and_the_next_one_goes_on(tmp_path: Path, number: int) -> None:
+    storage = Path(shutil.copytree(FOLDER / "version_4/sweep", tmp_path / "storage"))
+    before = tables(storage)
+    with pytest.MonkeyPatch.context() as patch:
+        disk = Disk(str(storage), death_before, lambda kind, count: kind == "replace" and count == number)
+        disk.installed(patch)
+        with pytest.raises(Death):
+            upgrade(Files.at(storage))
+    assert tables(storage) == before
+    assert json.loads((storage / "experiment.json").read_text())["schema_version"] == 4
+    assert upgrade(Files.at(storage)) == 4
+    assert tables(storage) == before
+
+
+def test_a_driver_that_goes_on_with_a_storage_of_before_gives_each_file_its_digest_first(tmp_path: Path) -> None:
+    storage = Path(shutil.copytree(FOLDER / "version_4/sweep", tmp_path / "storage"))
+    before = tables(storage)
+    Store.create(storage, Store.open(storage).record)
+    assert tables(storage) == before
+    (part, *_) = (storage / "trials").glob("cpsl*.parquet")
+    part.write_bytes((FOLDER / "version_4/sweep/trials" / part.name).read_bytes())
+    store = Store.open(storage)
+    assert part.stem not in store.finished_ids()
+    assert f"{part.name} is damaged (it carries no digest)" in store.warnings_[0]
+
+
+def test_a_flip_never_makes_a_file_of_today_pass_as_one_of_before(tmp_path: Path) -> None:
+    storage = Path(shutil.copytree(FOLDER / "version_4/sweep", tmp_path / "storage"))
+    upgrade(Files.at(storage))
+    path = storage / "experiment.json"
+    whole = path.read_bytes()
+    for before, after in ((b'"schema_version": 5', b'"schema_version": 4'), (b'"digest"', b'"dagest"')):
+        path.write_bytes(whole.replace(before, after))
+        with pytest.raises(StorageError, match=r"experiment\.json is damaged \(its? .*digest"):
+            Store.open(storage)
 
 
 def test_a_storage_that_a_driver_holds_is_not_upgraded(storage: Path) -> None:
