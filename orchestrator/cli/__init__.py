@@ -10,10 +10,31 @@ from collections.abc import Sequence
 import click
 
 from msa_models.printable import command, one_line
-from orchestrator.cli import inspect, on_end, resume, robustness, run, slurm, steer, submit  # they register commands
+from orchestrator.cli import (  # which register their commands
+    inspect,
+    on_end,
+    resume,
+    robustness,
+    run,
+    slurm,
+    steer,
+    submit,
+    verify,
+)
 from orchestrator.cli.base import BAD_INPUT, COULD_NOT_RUN, DONE, FAILED, INTERRUPTED, GoOn, msa, say
 
-__all__ = ["inspect", "main", "msa", "resume", "robustness", "run", "slurm", "steer", "submit"]
+__all__ = [
+    "inspect",
+    "main",
+    "msa",
+    "resume",
+    "robustness",
+    "run",
+    "slurm",
+    "steer",
+    "submit",
+    "verify",
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,134 @@
+"""What lies in a storage and is none of its files is named in a line, left out, never counted, and blocks nobody."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from orchestrator.cli import msa
+from orchestrator.store import Files, StorageError, Store, proof
+from orchestrator.store.experiment_file import upgrade
+from orchestrator.store.schema import parquet
+
+TRIAL = "cpsl-mosi-95a385d23d-00004"  # which lies in a part
+NUM_TRIALS = 8
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    root = Path(shutil.copytree(Path(__file__).parent / "version_4" / "sweep", tmp_path / "storage"))
+    upgrade(Files.at(root))
+    return root
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(msa, list(arguments), standalone_mode=False)
+
+
+def copy(name: str) -> Callable[[Path], None]:
+    return lambda trials: (trials / name).write_bytes((trials / f"{TRIAL}.parquet").read_bytes())
+
+
+def in_its_place(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def put(trials: Path) -> None:
+        (trials / f"{TRIAL}.parquet").unlink()
+        make(trials / f"{TRIAL}.parquet")
+
+    return put
+
+
+COPIES = (f"{TRIAL} (conflicted copy 2026).parquet", f"{TRIAL} 2.parquet", f"{TRIAL}.sync-conflict-20261201-A.parquet")
+COPIES += (f"{TRIAL}.parquet~", f"{TRIAL}.parquet.crdownload", f"{TRIAL}(1).parquet", f"copy-of-{TRIAL}.parquet")
+THINGS = {"a folder": Path.mkdir, "a pipe": os.mkfifo, "a dangling link": lambda path: path.symlink_to("nowhere")}
+THINGS |= {"a device": lambda path: path.symlink_to("/dev/zero")}
+STRANGERS = {name: (copy(name), NUM_TRIALS, name) for name in COPIES}
+STRANGERS |= {what: (in_its_place(make), NUM_TRIALS - 1, f"{TRIAL}.parquet") for what, make in THINGS.items()}
+
+
+@pytest.mark.parametrize("what", STRANGERS)
+def test_it_is_named_in_one_line_and_never_counted(storage: Path, what: str) -> None:
+    put, number, named = STRANGERS[what]
+    put(storage / "trials")
+    store = Store.open(storage)
+    assert (store.trials().num_rows, len(store.finished_ids())) == (number, number)
+    (line,) = store.warnings_
+    assert named in line
+    assert "left out" in line
+    for command in ("status", "table", "failures"):
+        result = run(command, str(storage))
+        said = " ".join(result.output.split())
+        assert (result.return_value, "left out" in said) == (0, True), command
+    assert run("verify", str(storage)).return_value == 1
+
+
+def test_a_folder_in_the_place_of_a_file_is_kept_when_the_file_is_written_again(storage: Path) -> None:
+    store = Store.open(storage)
+    (row,) = [row for row in store.trials().to_pylist() if row["trial_id"] == TRIAL]
+    (storage / "trials" / f"{TRIAL}.parquet").unlink()
+    (storage / "trials" / f"{TRIAL}.parquet").mkdir()
+    (storage / "trials" / f"{TRIAL}.parquet" / "notes.txt").write_text("mine")
+    store.finish(row, [])
+    assert TRIAL in store.finished_ids()
+    (aside,) = (storage / "trials").glob(f".{TRIAL}.parquet.*.aside")
+    assert (aside / "notes.txt").read_text() == "mine"
+
+
+def test_two_rows_of_one_trial_are_told_and_the_newer_file_counts(storage: Path) -> None:
+    store = Store.open(storage)
+    before = [row for row in store.trials().to_pylist() if row["trial_id"].endswith("00000")]
+    table = store.trials().filter([row["trial_id"] == before[0]["trial_id"] for row in store.trials().to_pylist()])
+    path = f"trials/{before[0]['trial_id']}.parquet"
+    proof.write(store.files, path, parquet(table))
+    assert store.trials().num_rows == NUM_TRIALS
+    assert store.warnings_ == []  # as a compaction leaves it that is killed
+    other = table.set_column(table.schema.get_field_index("value"), "value", [[0.125]])
+    proof.write(store.files, path, parquet(other.cast(table.schema)))
+    assert 0.125 in store.trials()["value"].to_pylist()
+    (line,) = store.warnings_
+    assert f"trials/compact-000001.parquet has other rows of the trials {before[0]['trial_id']}" in line
+
+
+def test_an_experiment_that_is_a_pipe_is_refused_at_once(storage: Path) -> None:
+    (storage / "experiment.json").unlink()
+    os.mkfifo(storage / "experiment.json")
+    with pytest.raises(StorageError, match="a folder, a pipe or a device, not a file"):
+        Store.open(storage)
+
+
+def test_verify_reads_everything_and_says_what_is_whole(storage: Path) -> None:
+    result = run("verify", str(storage), "--json")
+    whole = json.loads(result.stdout)
+    assert (result.return_value, whole["whole"], whole["version"]) == (0, True, 5)
+    assert {kind: each["files"] for kind, each in whole["kinds"].items()} == {
+        "record": 1,
+        "trials": 6,
+        "measurements": 6,
+        "predictions": 3,
+        "robustness": 3,
+        "runs": 1,
+        "models": 3,
+        "running": 4,
+    }
+    for path in ("models/56904c3b910be4ad.safetensors", "measurements/compact-000001.parquet"):
+        (storage / path).write_bytes(b"x" + (storage / path).read_bytes()[1:])
+    result = run("verify", str(storage))
+    assert result.return_value == 1
+    assert "models/56904c3b910be4ad.safetensors is damaged" in result.stderr
+    assert "has no measurements of 3 trials" in result.stderr
+    assert run("status", str(storage)).return_value == 0
+
+
+def test_verify_tells_a_damaged_record_from_no_storage(storage: Path, tmp_path: Path) -> None:
+    path = storage / "experiment.json"
+    path.write_bytes(path.read_bytes().replace(b"valid/mae", b"valid/mad"))
+    result = run("verify", str(storage))
+    assert result.return_value == 1
+    assert "experiment.json is damaged" in result.stderr
+    with pytest.raises(StorageError, match="no storage at"):
+        CliRunner().invoke(msa, ["verify", str(tmp_path / "none")], catch_exceptions=False, standalone_mode=False)
