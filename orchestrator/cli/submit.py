@@ -10,10 +10,11 @@ import click
 
 from msa_models import printable
 from orchestrator.cli.asked import asked_for, handed_over
-from orchestrator.cli.base import INTERRUPTED, Examples, goes_on, msa, say, show
+from orchestrator.cli.base import DONE, INTERRUPTED, Examples, goes_on, msa, refuse, say, show
+from orchestrator.views.screen import warning
 
 if TYPE_CHECKING:
-    from orchestrator.run.ray_backend.jobs import WorkingTree
+    from orchestrator.run.submission.working_tree import WorkingTree
 
 _COMMANDS = ("sweep", "ablate", "resume", "describe", "status", "table", "failures", "compact")
 _LENGTH_OF_A_LINE = 4_000  # at most, of the last one of a job
@@ -24,7 +25,8 @@ _LENGTH_OF_A_LINE = 4_000  # at most, of the last one of a job
     context_settings={"allow_interspersed_args": False},
     examples="""
     msa submit -- sweep cpsl --storage s3://bucket/mosi --data /shared/mosi.pkl
-    msa submit --address http://head:8265 -- resume s3://bucket/mosi
+    msa submit --dry-run
+    msa submit --send data/mosi.pkl -- sweep cpsl --data data/mosi.pkl --storage s3://bucket/mosi
     msa submit --attach raysubmit_4LamXRuQpYdSMg7J
     msa submit --stop raysubmit_4LamXRuQpYdSMg7J
     """,
@@ -36,31 +38,64 @@ _LENGTH_OF_A_LINE = 4_000  # at most, of the last one of a job
 )
 @click.option("--attach", metavar="JOB", help="Show the output of a job that was submitted, to its end.")
 @click.option("--stop", metavar="JOB", help="End a job in order: running steps are finished, checkpoints written.")
+@click.option("--dry-run", is_flag=True, help="Check everything, list what would be sent with its sizes, send nothing.")
+@click.option(
+    "--send",
+    multiple=True,
+    metavar="PATH",
+    help="Send this file, or all files of this folder, although it is ignored, lies behind a link or looks like a "
+    "secret; one that looks like a secret has to be named itself. Repeatable.",
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND …]")
-def submit(address: str | None, attach: str | None, stop: str | None, arguments: tuple[str, ...]) -> int:
+def submit(
+    address: str | None,
+    attach: str | None,
+    stop: str | None,
+    dry_run: bool,
+    send: tuple[str, ...],
+    arguments: tuple[str, ...],
+) -> int:
     """Run COMMAND (sweep, ablate, resume, …) as a job on a Ray cluster, with the files of the current folder.
 
-    What .gitignore or .rayignore names stays here, and so do .git, .venv, runs and caches. What can be checked here is
-    checked before anything is sent. Ctrl-C detaches, and the job goes on. The exit code is that of the job, and
-    so is the line that goes on.
+    In a work tree of git these are what is under version control, or new and not ignored; elsewhere all but what looks
+    foreign (caches, virtual environments, other repositories, runs). What .rayignore names, and links out of the
+    folder, stay here. Files that look like secrets, by their names or by what is in them, are refused, unless --send
+    names them. What can be checked here is checked before anything is sent. Ctrl-C detaches, and the job goes on. The
+    exit code is that of the job, and so is the line that goes on.
     """
+    if bool(arguments or dry_run) + (attach is not None) + (stop is not None) != 1:
+        raise click.UsageError("expected one of: a command after --, --attach JOB, --stop JOB, --dry-run")
+    if attach or stop:
+        refuse("only where files are sent, with a command after --", send=send or None)
+    if dry_run:
+        tree = _checked(arguments, send)[1] if arguments else _tree(send)
+        _show(tree)
+        tree.check(send)
+        return DONE
+    return _run(address, attach or stop, stop is not None, send, arguments)
+
+
+def _run(address: str | None, known: str | None, stop: bool, send: tuple[str, ...], arguments: tuple[str, ...]) -> int:
+    """Send a job, or find the one that is known, and show it to its end."""
     from orchestrator.run.ray_backend import jobs
 
-    if bool(arguments) + (attach is not None) + (stop is not None) != 1:
-        raise click.UsageError("expected one of: a command after --, --attach JOB, --stop JOB")
     head = jobs.address_of(address)
-    if arguments:
-        command, tree = _checked(arguments)
+    to = ["submit", *(["--address", address] if address else [])]
+    anew = [*to, *(word for path in send for word in ("--send", path)), "--"]
+    if known is None:
+        command, tree = _checked(arguments, send)
+        tree.check(send)
         client = jobs.connect(head)
         say(f"sending {tree}")
+        for note in tree.notes:
+            say(warning(note))
         job = jobs.submit(client, command, tree)
     else:
         client = jobs.connect(head)
-        found = jobs.find(client, str(attach or stop))
+        found = jobs.find(client, known)
         job, command = found.submission_id, jobs.command(found)
-    to = ["submit", *(["--address", address] if address else [])]
     goes_on(*to, "--attach", job)
-    if stop is not None:
+    if stop:
         running = jobs.stop(client, job)
         say(f"stopping {job}: its running steps come to their end" if running else f"{job} is over already")
     else:
@@ -79,21 +114,39 @@ def submit(address: str | None, attach: str | None, stop: str | None, arguments:
         say(f"detached; {job} goes on")
         return INTERRUPTED
     except jobs.JobForgotten:
-        goes_on(*to, "--", *command)
+        goes_on(*anew, *command)
         raise
     # the line in which the job itself says how to go on, if it came to that
     said = re.search(r"^go on with: msa (.*)\s*\Z", end, re.MULTILINE)
     if further := shlex.split(said[1]) if said else command:
-        goes_on(*to, "--", *further)
+        goes_on(*anew, *further)
     return code
 
 
-def _checked(arguments: tuple[str, ...]) -> tuple[list[str], WorkingTree]:
-    """The command as the job runs it, and the files that go with it; whatever is wrong is raised before they do."""
+def _tree(send: tuple[str, ...]) -> WorkingTree:
     from pathlib import Path
 
+    from orchestrator.run.submission.working_tree import WorkingTree
+
+    return WorkingTree.of(Path.cwd(), send)
+
+
+def _show(tree: WorkingTree) -> None:
+    """What would be sent, the largest last, and what stays."""
+    from orchestrator.run.submission.working_tree import amount
+
+    for name in sorted(tree.sizes, key=lambda name: (tree.sizes[name], name)):
+        show(f"{amount(tree.sizes[name]):>9}  {printable.one_line(name)}")
+    show(f"{tree} would be sent from {tree.folder}")
+    for reason in tree.reasons():
+        show(f"stays here: {reason}")
+    for note in tree.notes:
+        say(warning(note))
+
+
+def _checked(arguments: tuple[str, ...], send: tuple[str, ...]) -> tuple[list[str], WorkingTree]:
+    """The command as the job runs it, and the files that go with it; whatever is wrong is raised before they do."""
     from msa_models.data import SYNTHETIC
-    from orchestrator.run.ray_backend.jobs import WorkingTree
     from orchestrator.store.credentials import refuse_credentials_in
     from search_spaces.loading import names
 
@@ -108,7 +161,7 @@ def _checked(arguments: tuple[str, ...]) -> tuple[list[str], WorkingTree]:
         )
     if "storage" in options and not options.get("dry_run"):
         _check_storage(options["storage"])
-    tree = WorkingTree.of(Path.cwd())
+    tree = _tree(send)
     corpora = list(options["data"]) if name == "resume" else []
     if "experiment" in options:
         experiment = asked_for(**options)

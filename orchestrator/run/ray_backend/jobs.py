@@ -11,14 +11,13 @@ import logging
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from orchestrator.run.provenance import GIT_COMMIT, git_commit
 from orchestrator.run.ray_backend.auth import AccessError, check_dashboard
+from orchestrator.run.submission.working_tree import WorkingTree
 from orchestrator.store.credentials import refuse_credentials
 from orchestrator.store.faults import CouldNotRun
 
@@ -30,12 +29,6 @@ SILENT_S = 30.0  # then the connection is made anew: a cut one may look like a j
 RETRY_S = 2.0
 GIVE_UP_S = 900.0
 _NUM_SHOWN = 5
-LEFT_OUT = [  # of the working tree, beside what .gitignore and .rayignore name in any folder of it
-    *(".git", ".venv", "venv", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis", "node_modules"),
-    *("/runs", ".env", ".DS_Store", ".ray", ".ssh", ".aws", ".kube", ".netrc"),  # of a home folder: its keys
-]
-_NUM_LARGEST = 3
-_QUIET = logging.getLogger(__name__)  # Ray would name each of the ignore files
 
 
 class SubmitError(ValueError):
@@ -48,74 +41,6 @@ class HeadError(CouldNotRun):
 
 class JobForgotten(HeadError):
     """A job that its head knows no more."""
-
-
-class TreeError(ValueError):
-    """A folder that cannot be sent, or lacks what the job needs."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkingTree:
-    """A folder, and the size of each file of it by its path below the folder: what Ray would send, before it does."""
-
-    folder: Path
-    sizes: Mapping[str, int]
-
-    @classmethod
-    def of(cls, folder: Path) -> WorkingTree:
-        """Look at the folder. Raises TreeError where Ray would refuse it, with the largest files."""
-        # ray 2.60.0: how a job's folder is packed, and what a head takes; nothing public tells either beforehand
-        from ray._private.ray_constants import DASHBOARD_CLIENT_MAX_SIZE
-        from ray._private.runtime_env import packaging
-
-        sizes: dict[str, int] = {}
-
-        def take(path: Path) -> None:
-            if path.is_file():
-                sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
-
-        left_out = packaging._get_excludes(folder, LEFT_OUT)  # ray 2.60.0
-        # ray 2.60.0: with the ignore files of every folder below
-        packaging._dir_travel(folder, [left_out], take, include_gitignore=True, logger=_QUIET)
-        tree = cls(folder=folder, sizes=sizes)
-        if tree.size > DASHBOARD_CLIENT_MAX_SIZE:
-            largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:_NUM_LARGEST]
-            raise TreeError(
-                f"{folder} is too large to send: {tree}, Ray takes {_megabytes(DASHBOARD_CLIENT_MAX_SIZE)}; the "
-                f"largest are {', '.join(f'{name} ({_megabytes(sizes[name])})' for name in largest)}; name what the "
-                "job does not need in .gitignore or .rayignore, and put corpora where every node finds them"
-            )
-        return tree
-
-    def __str__(self) -> str:
-        return f"{len(self.sizes)} file{'s' * (len(self.sizes) != 1)}, {_megabytes(self.size)}"
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(self.sizes.values())
-
-    def has(self, path: str) -> bool:
-        """Whether this relative path is a file of the tree, or a folder with some of them."""
-        name = Path(os.path.normpath(path)).as_posix()
-        return name in self.sizes or any(each.startswith(f"{name}/") for each in self.sizes)
-
-    def require(self, what: str, path: str, otherwise: str = "") -> None:
-        """Raise TreeError, with the reason, unless the tree has this path; `otherwise`: what else would do."""
-        if self.has(path):
-            return
-        name = os.path.normpath(path)
-        if os.path.isabs(name) or name.startswith(".."):
-            why = "lies outside of the folder that is sent with the job"
-        elif (self.folder / name).exists():
-            why = "is not sent with the job: .gitignore, .rayignore or a rule of this command leaves it out"
-        else:
-            why = "does not exist"
-        raise TreeError(f"{what} {path} {why}; expected a path below {self.folder}{otherwise}")
-
-
-def _megabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:.1f} MB"
 
 
 def address_of(given: str | None) -> str:
@@ -149,15 +74,14 @@ def submit(client: Any, arguments: Sequence[str], tree: WorkingTree) -> str:
     variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
     if tree.has("msa_models"):
         variables[GIT_COMMIT] = git_commit(tree.folder)
-    os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "0"
-    try:
-        with _quiet():
+    with tree.packed() as archive, _quiet():
+        try:
             return client.submit_job(
                 entrypoint=_ENTRYPOINT + shlex.join(arguments),
-                runtime_env={"working_dir": str(tree.folder), "excludes": LEFT_OUT, "env_vars": variables},
+                runtime_env={"working_dir": str(archive), "env_vars": variables},
             )
-    except (RuntimeError, OSError) as error:  # of what the head raised, with its traceback, the last line
-        raise HeadError(f"the head did not take the job: {str(error).strip().splitlines()[-1]}") from error
+        except (RuntimeError, OSError) as error:  # of what the head raised, with its traceback, the last line
+            raise HeadError(f"the head did not take the job: {str(error).strip().splitlines()[-1]}") from error
 
 
 def command(info: Any) -> list[str]:

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 
 from orchestrator.cli import main
 from orchestrator.run.ray_backend import jobs
-from orchestrator.run.ray_backend.jobs import TreeError, WorkingTree
+from orchestrator.run.submission.working_tree import WorkingTree
 from orchestrator.store import StorageError
 
 
@@ -47,6 +48,7 @@ class FakeClient:
     logs: str = ""
     jobs: list[Info] = field(default_factory=list)
     submitted: list[dict[str, Any]] = field(default_factory=list)
+    sent: list[list[str]] = field(default_factory=list)  # the files of each job
     stopped: list[str] = field(default_factory=list)
 
     async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
@@ -67,6 +69,8 @@ class FakeClient:
 
     def submit_job(self, **options: Any) -> str:
         self.submitted.append(options)
+        with ZipFile(options["runtime_env"]["working_dir"]) as archive:
+            self.sent.append(archive.namelist())
         return "job1"
 
     def stop_job(self, job: str) -> bool:
@@ -85,7 +89,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with a corpus, an experiment, and what is not sent."""
-    for name in ("data/mosi.pkl", "secret/corpus.pkl", "runs/a/trials/x.parquet", ".git/config", ".venv/bin/python"):
+    for name in ("data/mosi.pkl", "secret/corpus.pkl", "runs/a/trials/x.parquet", ".venv/bin/python"):
         (tmp_path / "here" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "here" / name).write_text("x")
     (tmp_path / "here" / ".gitignore").write_text("secret/\n")
@@ -120,7 +124,7 @@ def test_a_sweep_is_sent_with_the_files_of_the_folder_joins_the_cluster_there_an
     command = shlex.split(sent["entrypoint"])
     assert command[:5] == ["exec", "python", "-m", "orchestrator.cli", "sweep"]
     assert command[5:] == ["--address", "auto", "mine.yaml", "--storage", "s3://b/x", "--set", "search.trials=3"]
-    assert sent["runtime_env"]["working_dir"] == str(folder)
+    assert client.sent == [[".gitignore", "data/mosi.pkl", "mine.yaml"]]
     assert int(sent["runtime_env"]["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]) > 60
 
 
@@ -144,7 +148,7 @@ def test_an_address_that_was_given_to_the_command_stays(client: FakeClient, fold
         ("sweep cpsl --storage /shared/x --set search.trials=none", "search.trials"),
         ("sweep ../elsewhere.yaml --storage /shared/x", "the experiment ../elsewhere.yaml lies outside"),
         ("sweep cpsl --storage /shared/x --data ../mosi.pkl", "the corpus ../mosi.pkl lies outside"),
-        ("sweep cpsl --storage /shared/x --data secret/corpus.pkl", "is not sent with the job: .gitignore"),
+        ("sweep cpsl --storage /shared/x --data secret/corpus.pkl", "is not sent with the job (ignored)"),
         ("sweep mine.yaml --storage /shared/x --data data/mosei.pkl", "data/mosei.pkl does not exist; expected a path"),
         ("ablate cpsl --storage /shared/x --set ablation.corpora=[data/no.pkl]", "the corpus data/no.pkl does not ex"),
         ("resume /shared/x --data data/no.pkl", "the corpus data/no.pkl does not exist"),
@@ -388,32 +392,58 @@ def test_nobody_at_the_address_is_one_line_with_the_tunnel(monkeypatch: pytest.M
     assert "\n" not in str(told.value)
 
 
-def test_a_folder_that_is_too_large_is_refused_with_its_largest_files(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_would_be_sent_is_listed_the_largest_last_and_nothing_is_sent(
+    client: FakeClient, folder: Path, msa: Callable[..., tuple[int, str, str]]
 ) -> None:
-    with (folder / "data" / "big.pkl").open("wb") as file:
-        file.truncate(200_000_000)
-    with pytest.raises(TreeError, match=r"200\.0 MB, Ray takes 104\.9 MB; the largest are data/big\.pkl \(200\.0 MB\)"):
-        WorkingTree.of(folder)
-    (folder / ".rayignore").write_text("big.pkl\n")
-    assert not WorkingTree.of(folder).has("data/big.pkl")
+    (folder / "data" / "mosi.pkl").write_bytes(bytes(1234))
+    (folder / "outside").symlink_to("..")
+    code, out, err = msa("submit", "--dry-run")
+    assert (code, client.submitted) == (0, [])
+    assert [line.split() for line in out.splitlines()[:3]] == [
+        ["8", "B", ".gitignore"],
+        ["64", "B", "mine.yaml"],
+        ["1.2", "kB", "data/mosi.pkl"],
+    ]
+    assert out.splitlines()[3] == f"3 files, 1.3 kB would be sent from {folder}"
+    assert "stays here: 1 ignored (secret)" in out
+    assert "stays here: 1 runs (runs)" in out
+    assert "stays here: 1 links out of the folder (outside)" in out
+    assert "warning: links out of the folder, which stay here: outside" in err
+    assert msa("submit", "--dry-run", "--", "sweep", "mine.yaml", "--storage", "s3://b/x")[:2] == (0, out)
+    code, _, err = msa("submit", "--dry-run", "--", "sweep", "no.yaml", "--storage", "s3://b/x")
+    assert (code, client.submitted) == (2, [])
 
 
-def test_the_files_that_are_sent_are_those_that_ray_packs(folder: Path, tmp_path: Path) -> None:
-    from zipfile import ZipFile
+def test_what_looks_like_a_secret_is_refused_before_anything_is_asked_unless_it_is_named(
+    client: FakeClient, folder: Path, msa: Callable[..., tuple[int, str, str]]
+) -> None:
+    (folder / ".env").write_text("x")
+    for arguments in (["--dry-run"], ["--", "resume", "/shared/x"]):
+        code, _, err = msa("submit", *arguments)
+        assert (code, client.submitted) == (2, [])
+        assert "1 file looks like a secret: .env (its name); keep a file here by a line in .rayignore" in " ".join(
+            err.split()
+        )
+    assert msa("submit", "--send", ".env", "--", "resume", "/shared/x")[0] == 0
+    assert ".env" in client.sent[0]
 
-    from ray._private.runtime_env.packaging import create_package
 
-    (folder / "deep" / "__pycache__").mkdir(parents=True)
-    (folder / "deep" / "__pycache__" / "a.pyc").write_text("x")
-    (folder / "deep" / ".gitignore").write_text("*.log\n!kept.log\n")
-    for name in ("a.log", "kept.log", "runs.txt"):
-        (folder / "deep" / name).write_text("x")
-    create_package(str(folder), tmp_path / "p.zip", include_gitignore=True, excludes=jobs.LEFT_OUT)
-    packed = {name for name in ZipFile(tmp_path / "p.zip").namelist() if not name.endswith("/")}
-    assert set(WorkingTree.of(folder).sizes) == packed
-    assert {"deep/kept.log", "deep/runs.txt", "data/mosi.pkl"} < packed
-    assert not any(name.startswith(("runs/", ".git/", ".venv/", "secret/")) or "cache" in name for name in packed)
+def test_an_ignored_corpus_goes_where_it_is_named_and_is_named_again_by_the_line_that_goes_on(
+    client: FakeClient, folder: Path, msa: Callable[..., tuple[int, str, str]]
+) -> None:
+    client.end = Info("FAILED", driver_exit_code=-9)
+    command = ["sweep", "cpsl", "--storage", "/shared/x", "--data", "secret/corpus.pkl"]
+    code, _, err = msa("submit", "--", *command)
+    assert code == 2
+    assert "(ignored); --send secret/corpus.pkl sends it, or an absolute path" in " ".join(err.split())
+    code, _, err = msa("submit", "--send", "secret/corpus.pkl", "--", *command)
+    assert "secret/corpus.pkl" in client.sent[0]
+    assert "go on with: msa submit --send secret/corpus.pkl -- sweep" in err.splitlines()[-1]
+
+
+def test_what_is_sent_cannot_be_named_where_nothing_is(client: FakeClient, folder: Path, msa: Any) -> None:
+    code, _, err = msa("submit", "--send", "mine.yaml", "--attach", "job1")
+    assert (code, "only where files are sent" in err) == (2, True)
 
 
 def test_the_commit_of_a_tree_with_the_code_goes_with_it_and_into_the_rows(
