@@ -36,6 +36,12 @@ _LENGTH_OF_A_LINE = 4_000  # at most, of the last one of a job
     metavar="URL",
     help="The dashboard of the head [default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, http://127.0.0.1:8265].",
 )
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Send the token over plain http to another machine, or to a port here that somebody else listens on; without "
+    "it a tunnel is expected: ssh -N -L 8265:127.0.0.1:8265 HEAD.",
+)
 @click.option("--attach", metavar="JOB", help="Show the output of a job that was submitted, to its end.")
 @click.option("--stop", metavar="JOB", help="End a job in order: running steps are finished, checkpoints written.")
 @click.option("--dry-run", is_flag=True, help="Check everything, list what would be sent with its sizes, send nothing.")
@@ -52,6 +58,7 @@ def submit(
     attach: str | None,
     stop: str | None,
     dry_run: bool,
+    insecure: bool,
     send: tuple[str, ...],
     arguments: tuple[str, ...],
 ) -> int:
@@ -72,26 +79,34 @@ def submit(
         _show(tree)
         tree.check(send)
         return DONE
-    return _run(address, attach or stop, stop is not None, send, arguments)
+    to = ["submit", *(["--address", address] if address else []), *(["--insecure"] if insecure else [])]
+    return _run(to, address, insecure, attach or stop, stop is not None, send, arguments)
 
 
-def _run(address: str | None, known: str | None, stop: bool, send: tuple[str, ...], arguments: tuple[str, ...]) -> int:
-    """Send a job, or find the one that is known, and show it to its end."""
+def _run(
+    to: list[str],
+    address: str | None,
+    insecure: bool,
+    known: str | None,
+    stop: bool,
+    send: tuple[str, ...],
+    arguments: tuple[str, ...],
+) -> int:
+    """Send a job, or find the one that is known, and show it to its end. `to`: what says again where it goes."""
     from orchestrator.run.ray_backend import jobs
 
-    head = jobs.address_of(address)
-    to = ["submit", *(["--address", address] if address else [])]
+    head = jobs.address_of(address, insecure)
     anew = [*to, *(word for path in send for word in ("--send", path)), "--"]
     if known is None:
         command, tree = _checked(arguments, send)
         tree.check(send)
-        client = jobs.connect(head)
+        client = jobs.connect(head, insecure)
         say(f"sending {tree}")
         for note in tree.notes:
             say(warning(note))
         job = jobs.submit(client, command, tree)
     else:
-        client = jobs.connect(head)
+        client = jobs.connect(head, insecure)
         found = jobs.find(client, known)
         job, command = found.submission_id, jobs.command(found)
     goes_on(*to, "--attach", job)

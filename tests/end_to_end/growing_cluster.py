@@ -43,6 +43,7 @@ class GrowingCluster:
 
     def __init__(self, folder: Path, *, version: int, max_nodes: int, cpus_of_head: int) -> None:
         port, token = _free_port(), folder / "token"
+        token.touch(mode=0o600)
         token.write_text("only-for-this-test-" * 3)
         config = folder / "cluster.json"
         config.write_text(json.dumps(_config(port, max_nodes, cpus_of_head, launch_multiple=version == 2)))

@@ -122,6 +122,7 @@ class Signalled:
         """Of a Ray that the job has started before; its servers get the signals, too."""
         out, token = self.folder / "head.out", self.folder / "token"
         out.unlink(missing_ok=True)
+        token.touch(mode=0o600)
         token.write_text("0" * 32)
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]

@@ -54,6 +54,7 @@ def ray_head(mode: str) -> Iterator[Head]:
     """`ray start --head`, with a token or open, in a session of its own and with ports of its own."""
     with TemporaryDirectory(prefix="msa-head-", ignore_cleanup_errors=True) as folder:  # short: it holds sockets
         (Path(folder) / "token").write_text(TOKEN)
+        (Path(folder) / "token").chmod(0o600)
         outside = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         environment = outside | {
             "HOME": folder,

@@ -11,12 +11,16 @@ from __future__ import annotations
 import ipaddress
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module  # for what of Ray is compiled or generated, where no type checker looks
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
-from orchestrator.store.faults import CouldNotRun
+from orchestrator.run.ray_backend.control_traffic import AccessError, check_owner, check_token_file, request
+
+if TYPE_CHECKING:
+    import grpc
+    import requests
 
 _TIMEOUT_S = 20.0
 _RETRY_S = 3.0  # a busy head may be unavailable for a moment
@@ -24,10 +28,6 @@ _TO_COPY = (
     "copy that of the cluster to ~/.ray/auth_token (`ray exec cluster.yaml 'ray get-auth-token'` prints it), or name "
     "its file in RAY_AUTH_TOKEN_PATH"
 )
-
-
-class AccessError(CouldNotRun):
-    """A cluster that lets in anyone, or that does not let in this machine."""
 
 
 class AddressError(ValueError):
@@ -54,11 +54,13 @@ def check_cluster(address: str) -> None:
     found = services.canonicalize_bootstrap_address(address)
     if found is None:
         raise ConnectionError("no Ray cluster runs on this machine; start one with `ray start --head`, or join one")
+    host, _, port = found.rpartition(":")
+    check_owner(host, int(port), "Run the command as that user, or hand it over: msa submit --insecure -- …")
     nodes = _nodes(found)
     if nodes is not None:
         _refuse_open(f"the Ray cluster at {found}", nodes)
     elif _nodes(found, _token_for(f"the Ray cluster at {found}")) is None:
-        raise _wrong_token(f"the Ray cluster at {found}")
+        raise wrong_token(f"the Ray cluster at {found}")
     else:
         _use_token()
 
@@ -66,21 +68,26 @@ def check_cluster(address: str) -> None:
 def check_dashboard(url: str) -> dict[str, str]:
     """The headers with which this machine may talk to a head's dashboard, which must require a token.
 
-    Raises AccessError; OSError where nobody answers.
+    Raises AccessError; OSError where nobody answers, or something that is no dashboard.
     """
-    import requests
-
     cluster = f"the Ray cluster at {url}"
-    mode = requests.get(f"{url}/api/authentication_mode", timeout=_TIMEOUT_S)
-    if not mode.ok or mode.json().get("authentication_mode") != "token":  # not ok: a Ray without tokens
-        nodes = requests.get(f"{url}/nodes", params={"view": "summary"}, timeout=_TIMEOUT_S)
-        nodes.raise_for_status()
-        _refuse_open(cluster, [node["ip"] for node in nodes.json()["data"]["summary"]])
-        return {}
+    try:
+        mode = _asked(f"{url}/api/authentication_mode")
+        if not mode.ok or mode.json().get("authentication_mode") != "token":  # not ok: a Ray without tokens
+            nodes = _asked(f"{url}/nodes", params={"view": "summary"})
+            nodes.raise_for_status()
+            _refuse_open(cluster, [node["ip"] for node in nodes.json()["data"]["summary"]])
+            return {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConnectionError(f"what answers at {url} is no dashboard of Ray") from error
     headers = {"Authorization": f"Bearer {_token_for(cluster)}"}
-    if requests.get(f"{url}/api/version", headers=headers, timeout=_TIMEOUT_S).status_code in (401, 403):
-        raise _wrong_token(cluster)
+    if _asked(f"{url}/api/version", headers=headers).status_code in (401, 403):
+        raise wrong_token(cluster)
     return headers
+
+
+def _asked(url: str, headers: Mapping[str, str] | None = None, **options: Any) -> requests.Response:
+    return request("GET", url, headers=headers or {}, timeout=_TIMEOUT_S, **options)
 
 
 @contextmanager
@@ -114,6 +121,7 @@ def _token_for(cluster: str) -> str:
 
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         raise AccessError(f"{cluster} requires a token, and RAY_AUTH_MODE here is not `token`; unset it")
+    check_token_file()
     # ray 2.60.0: the token that Ray itself would use, as `ray get-auth-token` reads it
     loader = import_module("ray._raylet").AuthenticationTokenLoader.instance()
     loader.reset_cache()
@@ -126,7 +134,8 @@ def _token_for(cluster: str) -> str:
     return token
 
 
-def _wrong_token(cluster: str) -> AccessError:
+def wrong_token(cluster: str) -> AccessError:
+    """Of a cluster that requires another token."""
     return AccessError(f"{cluster} refuses the token of this machine; {_TO_COPY}")
 
 
@@ -144,7 +153,7 @@ def _nodes(address: str, token: str = "") -> list[str] | None:
     # ray 2.60.0: `ray.nodes()` tells the same, but only to who has connected, and has sent a token, already
     messages, services = (import_module(f"ray.core.generated.gcs_service_pb2{end}") for end in ("", "_grpc"))
     metadata = [("authorization", f"Bearer {token}")] if token else []
-    with grpc.insecure_channel(address) as channel:
+    with _channel(address) as channel:
         ask = services.NodeInfoGcsServiceStub(channel).GetAllNodeInfo
         until = time.monotonic() + _RETRY_S
         while True:
@@ -160,3 +169,19 @@ def _nodes(address: str, token: str = "") -> list[str] | None:
                 time.sleep(0.2)
     alive = import_module("ray.core.generated.gcs_pb2").GcsNodeInfo.ALIVE  # ray 2.60.0
     return [node.node_manager_address for node in answer.node_info_list if node.state == alive]
+
+
+def _channel(address: str) -> grpc.Channel:
+    """Through no proxy, and encrypted where Ray is (RAY_USE_TLS)."""
+    import grpc
+
+    options = [("grpc.enable_http_proxy", 0)]
+    if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+        return grpc.insecure_channel(address, options)
+    # ray 2.60.0: the files that Ray itself would use
+    load = import_module("ray._common.tls_utils").load_certs_from_env
+    try:
+        certificate, key, authority = load()
+    except (RuntimeError, OSError) as error:
+        raise AccessError(f"RAY_USE_TLS is set here: {' '.join(str(error).split())}") from error
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(authority, key, certificate), options)

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from orchestrator.run.provenance import GIT_COMMIT, git_commit
-from orchestrator.run.ray_backend.auth import AccessError, check_dashboard
+from orchestrator.run.ray_backend.control_traffic import check_way, is_url
+from orchestrator.run.ray_backend.job_client import client_of
 from orchestrator.run.submission.working_tree import WorkingTree
 from orchestrator.store.credentials import refuse_credentials
 from orchestrator.store.faults import CouldNotRun
@@ -43,25 +44,31 @@ class JobForgotten(HeadError):
     """A job that its head knows no more."""
 
 
-def address_of(given: str | None) -> str:
-    """The dashboard of the head: as given, or of Ray's environment, or on this machine."""
+def address_of(given: str | None, insecure: bool = False) -> str:
+    """The dashboard of the head: as given, or of Ray's environment, or on this machine.
+
+    Raises SubmitError, InsecureError for plain http beyond this machine, unless it is to be `insecure`.
+    """
     named = [os.environ.get(name, "") for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")]
     address = given or next((each for each in named if each.startswith("http")), DEFAULT_ADDRESS)
     address = (address if "://" in address else f"http://{address}").rstrip("/")
-    if not address.startswith(("http://", "https://")):
-        raise SubmitError(f"got {address} as --address, expected that of a head's dashboard: http://HEAD:8265")
     refuse_credentials(address)
+    if not is_url(address):
+        raise SubmitError(f"got {address!r} as --address, expected that of a head's dashboard: http://127.0.0.1:8265")
+    if not insecure:
+        check_way(address)
     return address
 
 
-def connect(address: str) -> Any:
-    """A `JobSubmissionClient` of the head at this address. Raises HeadError, AccessError."""
-    from ray.job_submission import JobSubmissionClient
+def connect(address: str, insecure: bool = False) -> Any:
+    """A `JobSubmissionClient` of the head at this address; `insecure`: whoever the local port belongs to.
 
+    Raises HeadError, AccessError.
+    """
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # which Ray prefers to what it is given
     try:
         with _quiet():
-            return JobSubmissionClient(address, headers=check_dashboard(address))
+            return client_of(address, insecure)
     except OSError as error:
         raise HeadError(
             f"no head answers at {address} ({type(error).__name__}); is the cluster up? From outside of it open a "
@@ -134,8 +141,6 @@ class _Follower:
         self._lost_at: float | None = None
 
     async def run(self) -> int:
-        from ray.exceptions import AuthenticationError
-
         while True:
             try:
                 if self._lost_at is not None:
@@ -148,8 +153,6 @@ class _Follower:
                     if info.driver_exit_code is None and info.status == "FAILED":
                         self._say(f"{self._job} never came to its end: {' '.join((info.message or '').split())}")
                     return exit_code(info)
-            except AuthenticationError as error:
-                raise AccessError(error.message) from error
             except _connection_errors() as error:
                 await self._lost(error)
 

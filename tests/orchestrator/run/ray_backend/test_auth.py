@@ -50,13 +50,15 @@ def head() -> Iterator[Head]:
 class Head:
     """Control store and dashboard of a head with one node: which token they ask for, and where it listens."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: grpc.ServerCredentials | None = None) -> None:
         self.token, self.node, self.num_refused = TOKEN, "10.0.0.5", 0
         self._messages, services = (import_module(f"ray.core.generated.gcs_service_pb2{end}") for end in ("", "_grpc"))
         self._states = import_module("ray.core.generated.gcs_pb2").GcsNodeInfo
         self._store = grpc.server(futures.ThreadPoolExecutor(1))
         services.add_NodeInfoGcsServiceServicer_to_server(self, self._store)
-        self.address = f"127.0.0.1:{self._store.add_insecure_port('0.0.0.0:0')}"
+        everywhere = "0.0.0.0:0"
+        port = self._store.add_secure_port(everywhere, tls) if tls else self._store.add_insecure_port(everywhere)
+        self.address = f"127.0.0.1:{port}"
         self._store.start()
         self._dashboard = ThreadingHTTPServer(("127.0.0.1", 0), dashboard_of(self))
         self.url = f"http://127.0.0.1:{self._dashboard.server_port}"
@@ -173,6 +175,7 @@ def test_a_token_is_found_in_the_home_and_used_from_then_on(
 
     (here / ".ray").mkdir()
     (here / ".ray" / "auth_token").write_text(TOKEN)
+    (here / ".ray" / "auth_token").chmod(0o600)
     import_module("ray._raylet").Config.initialize("")
     assert not is_token_auth_enabled()
     assert auth.check_dashboard(head.url) == {"Authorization": f"Bearer {TOKEN}"}

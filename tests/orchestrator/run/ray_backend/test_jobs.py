@@ -82,7 +82,7 @@ class FakeClient:
 def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     """The cluster that `msa submit` finds at any address; its jobs succeed at once."""
     found = FakeClient(script=[(["done\n"], None)], logs="done\n", jobs=[Info(Status("RUNNING"))])
-    monkeypatch.setattr(jobs, "connect", lambda address: found)
+    monkeypatch.setattr(jobs, "connect", lambda address, insecure: found)
     return found
 
 
@@ -245,12 +245,12 @@ def test_ctrl_c_detaches_and_says_how_to_attach(msa: Any, monkeypatch: pytest.Mo
             await asyncio.sleep(60)
 
     client = Interrupted(jobs=[Info(Status("RUNNING"))])
-    monkeypatch.setattr(jobs, "connect", lambda address: client)
-    code, out, err = msa("submit", "--address", "head:8265", "--attach", "job1")
+    monkeypatch.setattr(jobs, "connect", lambda address, insecure: client)
+    code, out, err = msa("submit", "--address", "head:8265", "--insecure", "--attach", "job1")
     assert (code, out, client.stopped) == (130, "half", [])
     assert err.splitlines()[-2:] == [
         "detached; job1 goes on",
-        "go on with: msa submit --address head:8265 --attach job1",
+        "go on with: msa submit --address head:8265 --insecure --attach job1",
     ]
 
 
@@ -375,14 +375,43 @@ def test_the_address_is_as_given_or_of_the_environment_or_on_this_machine(monkey
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # of a driver, not of a dashboard
     assert jobs.address_of(None) == "http://127.0.0.1:8265"
     monkeypatch.setenv("RAY_ADDRESS", "http://a:8265")
-    assert jobs.address_of(None) == "http://a:8265"
+    assert jobs.address_of(None, insecure=True) == "http://a:8265"
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://b:8265/")
-    assert jobs.address_of(None) == "http://b:8265"
-    assert jobs.address_of("c:8265") == "http://c:8265"
-    with pytest.raises(jobs.SubmitError, match="expected that of a head's dashboard"):
-        jobs.address_of("ray://head:10001")
+    assert jobs.address_of(None, insecure=True) == "http://b:8265"
+    assert jobs.address_of("c:8265", insecure=True) == "http://c:8265"
+    for address in ("ray://head:10001", "http://head:8265?x=y", "http://127.0.0.1\\.evil.org", "http://a b", "http://"):
+        with pytest.raises(jobs.SubmitError, match="expected that of a head's dashboard"):
+            jobs.address_of(address, insecure=True)
     with pytest.raises(StorageError, match="credentials"):
         jobs.address_of("https://me:hush@head")
+
+
+@pytest.mark.parametrize(
+    ("address", "secure"),
+    [
+        ("127.0.0.1:8265", True),
+        ("http://127.1.2.3:8265", True),
+        ("http://[::1]:8265", True),
+        ("localhost:8265", True),
+        ("https://ray.lab.org", True),
+        ("https://10.0.0.5:8265", True),
+        ("head:8265", False),
+        ("http://10.0.0.5:8265", False),
+        ("http://[fe80::1]:8265", False),
+        ("http://0.0.0.0:8265", False),
+        ("http://localhost.evil.org:8265", False),
+        ("http://127.0.0.1.evil.org:8265", False),
+    ],
+)
+def test_plain_http_beyond_this_machine_is_refused_before_anything_is_asked(
+    client: FakeClient, folder: Path, msa: Callable[..., tuple[int, str, str]], address: str, secure: bool
+) -> None:
+    code, _, err = msa("submit", "--address", address, "--", "resume", "/shared/x")
+    assert (code, len(client.submitted)) == ((0, 1) if secure else (2, 0))
+    assert ("is plain http beyond this machine" in err) != secure
+    if not secure:
+        assert "ssh -N -L 8265:127.0.0.1:8265" in " ".join(err.split())
+        assert msa("submit", "--address", address, "--insecure", "--", "resume", "/shared/x")[0] == 0
 
 
 def test_nobody_at_the_address_is_one_line_with_the_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
