@@ -88,6 +88,11 @@ class Resources(Part):  # nothing of it changes a result, so nothing of it is pa
         "anew, as after any lost worker; at least 5m, and longer than the longest epoch; null: never, as an epoch of a "
         "large corpus on CPUs may take hours.",
     )
+    stop_after_failures: Annotated[int, Ge(0)] | None = Field(
+        default=None,
+        description="A run ends early once so many of its first trials have failed alike (the same error at the same "
+        "place) and none has come to its end; 0: never; null: the larger of 5 and twice the trials at a time.",
+    )
 
 
 class Change(Part):

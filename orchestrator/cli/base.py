@@ -7,16 +7,13 @@ import textwrap
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from msa_models.printable import printable
 from orchestrator.run.outlet import standard_outlets
 from orchestrator.views.screen import warning, wrapped_for
-
-if TYPE_CHECKING:
-    from search_spaces.schema import Experiment
 
 DONE, FAILED, BAD_INPUT, COULD_NOT_RUN, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -211,9 +208,8 @@ def again_with(address: str | None, time_limit: str | None, gpus: int | None) ->
     return [word for option, value in asked.items() if value is not None for word in (option, str(value))]
 
 
-def check_gpus(gpus: int | None, experiment: Experiment) -> None:
+def check_gpus(gpus: int | None, takes: float) -> None:
     """Refuse fewer than a trial takes, and warn where none takes any."""
-    takes = experiment.resources.gpu
     if gpus is not None and takes > gpus:
         raise click.UsageError(f"got --gpus {gpus}, but a trial takes {takes:g} (resources.gpu)")
     if gpus and not takes:

@@ -133,7 +133,7 @@ def _start(
         runs_in(storage)
     limit = said_limit(time_limit)
     prepared = _prepare(experiment, ablation=ablation, **options)
-    check_gpus(gpus, prepared.experiment)
+    check_gpus(gpus, prepared.experiment.resources.gpu)
     if dry_run:
         return _describe(prepared)
     return run_prepared(
@@ -223,6 +223,11 @@ def run_prepared(prepared: Prepared, storage: str, again: Sequence[str], **how: 
     if finished.ended is Ending.OUT_OF_TIME:
         say(f"out of time after {finished.num_new} trials")
         return OUT_OF_TIME
+    if finished.ended is Ending.FAILING:
+        say(finished.reason)
+        say(f"more: {command('msa', 'failures', storage)}", whole=True)
+        goes_on("resume", storage, "--retry-failed", *again)
+        return FAILED
     if finished.interrupted:
         say(f"interrupted after {finished.num_new} trials")
         return INTERRUPTED

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from orchestrator.store import Store
-from orchestrator.store.failure_types import CUT_SHORT, FailureType, failure_type_of
+from orchestrator.store.failure_types import CUT_SHORT, FailureType, failure_type_of, place_of
+from orchestrator.store.record import Record
 
 _COLUMNS = ("trial_id", "state", "error_type", "error_message", "traceback", "attempts", "host")
 UNTESTED_COLUMNS = ("trial_id", "dataset", "warning")
-_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
+CHANGED_COLUMNS = ("study_id", "variant", "state", "changes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ def failures(store: Store) -> list[Group]:
     for row in store.trials(_COLUMNS).to_pylist():
         if row["state"] == "FAIL":
             cause = failure_type_of(row["error_type"], row["error_message"])
-            key = cause, row["error_type"] or "unknown error", _place(row["traceback"] or "")
+            key = cause, row["error_type"] or "unknown error", place_of(row["traceback"])
             groups.setdefault(key, []).append(row)
     found = [
         Group(
@@ -83,15 +85,37 @@ def untested(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def changed(rows: Iterable[Mapping[str, Any]], record: Record) -> list[str]:
+    """One line for each change with which trials that count were trained: how many, of which studies; or none.
+
+    `rows`: trials with at least `CHANGED_COLUMNS`, in a fixed order.
+    """
+    several = len({study.dataset for study in record.studies.values()}) > 1
+    found: dict[str, Counter[str]] = {}
+    for row in rows:
+        if row["changes"] and row["state"] != "FAIL":
+            study = record.studies.get(row["study_id"])
+            name = row["variant"] or row["study_id"] if study is None else study.name
+            name += f" on {study.dataset}" if study is not None and several else ""
+            found.setdefault(_as_set(row["changes"]), Counter())[name] += 1
+    return [
+        f"{studies.total()} trial{'s were' if studies.total() > 1 else ' was'} trained with {changes} after a failure, "
+        f"unlike the others: {', '.join(f'{count} of {name}' for name, count in studies.items())}"
+        for changes, studies in found.items()
+    ]
+
+
 def to_json(groups: Sequence[Group]) -> list[dict[str, Any]]:
     """The groups as plain data."""
     return [asdict(group) for group in groups]
 
 
-def _place(traceback: str) -> str:
-    """The innermost frame, as `step.py:88 in take`."""
-    frames = list(_FRAME.finditer(traceback))
-    if not frames:
-        return ""
-    last = frames[-1]
-    return f"{last['file'].rpartition('/')[2]}:{last['line']} in {last['function']}"
+def _as_set(changes: str) -> str:
+    """`resources.gpu=1 and training.batch_size=16`, of what a row has."""
+    try:
+        values: dict[str, Any] = json.loads(changes)
+        return " and ".join(
+            f"{path}={f'{value:g}' if isinstance(value, float) else value}" for path, value in values.items()
+        )
+    except (AttributeError, ValueError):
+        return changes

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from msa_models.metrics import Direction
-from orchestrator.findings.failures import cut_short, untested
+from orchestrator.findings.failures import changed, cut_short, untested
 from orchestrator.plan.search import ended_by
 from orchestrator.store import Store, holder
 from orchestrator.store.schema import PHASES, STATES
@@ -20,7 +20,7 @@ from orchestrator.store.steering import steering
 from search_spaces.parts import Search
 
 _COLUMNS = ("trial_id", "study_id", "phase", "number", "state", "value", "error_type", "attempts", "finished_at")
-_COLUMNS += ("dataset", "warning", "duration_s")
+_COLUMNS += ("dataset", "warning", "duration_s", "variant", "changes")
 
 
 def summary(store: Store) -> dict[str, Any]:
@@ -56,7 +56,13 @@ def summary(store: Store) -> dict[str, Any]:
         "driver": driver and {name: driver[name] for name in ("host", "pid", "since", "beat")},
         "steering": driver and asdict(steering(store.files)),
         "failures": dict(Counter(row["error_type"] or "unknown" for row in failed).most_common()),
-        "warnings": [*store.record.warnings, *cut_short(rows), *untested(rows), *store.warnings_],
+        "warnings": [
+            *store.record.warnings,
+            *cut_short(rows),
+            *changed(rows, store.record),
+            *untested(rows),
+            *store.warnings_,
+        ],
     }
 
 

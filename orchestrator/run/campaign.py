@@ -7,29 +7,33 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from orchestrator.plan.studies import Study
+from orchestrator.run import retries
+from orchestrator.run.failing_start import FailingStart
 from orchestrator.run.messages import Assignment, Failure, Outcome, Report
 from orchestrator.run.progress import phases, totals
 from orchestrator.run.provenance import Provenance
+from orchestrator.run.retries import Changes, Retry
 from orchestrator.run.study_state import COMPLETE, FAIL, PRUNED, StudyState
 from orchestrator.run.trial_row import Started, trial_row
 from orchestrator.run.unit_race import races
 from orchestrator.store import OutOfReach, Store
 from orchestrator.store.failure_types import TRIAL_TIME, FailureType, failure_type_of
-
-Retry = Callable[[Set[str]], Collection[str]]  # of the ids of failed trials those that are trained again
+from search_spaces.durations import seconds
 
 
 class Campaign:
     """Planned minus finished, over all studies; the same for a first start and for any continuation.
 
-    `retry`: of the ids of the failed trials those that are taken as not finished; a success replaces the failure.
+    `retry`: of the failed trials those that are taken as not finished, as are those of an earlier retry that have not
+    been trained again; a success replaces the failure.
     `restarts`: how often a trial starts anew whose worker was lost. `time_s`: that a trial may train, and one that is
-    tried again once more; `keep_best`: whether it is complete at its best epoch when that is over.
+    tried again once more; `keep_best`: whether it is complete at its best epoch when that is over. `stop_after`: how
+    many of the first trials may fail alike, see `FailingStart`.
     """
 
     def __init__(
@@ -42,14 +46,17 @@ class Campaign:
         restarts: int = 0,
         time_s: float | None = None,
         keep_best: bool = False,
+        stop_after: int | None = 0,
     ) -> None:
         self._store, self._provenance = store, provenance
         every = store.trials(strict=True).to_pylist()
         states = {row["trial_id"]: row["state"] for row in every}
-        wanted = retry({trial_id for trial_id, state in states.items() if state == FAIL}) if retry else ()
-        again = [row for row in every if row["state"] == FAIL and row["trial_id"] in wanted]
-        rows = [row for row in every if row["state"] != FAIL or row["trial_id"] not in wanted]
         started = store.running(states=states)
+        failed, self._changes = retries.with_changes([row for row in every if row["state"] == FAIL], started)
+        self._asked = {} if retry is None else dict(retry(failed))
+        self._changes |= self._asked
+        again = [row for row in failed if row["trial_id"] in self._changes]
+        rows = [row for row in every if row["state"] != FAIL or row["trial_id"] not in self._changes]
         self._attempts = {row["trial_id"]: row["attempts"] or 1 for row in again}
         self._attempts |= {record["trial_id"]: record.get("attempts") or 1 for record in started}
         interrupted = _assignments(started)
@@ -77,12 +84,25 @@ class Campaign:
         self._restarts, self._losses = restarts, Counter[str]()
         self._time_s, self._keep_best = time_s, keep_best
         self._failed_after_s = {row["trial_id"]: row["duration_s"] or 0.0 for row in again}
+        self._start = FailingStart(stop_after)
         self._growths = 0  # how often a trial that is out of memory may start anew with twice the room
         self._fits: Callable[[int], bool] = lambda scale: False
 
     def grow(self, times: int, fits: Callable[[int], bool]) -> None:
         """Let trials that run out of memory start anew with twice the room, where `fits` says that there is as much."""
         self._growths, self._fits = times, fits
+
+    def keep_retries(self) -> None:
+        """Put on file which failed trials are asked for again, so that any later run goes on with them."""
+        for trial_id, changes in self._asked.items():
+            self._store.begin(
+                {"trial_id": trial_id, "attempts": self._attempts[trial_id], retries.AGAIN: dict(changes)}
+            )
+
+    @property
+    def changes(self) -> list[Changes]:
+        """Those of the failed trials that are trained again."""
+        return [changes for changes in self._changes.values() if changes]
 
     @property
     def done(self) -> bool:
@@ -97,6 +117,11 @@ class Campaign:
         if self._races or self._growths:
             return self.done
         return all(study.exhausted for study in self._open)
+
+    @property
+    def stopped(self) -> str:
+        """Why the run is to end though trials are left, or nothing."""
+        return "" if self.done else self._start.said
 
     @property
     def num_waiting(self) -> int:
@@ -128,7 +153,7 @@ class Campaign:
         for study in sorted(self._open, key=lambda study: study.num_started):
             assignment = study.next(running=self._running)
             if assignment is not None:
-                assignment = self._timed(assignment)
+                assignment = self._as_asked(assignment)
                 attempts = self._attempts.get(assignment.trial_id, 0) + 1
                 self._store.begin(
                     {"trial_id": assignment.trial_id, "attempts": attempts, "assignment": assignment.to_json()}
@@ -171,12 +196,17 @@ class Campaign:
         started = self._running[trial_id]
         self._hand_back(started, started.assignment)
 
-    def _timed(self, assignment: Assignment) -> Assignment:
-        """With the time that it may train as it is asked for now, whatever it was when it was handed out before."""
-        time_s = None
-        if self._time_s is not None:
-            time_s = self._time_s + self._failed_after_s.get(assignment.trial_id, 0.0)
-        return replace(assignment, time_s=time_s, keep_best=self._keep_best)
+    def _as_asked(self, assignment: Assignment) -> Assignment:
+        """With its changes, and the time that it may train as it is asked for now, whatever it was before."""
+        changes = self._changes.get(assignment.trial_id, assignment.changes)
+        time_s, keep_best = self._time_s, self._keep_best
+        if "resources.trial_time" in changes:
+            time_s = None if changes["resources.trial_time"] is None else seconds(changes["resources.trial_time"])
+        if "resources.on_timeout" in changes:
+            keep_best = changes["resources.on_timeout"] == "keep_best"
+        if time_s is not None:
+            time_s += self._failed_after_s.get(assignment.trial_id, 0.0)
+        return replace(assignment, time_s=time_s, keep_best=keep_best, changes=changes)
 
     def _started_anew(self, started: Started, failure: Failure) -> bool:
         """Whether a trial out of memory gets another start, with twice the room."""
@@ -208,6 +238,11 @@ class Campaign:
             self._open.remove(started.study)
         del self._running[started.assignment.trial_id]
         self.states[state] += 1
+        if failure is None:
+            self._start.succeeded()
+        else:
+            running = [len(each.measurements) for each in self._running.values()]
+            self._start.failed(failure, len(started.measurements), running)
 
 
 def _assignments(started: Iterable[Mapping[str, Any]]) -> list[Assignment]:

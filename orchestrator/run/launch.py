@@ -11,7 +11,6 @@ from pathlib import Path
 
 from msa_models import data
 from msa_models.data import Corpus
-from orchestrator.run.campaign import Retry
 from orchestrator.run.inputs import inputs
 from orchestrator.run.output import Listener, Silent
 from orchestrator.run.preparation import Prepared
@@ -19,6 +18,7 @@ from orchestrator.run.provenance import Provenance, provenance
 from orchestrator.run.ray_backend.auth import check_address
 from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.ray_backend.driver import Finished, run
+from orchestrator.run.retries import Retry
 from orchestrator.run.time_limit import TimeLimit, Watched
 from orchestrator.store import Files, Lease, StorageError, Store
 from orchestrator.store.credentials import refuse_credentials_in
@@ -96,6 +96,7 @@ def launch(
                 keep_best=wanted.on_timeout == "keep_best",
                 silent_s=seconds(wanted.silent_after) if wanted.silent_after else None,
                 num_gpus=num_gpus,
+                stop_after=wanted.stop_after_failures,
             ),
             address=address,
             retry=retry,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from msa_models.metrics import Direction
@@ -19,7 +19,7 @@ from orchestrator.plan.search import Members
 class Assignment:
     """Everything a worker needs to train one trial of one study.
 
-    `params` is what the sampler suggested, `config` the whole method configuration.
+    `params` is what the sampler suggested, `config` the whole method configuration as it was planned.
     """
 
     trial_id: str
@@ -41,6 +41,7 @@ class Assignment:
     scale: int = 1  # of what it occupies; doubled when it ran out of memory
     time_s: float | None = None  # that it may train, over all attempts
     keep_best: bool = False  # whether it is complete at its best epoch when that is over, or has failed
+    changes: Mapping[str, Any] = field(default_factory=dict)  # by path, what it has instead; see `run.retries`
 
     def to_json(self) -> str:
         """One line of JSON."""

@@ -5,20 +5,19 @@ A corpus is its fingerprint: it may lie anywhere, under any name.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from msa_models import printable
 from msa_models.data import SYNTHETIC, CorpusError
 from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
-from orchestrator.run.campaign import Retry
 from orchestrator.run.inputs import Encoders
 from orchestrator.run.preparation import Prepared, Read, asked_corpora, planned_on, prepare, read_corpus
-from orchestrator.store import StorageError, Store
+from orchestrator.store import Store
 from orchestrator.store.experiment_file import check_corpora
 from orchestrator.store.record import CorpusRecord, Record
-from search_spaces.faults import did_you_mean, listed
+from search_spaces.faults import listed
 from search_spaces.loading import validate
 from search_spaces.parts import Data
 from search_spaces.schema import Experiment
@@ -62,22 +61,6 @@ def stored(
         store=store,
         whole=whole,
     )
-
-
-def retried(storage: str, only: Collection[str] | None = None) -> Retry:
-    """For `launch`: all failed trials of a storage, or only these, which must be failed ones (else StorageError)."""
-
-    def of_these(failed: Set[str]) -> Collection[str]:
-        if only is None:
-            return failed
-        if unknown := [trial_id for trial_id in only if trial_id not in failed]:
-            raise StorageError(
-                f"got {listed(unknown)}, which {'is' if len(unknown) == 1 else 'are'} no failed trial of "
-                f"{storage}; `msa failures` lists those{did_you_mean(unknown[0], failed)}"
-            )
-        return only
-
-    return of_these
 
 
 def _info(name: str, corpus: CorpusRecord, record: Record, encoders: Encoders) -> CorpusInfo:

@@ -90,6 +90,7 @@ def trial_row(
         "traceback": failure.traceback if failure else None,
         "warning": (outcome.warning or None) if outcome else None,
         "attempts": started.attempts,
+        "changes": json.dumps(assignment.changes, sort_keys=True) if assignment.changes else None,
     }
     measured: Mapping[str, float] = ({} if state == FAIL else best) | (outcome.metrics if outcome else {})
     return row | {name: value for name, value in measured.items() if name.partition("/")[2] in metrics}

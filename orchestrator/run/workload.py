@@ -19,6 +19,8 @@ from orchestrator.plan.configure import configure, known_method
 from orchestrator.plan.search import members
 from orchestrator.run.messages import Assignment
 from orchestrator.run.pruning import rungs_of
+from orchestrator.run.retries import settings
+from search_spaces.dotted import placed
 
 if TYPE_CHECKING:  # a worker needs no Optuna
     from orchestrator.plan.studies import Study
@@ -34,7 +36,7 @@ def train(assignment: Assignment, corpus: Corpus) -> Training:
     torch.set_num_threads(1)
     method = known_method(assignment.method)
     return Training(
-        method.build(configure(method.Config, assignment.config)),
+        method.build(configure(method.Config, placed(assignment.config, settings(assignment.changes)))),
         corpus.select(assignment.modalities),
         seed=assignment.seed,
         objective=Objective(metric=assignment.metric, direction=assignment.direction),

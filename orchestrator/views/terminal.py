@@ -14,7 +14,7 @@ import pyarrow as pa
 from msa_models.data.convert import Converted
 from msa_models.metrics import Direction
 from msa_models.printable import command, one_line
-from orchestrator.findings.failures import UNTESTED_COLUMNS, Group, cut_short, untested
+from orchestrator.findings.failures import CHANGED_COLUMNS, UNTESTED_COLUMNS, Group, changed, cut_short, untested
 from orchestrator.findings.grid import current
 from orchestrator.findings.importance import importances
 from orchestrator.findings.robustness import of_studies, with_summaries
@@ -270,18 +270,14 @@ def _chosen(store: Store, trials: pa.Table) -> dict[str, list[str]] | None:
         return None
     found = confirm_trials(store.record, trials.select(list(COLUMNS)).to_pylist())
     times = Counter(study.name for study in studies.values())
-    return {
-        studies[study_id].name if times[studies[study_id].name] == 1 else study_id: [
-            row["trial_id"] for row in rows.values()
-        ]
-        for study_id, rows in found.items()
-    }
+    called = {study_id: study.name if times[study.name] == 1 else study_id for study_id, study in studies.items()}
+    return {called[study_id]: [row["trial_id"] for row in rows.values()] for study_id, rows in found.items()}
 
 
 def warnings(store: Store) -> list[str]:
-    """What to beware of in the data, trials whose time was over, and trials that have no test metrics."""
-    rows = store.trials(UNTESTED_COLUMNS).to_pylist()
-    return [*store.record.warnings, *cut_short(rows), *untested(rows)]
+    """What to beware of in the data, trials whose time was over, that were changed, or that have no test metrics."""
+    rows = store.trials((*UNTESTED_COLUMNS, *CHANGED_COLUMNS)).to_pylist()
+    return [*store.record.warnings, *cut_short(rows), *changed(rows, store.record), *untested(rows)]
 
 
 def _shown(tables: Sequence[Table], format: str, store: Store) -> str:

@@ -11,8 +11,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.run.ray_backend.auth import AccessError, AddressError, check_cluster
 from orchestrator.run.ray_backend.lean import plain_workers
@@ -44,7 +44,7 @@ class Demand:
     `retries`: how often a trial starts anew in this run; `grow`: whether one out of memory does, with twice the room.
     `time_s`: that a trial may train; `keep_best`: whether it is complete at its best epoch then. `silent_s`: without a
     word from a worker, after which it is given up. `num_gpus`: of this machine, that a Ray which is started here uses;
-    None: all.
+    None: all. `stop_after`: how many of the first trials may fail alike, see `FailingStart`.
     """
 
     cpu: float = 1.0
@@ -56,6 +56,12 @@ class Demand:
     keep_best: bool = False
     silent_s: float | None = None
     num_gpus: int | None = None
+    stop_after: int | None = None
+
+    def changed(self, changes: Mapping[str, Any]) -> Demand:
+        """What a trial with changes occupies, see `orchestrator.run.retries`."""
+        cpu, gpu = changes.get("resources.cpu", self.cpu), changes.get("resources.gpu", self.gpu)
+        return replace(self, cpu=cpu, gpu=gpu)
 
     def bundle(self, scale: int = 1) -> dict[str, float]:
         """What Ray reserves for a trial of this scale; beyond one, it hands out whole GPUs only."""
@@ -145,6 +151,11 @@ class Slots:
     def fits(self, scale: int) -> bool:
         """Whether some node has room for a trial of this scale."""
         return any(_room_on(node, self._demand.bundle(scale)) for node in _nodes())
+
+    def require(self, demand: Demand) -> None:
+        """Raise ClusterError where no node has room for a trial that asks for more than others."""
+        if not any(_room_on(node, demand.bundle()) for node in _nodes()):
+            raise _no_room(demand)
 
 
 class Autoscaling:

@@ -13,7 +13,7 @@ from typing import Any
 
 from msa_models.data import Corpus
 from orchestrator.plan.studies import Study
-from orchestrator.run.campaign import Campaign, Retry
+from orchestrator.run.campaign import Campaign
 from orchestrator.run.messages import Report
 from orchestrator.run.output import Listener, Silent, captured
 from orchestrator.run.provenance import Provenance, provenance
@@ -21,6 +21,7 @@ from orchestrator.run.ray_backend.apart import RunStopped, Stop, apart
 from orchestrator.run.ray_backend.cluster import Autoscaling, Demand, Slots, capacity, cluster
 from orchestrator.run.ray_backend.sharing import Sharing
 from orchestrator.run.ray_backend.start import Services
+from orchestrator.run.retries import Retry
 from orchestrator.run.time_limit import OutOfTime, TimeLimit
 from orchestrator.run.watchdog import Watchdog
 from orchestrator.store import Lease, StorageError, Store
@@ -35,6 +36,7 @@ class Ending(StrEnum):
 
     DONE = "all that is planned is finished"
     INTERRUPTED = "it was asked to stop"
+    FAILING = "its first trials failed alike"
     OUT_OF_TIME = "its time is over"
 
 
@@ -46,6 +48,7 @@ class Finished:
     num_planned: int
     states: dict[str, int]
     ended: Ending
+    reason: str = ""  # why it has ended early, where its first trials failed alike
 
     @property
     def interrupted(self) -> bool:
@@ -79,7 +82,7 @@ def run(
     `retry`: which failed trials are trained again. `origin`: what trains them, found out here where it is not given.
     `listener`: who hears how it goes.
     """
-    demand, listener, out_of_time = demand or Demand(), listener or Silent(), False
+    demand, listener, out_of_time, failing = demand or Demand(), listener or Silent(), False, False
     campaign = Campaign(
         store,
         studies,
@@ -88,9 +91,11 @@ def run(
         restarts=demand.retries,
         time_s=demand.time_s,
         keep_best=demand.keep_best,
+        stop_after=demand.stop_after,
     )
     if begin is not None:
         begin(campaign.done)
+    campaign.keep_retries()
     if not campaign.done:
         try:
             read = corpora()
@@ -101,16 +106,18 @@ def run(
                 listener.waits("Ray to start" if address is None else f"the Ray cluster at {address}")
                 apart(training, training.stop, listener.say)
             out_of_time = training.stop.out_of_time
+            failing = bool(campaign.stopped) and not training.stop.interrupted
             if campaign.done and training.stop.interrupted:
                 raise KeyboardInterrupt
         except OutOfTime:
             out_of_time = True
-    ended = Ending.DONE if campaign.done else Ending.OUT_OF_TIME if out_of_time else Ending.INTERRUPTED
+    early = Ending.OUT_OF_TIME if out_of_time else Ending.FAILING if failing else Ending.INTERRUPTED
     return Finished(
         num_new=campaign.num_new,
         num_planned=campaign.num_planned,
         states=dict(campaign.states),
-        ended=ended,
+        ended=Ending.DONE if campaign.done else early,
+        reason=campaign.stopped,
     )
 
 
@@ -154,6 +161,8 @@ class _Training:
         if autoscaling is not None:
             autoscaling.wait(slots if self._limit is None else self._limit.checked(slots), self._listener.say)
             sharing.look(slots())
+        for changes in () if grows else campaign.changes:
+            slots.require(demand.changed(changes))
         if demand.grow:
             campaign.grow(demand.retries, slots.fits)
         record = _RunRecord(store, slots(), self._limit)

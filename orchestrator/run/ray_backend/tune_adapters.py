@@ -29,8 +29,10 @@ if TYPE_CHECKING:  # a worker needs nothing of the driver
 
 
 def room(demand: Demand) -> Callable[[dict[str, Any]], PlacementGroupFactory]:
-    """What Ray Tune reserves for a trial, by its scale."""
-    return lambda config: PlacementGroupFactory([demand.bundle(config.get("scale", 1))])
+    """What Ray Tune reserves for a trial, by its scale and its changes."""
+    return lambda config: PlacementGroupFactory(
+        [demand.changed(config.get("changes", {})).bundle(config.get("scale", 1))]
+    )
 
 
 class CampaignSearcher(Searcher):

@@ -88,7 +88,7 @@ class TuneState:
         self._without_worker[ray_id] = time.monotonic()
         self._pace.begin(ray_id)
         self._listener.updated(trials=True)
-        return {"assignment": assignment.to_json(), "scale": assignment.scale}
+        return {"assignment": assignment.to_json(), "scale": assignment.scale, "changes": dict(assignment.changes)}
 
     @property
     def leaves_workers(self) -> bool:
@@ -115,6 +115,7 @@ class TuneState:
         self._watchdog.hear(ray_id, report)
         self.on_report(report)
         over = self.stop.write(lambda: self.campaign.report(self._ours[ray_id].trial_id, report), True)
+        self._look_at_failures()
         if self._pausing.paused and not over and not self.stopping:  # what it has come to is on file
             self.campaign.put_back(self._ours[ray_id].trial_id)
             over = True
@@ -138,6 +139,7 @@ class TuneState:
         assignment, failure = self._end(ray_id), self._given_up.pop(ray_id, failure)
         if assignment is not None and not self.stopping:
             self.stop.write(lambda: self.campaign.lose(assignment.trial_id, failure), None)
+            self._look_at_failures()
 
     def give_up(self) -> None:
         """Kill the workers that say nothing any more; Ray then loses them."""
@@ -145,6 +147,10 @@ class TuneState:
             self._given_up[ray_id] = failure
             self._listener.say(f"{self._ours[ray_id].trial_id} is given up: {failure.message}")
             self._workers[ray_id]()
+
+    def _look_at_failures(self) -> None:
+        if self.campaign.stopped:
+            self.stop.ask()
 
     def _end(self, ray_id: str) -> Assignment | None:
         self._without_worker.pop(ray_id, None)

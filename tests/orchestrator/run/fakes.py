@@ -18,12 +18,14 @@ from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.plan import plan
 from orchestrator.plan.studies import Study
-from orchestrator.run.campaign import Campaign, Retry
+from orchestrator.run.campaign import Campaign
 from orchestrator.run.launch import record_of
 from orchestrator.run.messages import Assignment
 from orchestrator.run.preparation import Prepared
 from orchestrator.run.provenance import Provenance
+from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.ray_backend.driver import Ending, Finished
+from orchestrator.run.retries import Retry
 from orchestrator.run.time_limit import Clock
 from orchestrator.run.trial_runner import TrialRunner, Workload
 from orchestrator.store import Lease, Store
@@ -224,7 +226,7 @@ def play(
 ) -> Campaign:
     """Run everything that is planned and not finished, in this process, `slots` trials taking turns."""
     store = Store.create(uri, kept or record(planned))
-    campaign = Campaign(store, planned, origin, retry=lambda failed: retry)
+    campaign = Campaign(store, planned, origin, retry=lambda failed: {trial_id: {} for trial_id in retry})
     train(campaign, uri, slots, workload, on, clock=clock)
     return campaign
 
@@ -248,7 +250,7 @@ def train(
         for trial_id, runner in list(active.items()):
             if campaign.report(trial_id, runner.stretch()):
                 del active[trial_id]
-            if campaign.num_new >= most:
+            if campaign.num_new >= most or campaign.stopped:
                 return
 
 
@@ -266,10 +268,12 @@ def driver(workload: Workload = toy, most: float = math.inf, *, reads: bool = Fa
         begin: Callable[[bool], None],
         origin: Provenance,
         retry: Retry | None,
+        demand: Demand,
         **ignored: object,
     ) -> Finished:
-        campaign = Campaign(store, planned, origin, retry=retry)
+        campaign = Campaign(store, planned, origin, retry=retry, stop_after=demand.stop_after)
         begin(campaign.done)
+        campaign.keep_retries()
         if not campaign.done:
             read = corpora()
             only = next(iter(read.values())) if reads else None
@@ -278,7 +282,8 @@ def driver(workload: Workload = toy, most: float = math.inf, *, reads: bool = Fa
             num_new=campaign.num_new,
             num_planned=campaign.num_planned,
             states=dict(campaign.states),
-            ended=Ending.DONE if campaign.done else Ending.INTERRUPTED,
+            ended=Ending.DONE if campaign.done else Ending.FAILING if campaign.stopped else Ending.INTERRUPTED,
+            reason=campaign.stopped,
         )
 
     return run

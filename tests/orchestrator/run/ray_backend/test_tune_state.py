@@ -21,6 +21,7 @@ class EndlessCampaign:
     exhausted: bool = False
     num_lost: int = 0
     num_put_back: int = 0
+    stopped: str = ""
 
     def lose(self, trial_id: str, failure: Failure) -> None:
         self.num_lost += 1
