@@ -30,7 +30,8 @@ def table(failed: Sequence[Row], again: Mapping[str, Changes], record: Record) -
         if row["trial_id"] in again:
             study = record.studies.get(row["study_id"])
             name = row["variant"] if study is None else study.name
-            groups.setdefault((_cause(row), name or "", text(again[row["trial_id"]])), []).append(f"{row['phase']} {row['number']}")
+            group = groups.setdefault((_cause(row), name or "", text(again[row["trial_id"]])), [])
+            group.append(f"{row['phase']} {row['number']}")
     rows = [
         (cause.option, study, str(len(ids)), _some(ids), changes or "-")
         for (cause, study, changes), ids in groups.items()
