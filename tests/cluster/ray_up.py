@@ -86,6 +86,7 @@ def main(launcher_file: Path = LAUNCHER) -> int:
         file = laptop.home / "local.yaml"
         file.write_text(yaml.safe_dump(launcher(launcher_file, nodes[0], nodes[1:])))
         _say(laptop, "ray", "get-auth-token", "--generate")
+        _say(laptop, "chmod", "600", str(laptop.home / ".ray" / "auth_token"))
         _say(laptop, "ray", "up", "-y", str(file))
         if not _until(lambda: _num_alive(laptop, file) == len(nodes)):
             _say(laptop, "ray", "exec", str(file), "tail -n 60 /tmp/ray/session_latest/logs/monitor.*")

@@ -120,7 +120,7 @@ def submit(cluster: Cluster, laptop: Host, *command: str) -> subprocess.Popen[st
     folder.mkdir(exist_ok=True)
     (folder / "experiment.yaml").write_text(json.dumps(EXPERIMENT))
     return laptop.start(
-        *["msa", "submit", "--address", f"http://{cluster.head.address}:8265", "--", *command],
+        *["msa", "submit", "--address", f"http://{cluster.head.address}:8265", "--insecure", "--", *command],
         environment=WITH_TOKEN,
         folder=folder,
         stdout=subprocess.PIPE,

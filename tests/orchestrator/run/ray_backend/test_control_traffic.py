@@ -6,8 +6,8 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -181,24 +181,26 @@ def test_something_that_is_no_dashboard_gets_no_token(here: Path, servers: Calla
     assert {seen[1] for seen in head.seen} == {None}
 
 
+LISTEN = """
+import os, socket, sys
+os.setuid(65534)  # not earlier: somebody else may not run this Python
+listening = socket.create_server(("0.0.0.0", 0))  # Ray makes another address of 127.0.0.1
+print(listening.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture
 def nobodys_port() -> Iterator[int]:
     """A port at which another user of this machine listens."""
     if os.geteuid() != 0:
         pytest.skip("only root can listen as somebody else")
-    ready, done = os.pipe(), os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.setuid(65534)
-        listening = socket.create_server(("0.0.0.0", 0))  # Ray makes another address of 127.0.0.1
-        os.write(ready[1], str(listening.getsockname()[1]).encode())
-        os.read(done[0], 1)
-        os._exit(0)
-    yield int(os.read(ready[0], 16))
-    os.write(done[1], b"x")
-    os.waitpid(pid, 0)
-    for end in (*ready, *done):
-        os.close(end)
+    command = [sys.executable, "-I", "-S", "-c", LISTEN]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        yield int(other.stdout.readline())
+        other.stdin.close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
