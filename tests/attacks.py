@@ -10,7 +10,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from search_spaces.dotted import flatten
 EXAMPLES = Path(__file__).parent / "orchestrator" / "store" / "version_4"
 KINDS = ("flip", "cut", "swap", "double", "overwrite")
 LONG_AFTER_S = 3_600
-Values = dict[Hashable, Any]
+Values = dict[Any, Any]
 _COPIES = ("{stem} (conflicted copy 2026){suffix}", "{stem} 2{suffix}", "{stem}.sync-conflict-20261201-ABCDEFG{suffix}")
 _COPIES += ("{stem}{suffix}~", "{stem}{suffix}.crdownload", "{stem}(1){suffix}", "copy-of-{stem}{suffix}")
 _COPIES += ("compact-000009{suffix}", ".{stem}{suffix}")
@@ -184,7 +184,7 @@ def _checkpoints(root: Path) -> tuple[Values, list[str]]:
 
 def _models(root: Path) -> tuple[Values, list[str]]:
     store = Store.open(root)
-    found, told = dict[Hashable, Any](), list[str]()
+    found, told = dict[Any, Any](), list[str]()
     for trial_id in ("56904c3b910be4ad", "aaa542e812539377", "f482b608ba8c935c"):
         try:
             found[trial_id] = proof.read(store.files, f"models/{trial_id}.safetensors")

@@ -161,7 +161,7 @@ def _otherwise(
 
 
 def _only(rows: pa.Table, trial_ids: Iterable[str]) -> pa.Table:
-    return rows.filter(pc.is_in(rows["trial_id"], value_set=pa.array(sorted(trial_ids), pa.string())))
+    return rows.filter(pc.field("trial_id").isin(pa.array(sorted(trial_ids), pa.string())))
 
 
 class _Found(NamedTuple):

@@ -31,11 +31,11 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(msa, list(arguments), standalone_mode=False)
 
 
-def copy(name: str) -> Callable[[Path], None]:
+def copy(name: str) -> Callable[[Path], object]:
     return lambda trials: (trials / name).write_bytes((trials / f"{TRIAL}.parquet").read_bytes())
 
 
-def in_its_place(make: Callable[[Path], object]) -> Callable[[Path], None]:
+def in_its_place(make: Callable[[Path], object]) -> Callable[[Path], object]:
     def put(trials: Path) -> None:
         (trials / f"{TRIAL}.parquet").unlink()
         make(trials / f"{TRIAL}.parquet")
