@@ -137,7 +137,7 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
 def _read(files: Files) -> Any:
     """The content of the file, of a version that this program knows."""
     try:
-        data = files.read(PATH)
+        data = files.read(PATH, most=proof.MOST_JSON)
         record = proof.from_json(files, PATH, data)
         version = version_of(record)
         if version > SCHEMA_VERSION:

@@ -9,6 +9,7 @@ files while they are being written (HDFS) gives no such promise.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import uuid
@@ -118,12 +119,15 @@ class Files:
                 return False
         return True
 
-    def read(self, path: str) -> bytes:
-        """The content of the file; `AbsentFile` where there is none."""
+    def read(self, path: str, *, most: int | None = None) -> bytes:
+        """The content of the file, of at `most` so many bytes; `AbsentFile` where there is none."""
         with self._clear("read", path):
             self._refuse_other(path)
             with self.filesystem.open_input_stream(self.path(path), compression=None) as stream:
-                return stream.read()
+                data = stream.read() if most is None else stream.read(most + 1)
+        if most is not None and len(data) > most:
+            raise DamagedFile(f"{self.uri_of(path)} is damaged (it is larger than {most:,} bytes)")
+        return data
 
     @contextlib.contextmanager
     def open(self, path: str) -> Iterator[pa.NativeFile]:
@@ -200,7 +204,13 @@ class Files:
 
     def _refuse_other(self, path: str) -> None:
         """Before it is opened: nothing ever comes out of a pipe that nobody writes into, and some devices never end."""
-        if self.local and not stat.S_ISREG(os.stat(self.path(path)).st_mode):
+        try:
+            regular = not self.local or stat.S_ISREG(os.stat(self.path(path)).st_mode)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise DamagedFile(f"cannot read {self.uri_of(path)}: it is a link that leads to itself") from error
+            raise
+        if not regular:
             raise DamagedFile(f"cannot read {self.uri_of(path)}: it is a folder, a pipe or a device, not a file")
 
     def _upload(self, path: str, data: bytes) -> None:

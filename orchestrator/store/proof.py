@@ -18,10 +18,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 
+from msa_models.plain_json import parsed
 from orchestrator.store.faults import DamagedFile
 from orchestrator.store.files import Files
 
 MEMBER = "digest"
+MOST_JSON = 32_000_000  # bytes: ten times what the record of an ablation of a thousand cells takes
 _LENGTH = 32  # hexadecimal digits: half of a SHA-256, which processors compute fastest
 _BLANK, _DIGEST = b"0" * _LENGTH, rb"[0-9a-f]{32}"
 _STRETCH = 2**20  # bytes that are read at a time
@@ -68,14 +70,16 @@ def write_json(files: Files, path: str, value: dict[str, Any], *, durable: bool 
 
 def read_json(files: Files, path: str) -> Any:
     """The value that a file holds, proved, as it was given to `write_json`. Raises as `read` does."""
-    return from_json(files, path, read(files, path))
+    data = files.read(path, most=MOST_JSON)
+    check(files, path, Content.of(data))
+    return from_json(files, path, data)
 
 
 def from_json(files: Files, path: str, data: bytes) -> Any:
     """The same of the content of a file that was proved, or that needs no proof. Raises `DamagedFile`."""
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        value = parsed(data)
+    except ValueError as error:
         raise damaged(files, path, str(error)) from error
     if isinstance(value, dict):
         value.pop(MEMBER, None)
@@ -193,7 +197,7 @@ def _in_safetensors(content: Content) -> int | None:
 
 def _safetensors_with_room(data: bytes) -> bytes:
     length = int.from_bytes(data[:_END], "little")
-    header = json.loads(data[_END : _END + length])
+    header = parsed(data[_END : _END + length])
     if not isinstance(header, dict):
         raise ValueError("its header is no object")
     metadata = {MEMBER: _BLANK.decode(), **header.pop("__metadata__", {})}

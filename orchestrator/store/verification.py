@@ -5,13 +5,13 @@ A run may go on meanwhile: what comes or goes while it is looked for is no damag
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from msa_models.plain_json import parsed
 from orchestrator.store import checkpoints, encodings, proof
 from orchestrator.store.compacts import compact_paths, read_compact
 from orchestrator.store.experiment_file import PATH, Found
@@ -155,8 +155,8 @@ def _why(kind: str, path: str, data: bytes, *, proven: bool) -> str:
         if not why and name.endswith(".parquet"):
             pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
         if not why and name.endswith(".json"):
-            json.loads(data)
-    except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
+            parsed(data)
+    except (pa.ArrowException, OSError, ValueError) as error:
         return " ".join(str(error).split())
     return why
 
