@@ -30,6 +30,12 @@ def epochs(files: Files, trial_id: str) -> list[int]:
     return sorted({each.epoch for each in _found(files, trial_id)})
 
 
+def newest(files: Files, trial_id: str) -> str | None:
+    """Where the newest checkpoint lies, whether it is whole or not; None where there is none."""
+    found = _found(files, trial_id)
+    return _path(trial_id, found[-1]) if found else None
+
+
 def write(files: Files, trial_id: str, epoch: int, data: bytes, busy_s: float = 0.0) -> None:
     """Write the checkpoint of an epoch, then remove all older ones but one, and others of the same epoch."""
     new = _Checkpoint(epoch, _checksum(data), round(1_000 * busy_s))
