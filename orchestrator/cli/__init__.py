@@ -20,6 +20,7 @@ from orchestrator.cli import (  # which register their commands
     slurm,
     steer,
     submit,
+    train,
     verify,
 )
 from orchestrator.cli.base import BAD_INPUT, COULD_NOT_RUN, DONE, FAILED, INTERRUPTED, GoOn, msa, say
@@ -35,6 +36,7 @@ __all__ = [
     "slurm",
     "steer",
     "submit",
+    "train",
     "verify",
 ]
 
@@ -69,6 +71,8 @@ def _code(arguments: Sequence[str], go_on: GoOn) -> int:
         # click's, where whoever read the output has seen enough; or Ray's, of a signal that comes while it starts
         return DONE if end.code == FAILED and go_on.storage is None else INTERRUPTED
     except Exception as error:
+        if "--debug" in arguments and go_on.raises:
+            raise
         if "--debug" in arguments:
             say(traceback.format_exc().rstrip("\n"), whole=True)
         code = _code_of(error)

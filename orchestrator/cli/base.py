@@ -23,13 +23,14 @@ class GoOn:
     """The arguments of `msa` that go on with what a command began, should it not come to its end.
 
     `on_end`: what is wanted once the run has ended, `storage`: where one was begun, `kept`: what is
-    undone when all has been said.
+    undone when all has been said, `raises`: whether with --debug an error goes through, for a debugger.
     """
 
     arguments: tuple[str, ...] = ()
     on_end: str | None = None
     storage: str | None = None
     kept: ExitStack = field(default_factory=ExitStack)
+    raises: bool = False
 
 
 class Examples(click.Command):

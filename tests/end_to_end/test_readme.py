@@ -12,6 +12,7 @@ README = Path(__file__).parents[2] / "README.md"
 COMMANDS = re.findall(r"^\$ msa (.*?)\s*(?:#.*)?$", README.read_text(), flags=re.MULTILINE)
 
 SHORTER = {  # said after what the README says, which it overrules
+    "train": "--epochs 1",
     "sweep": "--trials 3 --epochs 2 --max-concurrent 1 --set confirm.seeds=2 --set search.pruner.min_epochs=1",
     "ablate": "--trials 1 --epochs 1 --max-concurrent 1 --seeds 2 --set search.pruner.kind=none",
 }
