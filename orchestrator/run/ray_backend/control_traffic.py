@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from msa_models.printable import command
 from orchestrator.store.faults import CouldNotRun
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ def check_token_file() -> None:
         status = path.stat()
     except OSError:
         return  # Ray says what is wrong
+    if not stat.S_ISREG(status.st_mode):  # Ray would wait for a pipe, and read a device without end
+        raise AccessError(f"the token in {path} is a folder, a pipe or a device, expected a file")
     if status.st_uid not in (_ROOT, os.geteuid()):
         raise AccessError(f"the token in {path} is a file of {_name(status.st_uid)}, expected one of yours; copy it")
     # one of root's is a secret that Kubernetes mounts, which a group may have to read
@@ -87,7 +90,7 @@ def check_token_file() -> None:
     if others:
         raise AccessError(
             f"the token in {path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}, expected 0600): "
-            f"`chmod 600 {path}`, and where others are on this machine make a new one"
+            f"`{command('chmod', '600', str(path))}`, and where others are on this machine make a new one"
         )
 
 

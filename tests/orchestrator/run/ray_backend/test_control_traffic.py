@@ -18,7 +18,7 @@ import grpc
 import pytest
 
 from orchestrator.run.ray_backend import auth, control_traffic, jobs
-from orchestrator.run.ray_backend.control_traffic import AccessError, check_owner
+from orchestrator.run.ray_backend.control_traffic import AccessError, check_owner, check_token_file
 from orchestrator.run.submission.working_tree import WorkingTree
 from tests.orchestrator.run.ray_backend.test_auth import Head
 
@@ -152,6 +152,17 @@ def test_a_netrc_does_not_replace_the_token(here: Path, tmp_path: Path, servers:
     head = servers()
     jobs.connect(head.url)
     assert {seen[1] for seen in head.seen[1:]} == {f"Bearer {TOKEN}"}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_token_that_is_no_file_is_not_waited_for(
+    make: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "token")
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    with pytest.raises(AccessError, match=r"token is a folder, a pipe or a device, expected a file"):
+        check_token_file()
 
 
 @pytest.mark.parametrize("at", ["/api/authentication_mode", "/api/version", "/api/packages", "/api/jobs/"])
