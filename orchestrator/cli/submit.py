@@ -45,6 +45,7 @@ _LENGTH_OF_A_LINE = 4_000  # at most, of the last one of a job
 @click.option("--attach", metavar="JOB", help="Show the output of a job that was submitted, to its end.")
 @click.option("--stop", metavar="JOB", help="End a job in order: running steps are finished, checkpoints written.")
 @click.option("--dry-run", is_flag=True, help="Check everything, list what would be sent with its sizes, send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: one JSON object, for programs; sizes in bytes.")
 @click.option(
     "--send",
     multiple=True,
@@ -58,6 +59,7 @@ def submit(
     attach: str | None,
     stop: str | None,
     dry_run: bool,
+    as_json: bool,
     insecure: bool,
     send: tuple[str, ...],
     arguments: tuple[str, ...],
@@ -74,9 +76,11 @@ def submit(
         raise click.UsageError("expected one of: a command after --, --attach JOB, --stop JOB, --dry-run")
     if attach or stop:
         refuse("only where files are sent, with a command after --", send=send or None)
+    if as_json and not dry_run:
+        raise click.UsageError("--json has an effect with --dry-run only")
     if dry_run:
         tree = _checked(arguments, send)[1] if arguments else _tree(send)
-        _show(tree)
+        _show(tree, as_json)
         tree.check(send)
         return DONE
     to = ["submit", *(["--address", address] if address else []), *(["--insecure"] if insecure else [])]
@@ -146,10 +150,15 @@ def _tree(send: tuple[str, ...]) -> WorkingTree:
     return WorkingTree.of(Path.cwd(), send)
 
 
-def _show(tree: WorkingTree) -> None:
+def _show(tree: WorkingTree, as_json: bool) -> None:
     """What would be sent, the largest last, and what stays."""
+    import json
+
     from orchestrator.run.submission.working_tree import amount
 
+    if as_json:
+        show(json.dumps({"files": tree.sizes, "stays": tree.stays, "bytes": tree.size, "warnings": tree.notes}))
+        return
     for name in sorted(tree.sizes, key=lambda name: (tree.sizes[name], name)):
         show(f"{amount(tree.sizes[name]):>9}  {printable.one_line(name)}")
     show(f"{tree} would be sent from {tree.folder}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shlex
 import signal
 import subprocess
@@ -439,6 +440,10 @@ def test_what_would_be_sent_is_listed_the_largest_last_and_nothing_is_sent(
     assert "stays here: 1 links out of the folder (outside)" in out
     assert "warning: links out of the folder, which stay here: outside" in err
     assert msa("submit", "--dry-run", "--", "sweep", "mine.yaml", "--storage", "s3://b/x")[:2] == (0, out)
+    listed = json.loads(msa("submit", "--dry-run", "--json")[1])
+    assert listed["files"] == {".gitignore": 8, "mine.yaml": 64, "data/mosi.pkl": 1234}
+    assert (listed["bytes"], listed["stays"]["secret"]) == (1306, "ignored")
+    assert msa("submit", "--json", "--", "resume", "/shared/x")[0] == 2
     code, _, err = msa("submit", "--dry-run", "--", "sweep", "no.yaml", "--storage", "s3://b/x")
     assert (code, client.submitted) == (2, [])
 
