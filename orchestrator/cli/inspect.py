@@ -73,8 +73,14 @@ def upgrade(storage: str) -> int:
 @click.argument("storage")
 @click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
-def status(storage: str, watch: bool, as_json: bool) -> int:
-    """How far STORAGE is: trials by state, the best value, speed, utilisation of the slots, failures, jobs of SLURM."""
+@click.option(
+    "--sizes/--no-sizes",
+    default=None,
+    help="Files and bytes of each part [default: of a folder, unless watched: an object store lists 1,000 files a "
+    "request].",
+)
+def status(storage: str, watch: bool, as_json: bool, sizes: bool | None) -> int:
+    """How far STORAGE is: trials by state, the best value, speed, utilisation of the slots, failures, sizes, jobs."""
     import json
     import time
 
@@ -88,7 +94,9 @@ def status(storage: str, watch: bool, as_json: bool) -> int:
         files = Files.at(storage)
         jobs = jobs_of(files)
         waits = jobs and not files.exists(PATH)
-        found = ({"storage": files.uri} if waits else summary(Store.open(storage))) | {"jobs": jobs}
+        listed = files.local and not watch if sizes is None else sizes
+        found = {"storage": files.uri} if waits else summary(Store.open(storage), with_sizes=listed)
+        found |= {"jobs": jobs}
         if watch and not as_json:
             click.clear()
         show(json.dumps(found) if as_json else terminal.status(found))

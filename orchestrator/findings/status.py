@@ -16,6 +16,7 @@ from orchestrator.plan.search import ended_by
 from orchestrator.store import Store, holder
 from orchestrator.store.schema import PHASES, STATES
 from orchestrator.store.selection import COLUMNS, best_trial, chosen_params
+from orchestrator.store.sizes import sizes
 from orchestrator.store.steering import steering
 from search_spaces.parts import Search
 
@@ -23,8 +24,11 @@ _COLUMNS = ("trial_id", "study_id", "phase", "number", "state", "value", "error_
 _COLUMNS += ("dataset", "warning", "duration_s", "variant", "changes")
 
 
-def summary(store: Store) -> dict[str, Any]:
-    """Counts, what runs, the best so far, speed of the newest run, who drives, what failed; fit for JSON."""
+def summary(store: Store, *, with_sizes: bool = False) -> dict[str, Any]:
+    """Counts, what runs, the best so far, speed of the newest run, who drives, what failed; fit for JSON.
+
+    `with_sizes`: files and bytes of each part of the storage, too, which costs a listing of each folder.
+    """
     chooses = any(study.select_seeds for study in store.record.studies.values())
     rows = store.trials(
         columns=(*_COLUMNS, *(name for name in COLUMNS if chooses and name not in _COLUMNS))
@@ -55,6 +59,7 @@ def summary(store: Store) -> dict[str, Any]:
         "run": _newest_run(store, rows, driver),
         "driver": driver and {name: driver[name] for name in ("host", "pid", "since", "beat")},
         "steering": driver and asdict(steering(store.files)),
+        "sizes": {part: asdict(size) for part, size in sizes(store.files).items()} if with_sizes else None,
         "failures": dict(Counter(row["error_type"] or "unknown" for row in failed).most_common()),
         "warnings": [
             *store.record.warnings,

@@ -177,6 +177,15 @@ class Files:
             return {name: found[name] for name in sorted(found) if not name.startswith(".")}
         return {}
 
+    def sizes(self, folder: str = "", *, deep: bool = False) -> dict[str, tuple[int, int | None]]:
+        """Bytes of each file in the folder, dot-prefixed ones too, and when it was last written, in ns, by its path.
+
+        `deep`: of the folders in it, too. One listing; nothing for an absent folder.
+        """
+        below = len(self.root) + 1
+        found = self._infos(folder, deep=deep)
+        return {each.path[below:]: (each.size, each.mtime_ns) for each in found if each.type == fs.FileType.File}
+
     def delete(self, path: str) -> None:
         """Remove a file, or a folder and what is in it; what is absent is fine."""
         with self._clear("delete", path), contextlib.suppress(FileNotFoundError):
@@ -198,9 +207,10 @@ class Files:
         found = self._infos(folder)
         return sorted(info.base_name for info in found if info.type == kind and not info.base_name.startswith("."))
 
-    def _infos(self, folder: str) -> list[fs.FileInfo]:
+    def _infos(self, folder: str, *, deep: bool = False) -> list[fs.FileInfo]:
+        selected = fs.FileSelector(self.path(folder), allow_not_found=True, recursive=deep)
         with self._clear("list", folder):
-            return self.filesystem.get_file_info(fs.FileSelector(self.path(folder), allow_not_found=True))
+            return self.filesystem.get_file_info(selected)
 
     def _refuse_other(self, path: str) -> None:
         """Before it is opened: nothing ever comes out of a pipe that nobody writes into, and some devices never end."""

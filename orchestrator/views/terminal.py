@@ -21,7 +21,7 @@ from orchestrator.findings.robustness import of_studies, with_summaries
 from orchestrator.store import Store
 from orchestrator.store.schema import PHASES
 from orchestrator.store.selection import COLUMNS, confirm_trials
-from orchestrator.views import robustness_tables, trial_tables, verdicts
+from orchestrator.views import robustness_tables, sizes_view, trial_tables, verdicts
 from orchestrator.views.ablation_tables import of_objective, shown_metrics
 from orchestrator.views.ablation_tables import tables as ablation_tables
 from orchestrator.views.screen import filled, folded, warning, width
@@ -155,6 +155,7 @@ def status(summary: dict[str, Any]) -> str:
         )
     if summary["failures"]:
         lines.append("failed      " + some([f"{count} x {kind}" for kind, count in summary["failures"].items()]))
+    lines += sizes_view.status(summary["sizes"] or {})
     lines += [f"warning     {line}" for line in summary["warnings"]]
     shown = [filled(lines[0]), *(filled(line[12:], first=line[:12], rest=" " * 12) for line in lines[1:])]
     return "\n".join(shown) + (f"\n\n{_status_table(summary)}" if len(studies) > 1 else "")

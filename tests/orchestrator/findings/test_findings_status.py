@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.findings.status import summary
 from orchestrator.store import Lease, Store
+from orchestrator.views.sizes_view import in_bytes
 from orchestrator.views.terminal import status as render
 from tests.orchestrator.findings.ablations import study, with_record
 
@@ -180,3 +182,32 @@ def test_a_search_that_may_end_earlier_shows_what_it_has_spent_and_reached(store
     assert shown(1, target=0.7) == ["target      valid/mae 0.7, reached"]
     assert shown(1, target=0.6) == ["target      valid/mae 0.6, not reached yet"]
     assert shown(2, target=0.7) == ["target      valid/mae 0.7, reached by 1 of 2 searches"]
+
+
+def test_the_size_of_each_part_is_told_where_it_is_asked_for(busy: Store) -> None:
+    assert summary(busy)["sizes"] is None
+    busy.files.write("models/later.safetensors", b"m" * 1_500)
+    busy.files.write("logs/a.log", b"l" * 20)
+    busy.files.write("../encodings/key/chunk.arrow", b"e" * 70)
+    found = summary(busy, with_sizes=True)
+    sizes = found["sizes"]
+    assert (sizes["trials"]["files"], sizes["measurements"]["files"]) == (4, 4)
+    assert (sizes["models"], sizes["logs"]) == ({"files": 1, "bytes": 1_500}, {"files": 1, "bytes": 20})
+    assert sizes["encodings"] == {"files": 1, "bytes": 70}
+    assert sizes["checkpoints"]["files"] == 2 + len(busy.running(clean=False))  # what was begun, and two checkpoints
+    whole = Path(busy.files.root)
+    there = [path for path in whole.rglob("*") if path.is_file() and path.name != ".lease.lock"]
+    mine = [each for part, each in sizes.items() if part != "encodings"]
+    assert sum(each["bytes"] for each in mine) == sum(path.stat().st_size for path in there)
+    assert sum(each["files"] for each in mine) == len(there)
+    text = render(found)
+    assert "models 1.5 kB, logs 20 B" in " ".join(text.split())
+    assert "encodings   70 B of encoded texts, beside it and for all storages there" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 B"), (999, "999 B"), (1_000, "1 kB"), (999_600, "1 MB"), (5 * 10**15, "5,000 TB")]
+)
+def test_bytes_have_the_unit_that_shows_them_shortest(number: int, text: str) -> None:
+    assert in_bytes(number) == text
