@@ -105,6 +105,18 @@ def refuse(when: str, **options: Any) -> None:
             raise click.UsageError(f"--{name} has an effect {when}")
 
 
+def sure(question: str, yes: bool) -> None:
+    """Go on only with --yes, or if whoever sits there says so."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("nobody is there to be asked: add --yes, or --dry-run to see what would be done")
+    click.confirm(question, abort=True, err=True)
+
+
+YES = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+
+
 def words(*texts: str) -> list[str]:
     """`a, b` and `c` as a, b, c."""
     return [word.strip() for text in texts for word in text.split(",")]

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from orchestrator.store.faults import AbsentFile
 from orchestrator.store.files import Files
 
 _NAME = re.compile(r"epoch-(?P<epoch>\d{6,})-(?P<checksum>[0-9a-f]{8})(?:-(?P<busy_ms>\d+)ms)?\.safetensors")
-_ASIDE = ".damaged"  # behind the name: such a file is not read again, and goes with the folder of its trial
+ASIDE = ".damaged"  # behind the name: such a file is not read again, and goes with the folder of its trial
 _NUM_KEPT = 2
 
 
@@ -73,6 +73,18 @@ def busy_s(files: Files, trial_id: str, data: bytes) -> float:
     )
 
 
+def is_checkpoint(path: str) -> bool:
+    """Whether a file is called as checkpoints are."""
+    return _NAME.fullmatch(path.rpartition("/")[2]) is not None
+
+
+def progress(paths: Iterable[str]) -> tuple[int, float]:
+    """Of the checkpoints of one trial how many epochs the newest has, and for how long it was trained, in s."""
+    found = [match for path in paths if (match := _NAME.fullmatch(path.rpartition("/")[2]))]
+    newest = max(found, key=lambda match: int(match["epoch"]), default=None)
+    return (0, 0.0) if newest is None else (int(newest["epoch"]), int(newest["busy_ms"] or 0) / 1_000)
+
+
 def set_aside(files: Files, trial_id: str, data: bytes) -> None:
     """Let the checkpoints with this content not be read again: whole, and yet of no use to the trial."""
     for each in _found(files, trial_id):
@@ -98,7 +110,7 @@ def _found(files: Files, trial_id: str) -> list[_Checkpoint]:
 
 def _set_aside(files: Files, path: str, data: bytes) -> None:
     """Written anew and then deleted, because object stores cannot rename."""
-    files.write(path + _ASIDE, data)
+    files.write(path + ASIDE, data)
     files.delete(path)
 
 

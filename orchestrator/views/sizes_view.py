@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from orchestrator.store.cleaning import Removable
 from orchestrator.store.sizes import ENCODINGS
+from orchestrator.views.screen import folded, width
+from search_spaces.durations import words
 
 
 def status(sizes: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -19,6 +22,29 @@ def status(sizes: Mapping[str, Mapping[str, int]]) -> list[str]:
         num_bytes = in_bytes(sizes[ENCODINGS]["bytes"])
         lines.append(f"encodings   {num_bytes} of encoded texts, beside it and for all storages there")
     return lines
+
+
+def removable(found: Sequence[Removable]) -> str:
+    """What may go, by the option that names it: how much, and what its loss costs."""
+    rows = [(f"--{each.kind}", f"{len(each.paths):,}", in_bytes(each.num_bytes), _cost(each)) for each in found]
+    headers = ("option", "files", "size", "what, and what it costs")
+    return folded(rows, headers, width(), ["left", "right", "right", "left"])
+
+
+def _cost(each: Removable) -> str:
+    trials = f"{each.num_trials:,} {{}}trial{'s' * (each.num_trials != 1)}"
+    again = f"train {each.epochs:,} epochs" + (f" ({words(each.trained_s)})" if each.trained_s else "") + " again"
+    match each.kind:
+        case "checkpoints":
+            return "of finished trials, damaged ones, what killed writers left: nothing needs them"
+        case "failed":
+            return f"checkpoints of {trials.format('failed ')}: --retry-failed would {again}"
+        case "interrupted":
+            return f"checkpoints of {trials.format('interrupted ')}: msa resume would {again}"
+        case "models":
+            return f"of {trials.format('')}: msa robustness needs them, and only training brings them back"
+        case _:
+            return "what Ray and others printed"
 
 
 def in_bytes(number: int) -> str:

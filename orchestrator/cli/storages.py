@@ -1,0 +1,63 @@
+"""Commands that one lives with storages by: clean."""
+
+from __future__ import annotations
+
+import click
+
+from orchestrator.cli.base import DONE, YES, Examples, msa, refuse, say, sure
+
+
+@msa.command(
+    cls=Examples,
+    examples="""
+    msa clean runs/mosi
+    msa clean runs/mosi --checkpoints --logs --older-than 30d
+    msa clean runs/mosi --failed --dry-run
+    msa clean runs/mosi --models --yes
+    """,
+)
+@click.argument("storage")
+@click.option("--checkpoints", is_flag=True, help="Those that nothing needs, and what killed writers have left.")
+@click.option("--failed", is_flag=True, help="Checkpoints of failed trials, which --retry-failed goes on from.")
+@click.option("--interrupted", is_flag=True, help="Checkpoints of interrupted trials, which a resume goes on from.")
+@click.option("--models", is_flag=True, help="The models that confirm.keep=best has kept.")
+@click.option("--logs", is_flag=True, help="What Ray and others printed.")
+@click.option("--older-than", metavar="TIME", help="Only what was last written so long ago: 30d, 12h.")
+@click.option("--dry-run", is_flag=True, help="Show what would go, remove nothing.")
+@YES
+def clean(storage: str, older_than: str | None, dry_run: bool, yes: bool, **asked: bool) -> int:
+    """Free the space of what STORAGE can do without: checkpoints, models, logs; without an option, say how much it is.
+
+    Results are never touched. Not while a driver works on it.
+    """
+    from orchestrator.store import Lease, Store
+    from orchestrator.store.cleaning import removable, remove
+    from orchestrator.views import sizes_view
+    from search_spaces.durations import seconds
+
+    named = [kind for kind, is_asked in asked.items() if is_asked]
+    if not named:
+        refuse("only with what is to go, such as --checkpoints", yes=yes or None)
+    try:
+        least_s = 0.0 if older_than is None else seconds(older_than)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--older-than") from None
+    store = Store.open(storage)
+    if dry_run or not named:
+        found = removable(store, older_than_s=least_s)
+        click.echo(sizes_view.removable([each for each in found if not named or each.kind in named]))
+        if not named:
+            say("nothing was removed: name what is to go")
+        return DONE
+    with Lease(store.files):
+        found = [each for each in removable(store, older_than_s=least_s) if each.kind in named]
+        click.echo(sizes_view.removable(found))
+        num_files, num_bytes = sum(len(each.paths) for each in found), sum(each.num_bytes for each in found)
+        if not num_files:
+            click.echo("nothing to remove")
+            return DONE
+        sure(f"Remove these {num_files:,} files?", yes)
+        for each in found:
+            remove(store.files, each)
+    click.echo(f"{num_files:,} files removed, {sizes_view.in_bytes(num_bytes)} freed")
+    return DONE
