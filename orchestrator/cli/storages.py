@@ -1,10 +1,11 @@
-"""Commands that one lives with storages by: clean."""
+"""Commands that one lives with storages by: clean, drop."""
 
 from __future__ import annotations
 
 import click
 
-from orchestrator.cli.base import DONE, YES, Examples, msa, refuse, say, sure
+from msa_models.printable import one_line
+from orchestrator.cli.base import DONE, YES, Examples, msa, refuse, say, show, sure
 
 
 @msa.command(
@@ -45,19 +46,63 @@ def clean(storage: str, older_than: str | None, dry_run: bool, yes: bool, **aske
     store = Store.open(storage)
     if dry_run or not named:
         found = removable(store, older_than_s=least_s)
-        click.echo(sizes_view.removable([each for each in found if not named or each.kind in named]))
+        show(sizes_view.removable([each for each in found if not named or each.kind in named]))
         if not named:
             say("nothing was removed: name what is to go")
         return DONE
     with Lease(store.files):
         found = [each for each in removable(store, older_than_s=least_s) if each.kind in named]
-        click.echo(sizes_view.removable(found))
+        show(sizes_view.removable(found))
         num_files, num_bytes = sum(len(each.paths) for each in found), sum(each.num_bytes for each in found)
         if not num_files:
-            click.echo("nothing to remove")
+            show("nothing to remove")
             return DONE
         sure(f"Remove these {num_files:,} files?", yes)
         for each in found:
             remove(store.files, each)
-    click.echo(f"{num_files:,} files removed, {sizes_view.in_bytes(num_bytes)} freed")
+    show(f"{num_files:,} files removed, {sizes_view.in_bytes(num_bytes)} freed")
+    return DONE
+
+
+@msa.command(
+    cls=Examples,
+    examples="""
+    msa drop runs/balance ogm_ge --dry-run
+    msa drop runs/balance ogm_ge
+    msa drop runs/ablation 'without gated_fusion' --yes
+    """,
+)
+@click.argument("storage")
+@click.argument("study")
+@click.option("--dry-run", is_flag=True, help="Show what would go, remove nothing.")
+@YES
+def drop(storage: str, study: str, dry_run: bool, yes: bool) -> int:
+    """Remove STUDY (its name, or its id) from STORAGE: from the experiment, with all of its trials.
+
+    Trials that another study counts, too, stay. What others are compared with, or take their configurations from,
+    cannot be dropped. Not while a driver works on it; killed at any moment, it can be typed again.
+    """
+    from contextlib import nullcontext
+
+    from orchestrator.findings import grid
+    from orchestrator.run import dropping
+    from orchestrator.store import Lease, Store
+
+    store = Store.open(storage)
+    with nullcontext() if dry_run else Lease(store.files):
+        store = Store.open(storage)  # as it is now
+        planned = dropping.planned_drop(store, study)
+        counts = [f"{number} {phase}" for phase, number in planned.trials.items()]
+        counts += [f"{planned.interrupted} interrupted"] * bool(planned.interrupted)
+        show(f"{one_line(planned.name)}: trials that go: {', '.join(counts) or 'none'}")
+        if planned.kept:
+            show(f"{planned.kept} trials stay, which other studies count, too")
+        if dry_run:
+            return DONE
+        sure(one_line(f"Drop {planned.name} from {storage}?"), yes)
+        dropping.drop(store, planned)
+        left = Store.open(storage)
+        if left.record.ablation:
+            grid.write(left)
+    show(f"dropped; {len(left.record.studies)} studies are left")
     return DONE

@@ -5,9 +5,10 @@ A corpus is its fingerprint: it may lie anywhere, under any name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from msa_models import printable
 from msa_models.data import SYNTHETIC, CorpusError
@@ -61,6 +62,18 @@ def stored(
         store=store,
         whole=whole,
     )
+
+
+def replanned(record: Record, experiment: Mapping[str, Any]) -> Prepared:
+    """An experiment planned on the corpora of a storage as they are recorded, which nobody reads.
+
+    Raises ExperimentError with what is wrong with it.
+    """
+    asked, encoders = validate(dict(experiment)), Encoders()
+    infos = [_info(name, corpus, record, encoders) for name, corpus in record.corpora.items()]
+    ablation = record.ablation is not None and not record.is_of_studies
+    planned = planned_on(asked, infos, ablation=ablation)
+    return Prepared(experiment=asked, corpora={}, infos=tuple(infos), plan=planned, encoders=encoders)
 
 
 def _info(name: str, corpus: CorpusRecord, record: Record, encoders: Encoders) -> CorpusInfo:

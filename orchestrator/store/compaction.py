@@ -11,7 +11,7 @@ trial stands in two files with the same rows, readers take it once, and the next
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -135,3 +135,20 @@ def _write(files: Files, folder: str, group: _Group) -> None:
                     raise OutOfReach(f"{files.uri_of(folder)} changed while it was being compacted; try again")
                 writer.write_table(table, row_group_size=max(table.num_rows, 1))
         proof.seal_parquet(path, temporary)
+
+
+def remove_rows(files: Files, folder: str, trial_ids: Set[str]) -> None:
+    """Remove the rows of these trials from a folder, wherever they lie; every other row stays. Hold the `Lease`.
+
+    A compact file is written anew without them before the old one goes. Raises StorageError, also where one is damaged
+    that may have them.
+    """
+    names = files.names(folder)
+    for path in compact_paths(names, folder):
+        held = read_compact(files, path, columns=("trial_id",))
+        kept = held.trial_ids - trial_ids
+        if kept != held.trial_ids:
+            if kept:
+                _write(files, folder, _Group(schema=held.schema, compacts={path: kept}))
+            files.delete(path)
+    spread(files, files.delete, [part_path(folder, each) for each in parts_among(names) if each in trial_ids])

@@ -1,0 +1,149 @@
+"""A study that is dropped leaves a storage as if nobody had asked for it, whoever is killed at whatever moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from orchestrator.cli import msa
+from orchestrator.run.dropping import drop, planned_drop
+from orchestrator.run.resumption import replanned
+from orchestrator.store import Files, Lease, LeaseHeld, StorageError, Store
+from orchestrator.store.compaction import FOLDERS
+from orchestrator.store.rows import ids_in
+from tests.orchestrator.run import fakes
+from tests.orchestrator.run.faulty_disk import Death
+
+CELL = "without conflict_penalty"
+
+
+@pytest.fixture(params=["parts", "compact"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An ablation of two cells and the full method, each with a search of its own, and models of confirmed trials."""
+    uri = str(tmp_path / "storage")
+    fakes.play_ablation(uri, fakes.ablation(seeds=2))
+    store = Store.open(uri)
+    for row in store.trials(["trial_id", "phase"]).to_pylist():
+        if row["phase"] == "confirm":
+            store.files.write(f"models/{row['trial_id']}.safetensors", b"model")
+    if request.param == "compact":
+        store.compact()
+    return uri
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(msa, arguments, standalone_mode=False)
+
+
+def belongings(store: Store) -> dict[str, set[str]]:
+    """The trials that have anything in each folder."""
+    found = {folder: ids_in(store.files, folder) for folder in FOLDERS}
+    found["models"] = {name.partition(".")[0] for name in store.files.names("models")}
+    return found | {"running": set(store.files.folders("running"))}
+
+
+def assert_without(uri: str, before: list[dict[str, Any]]) -> None:
+    """The cell is gone with all of its trials, and all others are what they were."""
+    store = Store.open(uri)
+    assert store.trials(strict=True).to_pylist() == [row for row in before if row["variant"] != CELL]
+    ids = {row["trial_id"] for row in before if row["variant"] != CELL}
+    assert all(mine <= ids for mine in belongings(store).values())
+    assert {study.name for study in store.record.studies.values()} == {"full", "without gated_fusion"}
+    assert store.record.identity == tuple(sorted(store.record.studies))
+    again = replanned(store.record, store.record.experiment).plan
+    assert {study.study_id for study in again.studies} == set(store.record.studies)
+    assert store.record.planned == {"search": 8, "confirm": 4}
+    assert store.record.ablation is not None
+    assert CELL not in {cell.variant for cell in store.record.ablation.cells}
+    assert store.warnings_ == []
+
+
+def test_a_dropped_cell_leaves_its_storage_as_if_nobody_had_asked_for_it(storage: str) -> None:
+    before = Store.open(storage).trials().to_pylist()
+    with Lease(Files.at(storage)):
+        assert isinstance(run("drop", storage, CELL, "--yes").exception, LeaseHeld)
+    shown = run("drop", storage, CELL, "--dry-run")
+    assert "4 search, 2 confirm" in shown.stdout
+    assert "--yes" in str(getattr(run("drop", storage, CELL).exception, "message", ""))
+    assert Store.open(storage).trials().to_pylist() == before
+    assert run("drop", storage, CELL, "--yes").exception is None
+    assert_without(storage, before)
+
+
+def test_a_drop_that_is_killed_at_any_write_or_delete_is_done_by_the_next(
+    storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Store.open(storage).trials().to_pylist()
+    most = 0
+    for most in range(200):
+        left = [most]
+
+        def counted(method: Callable[..., Any], left: list[int] = left) -> Callable[..., Any]:
+            def call(*arguments: Any, **options: Any) -> Any:
+                if not left[0]:
+                    raise Death
+                left[0] -= 1
+                return method(*arguments, **options)
+
+            return call
+
+        store = Store.open(storage)
+        kept = {row["trial_id"] for row in before if row["variant"] != CELL}
+        with monkeypatch.context() as patch:
+            for name in ("write", "delete", "writing"):
+                patch.setattr(Files, name, counted(getattr(Files, name)))
+            try:
+                drop(store, planned_drop(store, CELL))
+            except Death:
+                found = Store.open(storage).trials(strict=True).to_pylist()
+                assert kept <= {row["trial_id"] for row in found}
+                assert all(row in before for row in found)
+                continue
+        break
+    assert most > 5
+    assert_without(storage, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("full", "compared with"), ("without gate_fusion", "Did you mean 'without gated_fusion'")]
+)
+def test_what_cannot_be_dropped_is_refused_in_one_line(storage: str, name: str, said: str) -> None:
+    with pytest.raises(StorageError, match=said):
+        planned_drop(Store.open(storage), name)
+
+
+def test_a_cell_that_no_list_names_cannot_be_left_out(tmp_path: Path) -> None:
+    uri = str(tmp_path / "storage")
+    factorial = ["conflict_penalty", "gated_fusion"]
+    fakes.play_ablation(uri, fakes.ablation(leave_one_out=None, factorial=factorial, seeds=2, tuning="none"))
+    with pytest.raises(StorageError, match="cannot be dropped"):
+        planned_drop(Store.open(uri), CELL)
+
+
+def test_the_last_study_and_a_leader_are_refused(tmp_path: Path, make_row: Callable[..., dict[str, Any]]) -> None:
+    from tests.orchestrator.findings.ablations import study
+
+    base = {"objective": {"metric": "valid/mae"}}
+    one = {
+        "experiment": base,
+        "identity": ["a"],
+        "metrics": ["mae", "corr"],
+        "direction": "minimize",
+        "studies": {"a": study("a")},
+    }
+    alone = Store.create(tmp_path / "one", one)
+    with pytest.raises(StorageError, match="the only study"):
+        planned_drop(alone, "a")
+    two = one | {"identity": ["a", "b", "gone"], "studies": {"a": study("a"), "b": study("b", leader="a")}}
+    led = Store.create(tmp_path / "two", two)
+    with pytest.raises(StorageError, match="b take"):
+        planned_drop(led, "a")
+    led.finish(make_row(1, study_id="gone"), [])
+    former = planned_drop(led, "gone")  # of an experiment that has changed since
+    drop(led, former)
+    assert Store.open(tmp_path / "two").record.identity == ("a", "b")
+    assert Store.open(tmp_path / "two").trials().num_rows == 0
