@@ -39,8 +39,9 @@ def compact(storage: str) -> int:
     from orchestrator.findings import grid
     from orchestrator.store import Files, Lease, Store
 
-    store = Store.open(storage)
-    with Lease(Files.at(storage)):
+    Store.open(storage)
+    with Lease(Files.at(storage)) as lease:
+        store = Store.open(lease.files)
         folded = store.compact()
         if folded and store.record.ablation:
             grid.write(store)  # which was made of files that are no longer there
@@ -61,8 +62,8 @@ def upgrade(storage: str) -> int:
     from orchestrator.store.experiment_file import upgrade as write_anew
 
     files = Store.open(storage).files
-    with Lease(files):
-        before = write_anew(files)
+    with Lease(files) as lease:
+        before = write_anew(lease.files)
     now = f"schema version {before} is now {SCHEMA_VERSION}"
     now = now if before != SCHEMA_VERSION else f"is of schema version {SCHEMA_VERSION} already"
     show(f"{one_line(storage)}: {now}")

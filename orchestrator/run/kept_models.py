@@ -18,7 +18,7 @@ from orchestrator.run.messages import Assignment, inputs_key
 from orchestrator.run.output import Listener, Silent
 from orchestrator.run.preparation import planned_on
 from orchestrator.run.resumption import stored
-from orchestrator.store import Files, Lease, StorageError, Store, proof
+from orchestrator.store import Lease, StorageError, Store, proof
 from orchestrator.store.experiment_file import check_record
 from orchestrator.store.faults import DamagedFile
 from search_spaces.faults import ExperimentError, Places
@@ -79,7 +79,8 @@ def evaluate_kept(
     if left:
         whole = prepared.whole() if prepared.whole is not None else prepared
         whole = replace(whole, experiment=prepared.experiment)
-        with Lease(Files.at(storage)):
+        with Lease(store.files) as lease:
+            store = replace(store, files=lease.files)
             if store.found is not None:
                 check_record(store.files, record_of(whole), store.found, allow_changed=allow_changed)
             corpora = {info.name: whole.corpora[info.fingerprint] for info in whole.infos}

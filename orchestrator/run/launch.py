@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -73,10 +74,11 @@ def launch(
             store = checked(prepared)
         write_record(files, store.record, found.version)
         if claimed is not None:
-            claimed(store)
+            claimed(replace(store, files=replace(store.files, guard=None)))  # for after the run
 
     checked(prepared)
     with Lease(files) as lease:
+        files = lease.files
         found = found.now(files)
         store = checked(prepared)
         wanted = prepared.experiment.resources

@@ -3,7 +3,7 @@
 from orchestrator.store.faults import AbsentFile, CouldNotRun, OutOfReach, StorageError
 from orchestrator.store.files import Files
 from orchestrator.store.heartbeat import holder
-from orchestrator.store.lease import Lease, LeaseHeld
+from orchestrator.store.lease import Lease, LeaseHeld, LeaseLost
 from orchestrator.store.schema import SCHEMA_VERSION, trial_schema
 from orchestrator.store.store import Store
 
@@ -14,6 +14,7 @@ __all__ = [
     "Files",
     "Lease",
     "LeaseHeld",
+    "LeaseLost",
     "OutOfReach",
     "StorageError",
     "Store",

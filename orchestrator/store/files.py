@@ -13,8 +13,8 @@ import errno
 import os
 import stat
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 
 import pyarrow as pa
@@ -30,16 +30,20 @@ class Files:
     """A root on a filesystem; every path below is relative to it, with `/` between its parts.
 
     `proven`: it is a storage of which each file carries a proof that it is whole, see `orchestrator.store.proof`.
+    `guard`: called right before anything changes, which what it raises stops; see `orchestrator.store.lease`.
     """
 
     filesystem: fs.FileSystem
     root: str
     uri: str
     proven: bool = False
+    guard: Callable[[], None] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def at(cls, uri: str | os.PathLike[str]) -> Files:
-        """The files under a folder (`runs/x`) or a URI (`s3://bucket/prefix`); nothing is created."""
+    def at(cls, uri: str | os.PathLike[str] | Files) -> Files:
+        """The files under a folder (`runs/x`) or a URI (`s3://bucket/prefix`), or these files; nothing is created."""
+        if isinstance(uri, Files):
+            return uri
         text = os.fspath(uri)
         if not text.strip():
             raise StorageError("the storage is empty text: give a folder (runs/x) or a URI (s3://bucket/prefix)")
@@ -78,6 +82,7 @@ class Files:
         with self._clear("write", path):
             if self.local:
                 with self._temporary(path, data, durable=durable) as temporary:
+                    self._ask()
                     put(temporary, self.path(path))
                 if durable:
                     sync(os.path.dirname(self.path(path)))
@@ -99,6 +104,8 @@ class Files:
             yield temporary
             if self.local:
                 sync(temporary)
+            self._ask()
+            if self.local:
                 put(temporary, self.path(path))
                 sync(os.path.dirname(temporary))
             else:
@@ -114,6 +121,7 @@ class Files:
                 return True
             try:
                 with self._temporary(path, data) as temporary:
+                    self._ask()
                     link(temporary, self.path(path))
             except FileExistsError:
                 return False
@@ -128,6 +136,17 @@ class Files:
         if most is not None and len(data) > most:
             raise DamagedFile(f"{self.uri_of(path)} is damaged (it is larger than {most:,} bytes)")
         return data
+
+    def read_small(self, path: str, most: int) -> bytes | None:
+        """The content of a file; None for one of more than so many bytes, and for a folder, pipe or device."""
+        with self._clear("read", path):
+            info = self.filesystem.get_file_info(self.path(path))
+            if info.type == fs.FileType.NotFound:
+                raise FileNotFoundError
+            if info.type != fs.FileType.File or info.size > most:
+                return None
+            with self.filesystem.open_input_stream(self.path(path), compression=None) as stream:
+                return stream.read(most)
 
     @contextlib.contextmanager
     def open(self, path: str) -> Iterator[pa.NativeFile]:
@@ -190,6 +209,7 @@ class Files:
         """Remove a file, or a folder and what is in it; what is absent is fine."""
         with self._clear("delete", path), contextlib.suppress(FileNotFoundError):
             kind = self.filesystem.get_file_info(self.path(path)).type
+            self._ask()
             if kind == fs.FileType.Directory:
                 self.filesystem.delete_dir(self.path(path))
             elif kind != fs.FileType.NotFound:
@@ -199,8 +219,9 @@ class Files:
         """Remove what killed writers of this file left behind; only sure while nobody writes it."""
         folder, _, name = self.path(path).rpartition("/")
         with self._clear("delete", path), contextlib.suppress(FileNotFoundError):
-            for rest in os.scandir(folder) if self.local else ():
+            for rest in [*os.scandir(folder)] if self.local else ():
                 if rest.name.startswith(f".{name}.") and rest.name.endswith(".tmp"):
+                    self._ask()
                     os.unlink(rest.path)
 
     def _list(self, folder: str, kind: fs.FileType) -> list[str]:
@@ -223,8 +244,13 @@ class Files:
         if not regular:
             raise DamagedFile(f"cannot read {self.uri_of(path)}: it is a folder, a pipe or a device, not a file")
 
+    def _ask(self) -> None:
+        if self.guard is not None:
+            self.guard()
+
     def _upload(self, path: str, data: bytes) -> None:
         target = self.path(path)
+        self._ask()
         try:
             stream = self.filesystem.open_output_stream(target, compression=None)
         except FileNotFoundError:  # a filesystem with real folders; object stores have none

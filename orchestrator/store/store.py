@@ -54,7 +54,7 @@ class Store:
     @classmethod
     def create(
         cls,
-        uri: str | os.PathLike[str],
+        uri: str | os.PathLike[str] | Files,
         record: Record | Mapping[str, Any],
         *,
         allow_changed: bool = False,
@@ -72,7 +72,7 @@ class Store:
         return cls(files=replace(files, proven=True), record=record)
 
     @classmethod
-    def open(cls, uri: str | os.PathLike[str]) -> Store:
+    def open(cls, uri: str | os.PathLike[str] | Files) -> Store:
         """An existing storage."""
         files = Files.at(uri)
         found = Found.at(files)

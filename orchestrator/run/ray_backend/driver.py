@@ -168,8 +168,7 @@ class _Training:
         record = _RunRecord(store, slots(), self._limit)
 
         def heard(report: Report) -> None:
-            if self._lease.lost:
-                raise StorageError(f"{self._lease.lost}; stopped, so that no trial is trained twice")
+            self._lease.stop_if_lost()
             record.take(report, campaign.num_new, slots())
 
         watchdog = Watchdog(demand.silent_s)
@@ -184,9 +183,14 @@ class _Training:
             self.stop,
             self.steered,
             sharing if grows else None,
+            self._lease.stop_if_lost,
         )
         worker = tune.with_parameters(
-            tune_adapters.Worker, corpora=dict(self._corpora), storage=store.files.uri, workload=self._workload
+            tune_adapters.Worker,
+            corpora=dict(self._corpora),
+            storage=store.files.uri,
+            workload=self._workload,
+            driver=self._lease.token,
         )
         self.stop.finish = lambda: record.write(campaign.num_new)
         self.stop.trains = True

@@ -21,8 +21,9 @@ from orchestrator.run.endings import deaf
 from orchestrator.run.messages import Assignment, Failure, inputs_key
 from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.trial_runner import TrialRunner, out_of_reach
-from orchestrator.store import StorageError, Store
+from orchestrator.store import Files, StorageError, Store
 from orchestrator.store.failure_types import WORKER_DIED
+from orchestrator.store.lease import driven_by
 
 if TYPE_CHECKING:  # a worker needs nothing of the driver
     from orchestrator.run.ray_backend.tune_state import TuneState
@@ -92,7 +93,7 @@ class CampaignStopper(Stopper):
         return False
 
     def stop_all(self) -> bool:
-        self._state.guarded(self._state.give_up, None)
+        self._state.guarded(self._state.look_after, None)
         return self._state.drained
 
 
@@ -124,14 +125,19 @@ class Worker(Trainable):
     Ray sees an error only when a process or a node is lost; what a trial raises is part of its report.
     """
 
-    def setup(self, config: dict[str, Any], corpora: Any = None, storage: str = "", workload: str = "") -> None:
-        """`corpora`, by what a trial reads, are in this machine's object store, not copied; `workload` names one."""
+    def setup(
+        self, config: dict[str, Any], corpora: Any = None, storage: str = "", workload: str = "", driver: str = ""
+    ) -> None:
+        """`corpora`, by what a trial reads, are in this machine's object store, not copied; `workload` names one.
+
+        `driver`: the token of its lease. A worker of a driver that was stopped writes nothing where another one works.
+        """
         deaf()
         if not ray.get_gpu_ids():  # asked for none: without this it would see, and use, all of the node
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self.corpora, self.workload, self.fault = corpora, pkgutil.resolve_name(workload), ""
         try:
-            self.store = Store.open(storage)
+            self.store = Store.open(driven_by(Files.at(storage), driver))
         except StorageError as error:  # as on a node without the mount: no fault of any trial
             self.fault = f"{error} (on {platform.node()})"
         self.reset_config(config)

@@ -38,7 +38,9 @@ class TuneState:
         stop: Stop | None = None,
         steered: Steered | None = None,
         sharing: Sharing | None = None,
+        holds: Callable[[], None] = lambda: None,
     ) -> None:
+        self._holds = holds  # raises where this run holds its storage no longer
         self.stop = stop or Stop()
         self.campaign, self.slots, self.on_report, self.autoscaling = campaign, slots, on_report, autoscaling
         self._listener, self._has_workers = listener or Silent(), False
@@ -141,9 +143,12 @@ class TuneState:
             self.stop.write(lambda: self.campaign.lose(assignment.trial_id, failure), None)
             self._look_at_failures()
 
-    def give_up(self) -> None:
-        """Kill the workers that say nothing any more; Ray then loses them."""
-        for ray_id, failure in self._watchdog.given_up().items() if not self.stopping else ():
+    def look_after(self) -> None:
+        """See that the storage is still this run's (else StorageError), kill silent workers, which Ray then loses."""
+        if self.stopping:
+            return
+        self._holds()
+        for ray_id, failure in self._watchdog.given_up().items():
             self._given_up[ray_id] = failure
             self._listener.say(f"{self._ours[ray_id].trial_id} is given up: {failure.message}")
             self._workers[ray_id]()

@@ -44,7 +44,7 @@ def jobs_of(files: Files) -> list[dict[str, str]]:
     if shutil.which("squeue") is None:
         return []
     numbers = {name.partition(".")[0] for name in files.names(JOBS_PATH)} | {str((holder(files) or {}).get("job"))}
-    known = sorted((number for number in numbers if number.isdigit()), key=int)[-_NUM_NEWEST:]
+    known = sorted((number for number in numbers if number.isascii() and number.isdigit()), key=int)[-_NUM_NEWEST:]
     return _queued(known) if known else []
 
 

@@ -28,7 +28,7 @@ from orchestrator.run.ray_backend.driver import Ending, Finished
 from orchestrator.run.retries import Retry
 from orchestrator.run.time_limit import Clock
 from orchestrator.run.trial_runner import TrialRunner, Workload
-from orchestrator.store import Lease, Store
+from orchestrator.store import Files, Lease, Store
 from orchestrator.store.record import Record
 from search_spaces.loading import validate
 
@@ -233,7 +233,7 @@ def play(
 
 def train(
     campaign: Campaign,
-    uri: str,
+    uri: str | Files,
     slots: int = 1,
     workload: Workload = toy,
     on: Corpus | None = None,

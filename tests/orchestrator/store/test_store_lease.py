@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import threading
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pyarrow import fs
 
-from orchestrator.store import Files, Lease, LeaseHeld, StorageError, heartbeat, holder, lease
+from orchestrator.store import Files, Lease, LeaseHeld, StorageError, holder
 from orchestrator.store.heartbeat import gone, place, process_started
+from tests.orchestrator.store.leases import Clock, on_file, write_foreign
 from tests.patience import wait_until
 
 HOLDER = """
@@ -66,66 +62,6 @@ def ended(*processes: subprocess.Popen[str]) -> Iterator[None]:
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     return Files.at(tmp_path / "storage")
-
-
-@pytest.fixture
-def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
-    """As an object store: no locks, no links, and an object appears when it is complete."""
-
-    def put(self: Files, path: str, data: bytes) -> None:
-        temporary, target = tmp_path / f"{uuid.uuid4().hex}.tmp", tmp_path / "far" / self.path(path)
-        temporary.write_bytes(data)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.replace(target)
-
-    monkeypatch.setattr(Files, "_upload", put)
-    monkeypatch.setattr(lease, "_SETTLE_S", 0.1)
-    (tmp_path / "far").mkdir()
-    filesystem = fs.SubTreeFileSystem(str(tmp_path / "far"), fs.LocalFileSystem())
-    return Files(filesystem=filesystem, root="bucket", uri="s3://bucket")
-
-
-def on_file(files: Files) -> dict[str, Any]:
-    return json.loads(files.read("lease.json"))
-
-
-def write_foreign(files: Files, *, age_s: float, **changes: Any) -> dict[str, Any]:
-    """The lease of a driver on another host."""
-    beat = heartbeat.now() - timedelta(seconds=age_s)
-    held = {"host": "node07", "pid": 4242, "process_started": 1, "place": "elsewhere", "beat_s": 0.1, "ttl_s": 60.0}
-    held |= {"since": "2026-03-01T12:00:00+00:00", "beat": beat.isoformat(), "token": "theirs"} | changes
-    files.write("lease.json", json.dumps(held).encode())
-    return held
-
-
-class Clock:
-    """Time that passes only while a driver pauses, so that nothing here depends on how fast the machine is."""
-
-    def __init__(self) -> None:
-        self.pauses_s = list[float]()
-        self.meanwhile: Callable[[], object] = lambda: None
-        self.passed_s, self._start = 0.0, datetime.now(UTC)
-
-    def sleep(self, seconds: float) -> None:
-        self.pauses_s.append(seconds)
-        self.passed_s += seconds
-        self.meanwhile()
-
-    def monotonic(self) -> float:
-        self.passed_s += 1e-9  # no two looks at a clock are at one time
-        return self.passed_s
-
-    def now(self) -> datetime:
-        return self._start + timedelta(seconds=self.passed_s)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of every driver in this process."""
-    made = Clock()
-    monkeypatch.setattr(lease, "time", made)
-    monkeypatch.setattr(heartbeat, "now", made.now)
-    return made
 
 
 def test_a_lease_says_who_holds_it_and_is_gone_afterwards(files: Files) -> None:
@@ -207,7 +143,7 @@ def test_of_many_drivers_that_find_a_dead_one_exactly_one_takes_over(files: File
 
 
 def test_a_process_id_that_was_given_to_another_process_does_not_keep_the_lease(files: Files, clock: Clock) -> None:
-    write_foreign(files, age_s=0.0, place=place(), pid=os.getpid(), process_started=1, beat_s=60.0)
+    write_foreign(files, age_s=0.0, place=place(), pid=os.getpid(), process_started=1, beat_s=50.0)
     with Lease(files):
         assert clock.pauses_s == []
 
@@ -257,10 +193,13 @@ def test_a_living_driver_on_another_host_is_not_disturbed(files: Files, clock: C
         pytest.fail("two drivers")
 
 
-def test_a_damaged_lease_locks_nobody_out(files: Files) -> None:
+def test_a_damaged_lease_is_watched_until_its_driver_would_have_seen_that_and_locks_nobody_out(
+    files: Files, clock: Clock
+) -> None:
     files.write("lease.json", b'{"host": "node')
     assert holder(files) is None
-    with Lease(files):
+    with Lease(files, ttl_s=60.0, beat_s=10.0):
+        assert clock.pauses_s == [15.0]
         assert on_file(files)["pid"] == os.getpid()
 
 
@@ -363,6 +302,32 @@ def test_it_goes_on_as_soon_as_the_driver_before_it_ends(files: Files, anywhere:
     with Lease(files, ttl_s=60.0, beat_s=0.2):
         assert on_file(files)["pid"] == os.getpid()
         assert clock.passed_s == pytest.approx(3.0, abs=0.21)
+
+
+@pytest.mark.parametrize("runs", [0.0, 0.5, 1.5])
+@pytest.mark.parametrize("ahead_s", [0.0, 59.0, -20.0])
+def test_a_lease_that_does_not_change_for_its_time_to_live_is_taken_over_whatever_the_clocks_say(
+    files: Files, anywhere: None, clock: Clock, runs: float, ahead_s: float
+) -> None:
+    def run_otherwise() -> None:
+        clock.set_s = (runs - 1.0) * clock.passed_s
+
+    clock.meanwhile = run_otherwise
+    write_foreign(files, age_s=-ahead_s, beat_s=10.0)
+    with Lease(files):
+        assert on_file(files)["pid"] == os.getpid()
+        assert 15.0 < clock.passed_s < 62.0
+
+
+def test_a_clock_that_is_put_forward_lets_no_second_driver_in(files: Files, anywhere: None, clock: Clock) -> None:
+    def set_and_beat() -> None:
+        clock.set_s = 500.0
+        write_foreign(files, age_s=500.0)
+
+    clock.meanwhile = set_and_beat
+    write_foreign(files, age_s=0.0)
+    with pytest.raises(LeaseHeld, match="in use by the driver on node07"), Lease(files):
+        pytest.fail("two drivers")
 
 
 def test_it_is_refused_when_the_driver_before_it_still_beats(files: Files, anywhere: None, clock: Clock) -> None:
