@@ -50,7 +50,7 @@ def clean(storage: str, older_than: str | None, dry_run: bool, yes: bool, **aske
         if not named:
             say("nothing was removed: name what is to go")
         return DONE
-    with Lease(store.files):
+    with Lease(store.files) as lease:
         found = [each for each in removable(store, older_than_s=least_s) if each.kind in named]
         show(sizes_view.removable(found))
         num_files, num_bytes = sum(len(each.paths) for each in found), sum(each.num_bytes for each in found)
@@ -59,7 +59,7 @@ def clean(storage: str, older_than: str | None, dry_run: bool, yes: bool, **aske
             return DONE
         sure(f"Remove these {num_files:,} files?", yes)
         for each in found:
-            remove(store.files, each)
+            remove(lease.files, each)
     show(f"{num_files:,} files removed, {sizes_view.in_bytes(num_bytes)} freed")
     return DONE
 
@@ -89,8 +89,8 @@ def drop(storage: str, study: str, dry_run: bool, yes: bool) -> int:
     from orchestrator.store import Lease, Store
 
     store = Store.open(storage)
-    with nullcontext() if dry_run else Lease(store.files):
-        store = Store.open(storage)  # as it is now
+    with nullcontext() if dry_run else Lease(store.files) as lease:
+        store = Store.open(store.files if lease is None else lease.files)  # as it is now
         planned = dropping.planned_drop(store, study)
         counts = [f"{number} {phase}" for phase, number in planned.trials.items()]
         counts += [f"{planned.interrupted} interrupted"] * bool(planned.interrupted)
@@ -101,7 +101,7 @@ def drop(storage: str, study: str, dry_run: bool, yes: bool) -> int:
             return DONE
         sure(one_line(f"Drop {planned.name} from {storage}?"), yes)
         dropping.drop(store, planned)
-        left = Store.open(storage)
+        left = Store.open(store.files)
         if left.record.ablation:
             grid.write(left)
     show(f"dropped; {len(left.record.studies)} studies are left")

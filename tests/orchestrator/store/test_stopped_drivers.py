@@ -254,7 +254,7 @@ def test_whoever_holds_a_lease_changes_the_storage_by_what_it_guards() -> None:
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.With)
         for item in node.items
-        if isinstance(item.context_expr, ast.Call) and ast.unparse(item.context_expr.func).endswith("Lease")
+        if "Lease(" in ast.unparse(item.context_expr)
     ]
     assert len(items) >= 4
     assert [name for name, item in items if item.optional_vars is None] == []
