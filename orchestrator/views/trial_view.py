@@ -12,6 +12,7 @@ from typing import Any
 from tabulate import tabulate
 
 from msa_models.metrics import Direction
+from msa_models.printable import one_line
 from orchestrator.plan.studies import Study
 from orchestrator.run.messages import Assignment
 from orchestrator.run.provenance import Provenance
@@ -67,7 +68,7 @@ def _settings(found: Mapping[str, Any]) -> str:
     for title, values in (("searched", found["params"]), ("set", rest)):
         names = max(map(len, values), default=0)
         lines += [
-            f"{title if index == 0 else '':<{_INDENT}}{path:<{names}}  {_shown(value)}"
+            one_line(f"{title if index == 0 else '':<{_INDENT}}{path:<{names}}  {_shown(value)}")
             for index, (path, value) in enumerate(values.items())
         ]
     return "\n".join(lines)
@@ -96,7 +97,9 @@ def _curve(found: Mapping[str, Any]) -> str:
         half = _NUM_EPOCHS // 2
         shown = sorted({*range(half), best, *range(len(rows) - half, len(rows))})
     cells = [[*(_cell(rows[index].get(name)) for name in columns), "best" if index == best else ""] for index in shown]
-    table = tabulate(cells, [*(name.replace("/", "\n") for name in columns), ""], disable_numparse=True, colalign=None)
+    table = tabulate(
+        cells, [*(one_line(name).replace("/", "\n") for name in columns), ""], disable_numparse=True, colalign=None
+    )
     return "\n".join([*lines, "", table])
 
 
@@ -161,7 +164,7 @@ def _metrics(metrics: Mapping[str, float]) -> str:
     names = [name for name in names if "_" not in name or len(names) <= len(_BARS)][: len(_BARS)]
     splits = [split for split in ("valid", "test") if any(name.startswith(f"{split}/") for name in metrics)]
     cells = [[split, *(_cell(metrics.get(f"{split}/{name}")) for name in names)] for split in splits]
-    return tabulate(cells, ["", *names], disable_numparse=True) if cells else ""
+    return tabulate(cells, ["", *map(one_line, names)], disable_numparse=True) if cells else ""
 
 
 def _error(error: Mapping[str, Any] | None) -> list[str]:

@@ -24,7 +24,7 @@ from orchestrator.views.table import FORMATS
 from tests.orchestrator.run import fakes
 
 EVIL = "\x1b]0;t\x07\x9b2J\r\n=cmd()|'A'!B\t$(touch x) `id` <script> \\input{x} [a](b) \u202e\u2066\u200b\x7f\"*,"
-NAME = "=\x1b(0\x9b2J\u202e$(touch~x)|<b>&;#%\x7f"  # as a trial may be called
+NAME = "=\x1b(0\x9b2J\u202e$(touch+x)|<b>&;#%\x7f"  # as a trial may be called
 OFFERED = re.compile(r"(?:retry|more|More|go on with): (.+)")
 Told = tuple[int, str, str]
 
@@ -95,6 +95,7 @@ def pasted(command: str) -> list[str]:
         *("status", "status --json", "failures", "failures --json", "table --importance", "table --robustness"),
         *("pause", "upgrade", "resume", "resume --retry-failed --only x", "robustness", "table --ablation", "compact"),
         *("--debug resume", "--debug pause", "table --metrics x", "data describe", "sweep"),
+        *("verify", "verify --json", "resume --retry-failed --dry-run", "train"),
     ],
 )
 def test_what_is_printed_of_an_evil_storage_is_text(command: str, evil: str, msa: Callable[..., Told]) -> None:
@@ -102,7 +103,7 @@ def test_what_is_printed_of_an_evil_storage_is_text(command: str, evil: str, msa
     at = next((place for place, word in enumerate(words) if word.startswith("--") and place), len(words))
     code, out, err = msa(*words[:at], evil, *words[at:])
     assert out or err
-    assert code != 1 or command.startswith("resume")
+    assert code != 1 or command.startswith(("resume", "verify"))
     for line in OFFERED.findall(out + err):
         assert evil in pasted(line)
     if "--json" in words:
@@ -123,6 +124,13 @@ def test_tables_of_an_evil_storage_are_text(format: str, phase: str, evil: str, 
         assert not [line for line in out.splitlines() if "\\input" in line and not line.startswith("% ")]
     elif format == "markdown":
         assert not re.search(r"(?<!\\)<script>|(?<!\\)\[a\]\(b\)", out)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_what_is_shown_of_an_evil_trial_is_text(index: int, evil: str, msa: Callable[..., Told]) -> None:
+    code, out, err = msa("show", evil, f"{NAME}-1-0-{index}")
+    assert code == 0, err
+    assert len([line for line in out.splitlines() if "=cmd()" in line and line.startswith("=")]) == 0
 
 
 def test_the_retry_of_an_evil_failure_names_its_trials(evil: str, msa: Callable[..., Told]) -> None:
