@@ -73,7 +73,7 @@ def test_a_trial_of_a_storage_is_trained_again_bit_for_bit(storage: str, capsys:
         said = capsys.readouterr()
         assert said.err.endswith(f"bit for bit the curve that is stored, {row['epochs']} epochs\n")
         assert f"valid/mae {row['value']:.4f}, the best, at epoch {row['best_epoch']}" in said.out
-    assert train("--storage", storage, "--trial", row["trial_id"], "--seed", "99", "--epochs", "1") == 0
+    assert train("--storage", storage, "--trial", finished["confirm"]["trial_id"], "--seed", "99", "--epochs", "1") == 0
     assert "bit for bit" not in capsys.readouterr().err  # another seed is another trial
     assert {path: path.read_bytes() for path in Path(storage).rglob("*") if path.is_file()} == before
 

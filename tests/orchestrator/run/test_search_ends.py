@@ -132,7 +132,9 @@ def test_time_that_attempts_took_counts_until_a_retry_is_finished(tmp_path):
     fakes.play(uri, planned, workload=failing, clock=watch)
     (failed,) = [row for row in rows(uri) if row["state"] == "FAIL"]
     assert failed["duration_s"] == 20.0
-    campaign = Campaign(Store.open(uri), planned, fakes.PROVENANCE, retry=lambda failed: failed)
+    campaign = Campaign(
+        Store.open(uri), planned, fakes.PROVENANCE, retry=lambda failed: {row["trial_id"]: {} for row in failed}
+    )
     assert campaign.num_waiting == 1
 
 

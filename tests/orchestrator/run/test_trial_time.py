@@ -20,7 +20,9 @@ SHORT = {"search": {"trials": 3, "pruner": {"kind": "none"}}, "confirm": {"seeds
 def play(uri, planned, watch, retry=(), **how):
     """Run it all with an epoch of a second, one slot."""
     store = Store.create(str(uri), fakes.record(planned))
-    campaign = Campaign(store, planned, fakes.PROVENANCE, retry=lambda failed: retry, **how)
+    campaign = Campaign(
+        store, planned, fakes.PROVENANCE, retry=lambda failed: {trial_id: {} for trial_id in retry}, **how
+    )
     fakes.train(campaign, str(uri), workload=watch.toy, clock=watch)
     return {(row["phase"], row["number"]): row for row in store.trials().to_pylist()}
 
