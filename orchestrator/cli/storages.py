@@ -1,11 +1,12 @@
-"""Commands that one lives with storages by: clean, drop."""
+"""Commands that one lives with storages by: clean, drop, merge."""
 
 from __future__ import annotations
 
 import click
 
 from msa_models.printable import one_line
-from orchestrator.cli.base import DONE, YES, Examples, msa, refuse, say, show, sure
+from orchestrator.cli.base import ALLOW_CHANGED, DONE, FAILED, YES, Examples, msa, refuse, say, show, sure
+from orchestrator.views.screen import warning
 
 
 @msa.command(
@@ -106,3 +107,64 @@ def drop(storage: str, study: str, dry_run: bool, yes: bool) -> int:
             grid.write(left)
     show(f"dropped; {len(left.record.studies)} studies are left")
     return DONE
+
+
+@msa.command(
+    cls=Examples,
+    examples="""
+    msa merge runs/cluster-1 runs/cluster-2 --into runs/mosi --dry-run
+    msa merge s3://bucket/mosi --into runs/mosi
+    """,
+)
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE…")
+@click.option("--into", "target", required=True, metavar="TARGET", help="A storage, which is made where there is none.")
+@click.option("--dry-run", is_flag=True, help="Show what would be taken, write nothing.")
+@ALLOW_CHANGED
+def merge(sources: tuple[str, ...], target: str, dry_run: bool, allow_changed: bool) -> int:
+    """Take the finished trials of each SOURCE into TARGET, with all that belongs to them; sources stay as they are.
+
+    All are of one experiment, on the same data: the same studies, or such as one experiment asks for, with the seeds of
+    any of them. A trial that is in both is taken once; where its results differ, those of TARGET stay, and the code is
+    1. A success takes the place of a failure. Not while a driver works on any; killed, it can be typed again.
+    """
+    from contextlib import ExitStack
+
+    from orchestrator.findings import grid
+    from orchestrator.run.merging import merged_record
+    from orchestrator.store import Files, Lease, OutOfReach, Store
+    from orchestrator.store.experiment_file import Found, write_record
+    from orchestrator.store.transfer import planned_transfer, transfer
+    from orchestrator.views.merge_view import merged
+
+    files = Files.at(target)
+    places = [files.uri, *(Files.at(source).uri for source in sources)]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise click.UsageError(f"got {twice} twice, expected storages that differ")
+    code = DONE
+    with ExitStack() as held:
+        stores = [Store.open(source) for source in sources]
+        for each in () if dry_run else [files, *(store.files for store in stores)]:
+            try:
+                held.enter_context(Lease(each))
+            except OutOfReach:  # a source that can only be read
+                if each is files:
+                    raise
+        found = Found.at(files)
+        there = [Store.open(target)] if found.record is not None else []
+        record = merged_record([*there, *stores], files, found, allow_changed=allow_changed)
+        if not dry_run:
+            write_record(files, record, found.version)
+            there = [Store.open(target)]
+        for source in stores:
+            planned = planned_transfer(source, there[0] if there else None)
+            show(merged(planned, target))
+            code = FAILED if planned.differing else code
+            if not dry_run:
+                lost: list[str] = []
+                transfer(planned, there[0], lost.append)
+                code = FAILED if lost else code
+                for line in lost:
+                    say(warning(line))
+        if not dry_run and record.ablation:
+            grid.write(Store.open(target))
+    return code

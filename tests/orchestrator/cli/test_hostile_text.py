@@ -93,7 +93,17 @@ def pasted(command: str) -> list[str]:
     "command",
     [
         *("status", "status --json", "failures", "failures --json", "table --importance", "table --robustness"),
-        *("pause", "upgrade", "resume", "resume --retry-failed --only x", "robustness", "table --ablation", "compact"),
+        *(
+            "pause",
+            "upgrade",
+            "resume",
+            "resume --retry-failed --only x",
+            "robustness",
+            "table --ablation",
+            "compact",
+            "clean",
+            "drop x",
+        ),
         *("--debug resume", "--debug pause", "table --metrics x", "data describe", "sweep"),
         *("verify", "verify --json", "resume --retry-failed --dry-run", "train"),
     ],
