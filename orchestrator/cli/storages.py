@@ -1,4 +1,4 @@
-"""Commands that one lives with storages by: clean, drop, merge."""
+"""Commands that one lives with storages by: clean, drop, merge, compare."""
 
 from __future__ import annotations
 
@@ -168,3 +168,28 @@ def merge(sources: tuple[str, ...], target: str, dry_run: bool, allow_changed: b
         if not dry_run and record.ablation:
             grid.write(Store.open(target))
     return code
+
+
+@msa.command(cls=Examples, examples="msa compare runs/mosi runs/mosi-2\nmsa compare runs/mosi s3://bucket/mosi --json")
+@click.argument("one", metavar="A")
+@click.argument("two", metavar="B")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def compare(one: str, two: str, as_json: bool) -> int:
+    """What differs between the storages A and B (settings, code, versions, data, studies), then their results.
+
+    Results stand side by side for each study that both have: best value, confirmed mean and deviation over units, test
+    metrics, trials, time. A difference has an interval only over two or more units that both have.
+    """
+    import json
+
+    from orchestrator.findings.side_by_side import compared
+    from orchestrator.store import Store
+    from orchestrator.views import compare_view
+
+    stores = Store.open(one), Store.open(two)
+    found = compared(*stores)
+    show(json.dumps(found, indent=1) if as_json else compare_view.screen(found))
+    for store in stores:
+        for line in store.warnings_:
+            say(warning(line))
+    return DONE
