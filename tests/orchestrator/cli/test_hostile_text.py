@@ -106,6 +106,7 @@ def pasted(command: str) -> list[str]:
         ),
         *("--debug resume", "--debug pause", "table --metrics x", "data describe", "sweep"),
         *("verify", "verify --json", "resume --retry-failed --dry-run", "train"),
+        *("clean --checkpoints --failed --interrupted --logs --dry-run", "clean --models --dry-run"),
     ],
 )
 def test_what_is_printed_of_an_evil_storage_is_text(command: str, evil: str, msa: Callable[..., Told]) -> None:
@@ -141,6 +142,12 @@ def test_what_is_shown_of_an_evil_trial_is_text(index: int, evil: str, msa: Call
     code, out, err = msa("show", evil, f"{NAME}-1-0-{index}")
     assert code == 0, err
     assert len([line for line in out.splitlines() if "=cmd()" in line and line.startswith("=")]) == 0
+
+
+def test_a_study_of_an_evil_name_is_dropped_in_text(evil: str, msa: Callable[..., Told]) -> None:
+    for study in ("a", EVIL):
+        _, out, err = msa("drop", evil, study, "--dry-run")
+        assert out or err
 
 
 def test_the_retry_of_an_evil_failure_names_its_trials(evil: str, msa: Callable[..., Told]) -> None:

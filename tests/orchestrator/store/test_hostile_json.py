@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.findings.status import summary
-from orchestrator.store import StorageError, Store
+from orchestrator.store import StorageError, Store, holder
 
 
 def written(text: str) -> Callable[[Path], object]:
@@ -69,3 +69,10 @@ def test_other_files_that_do_harm_are_told_and_everything_else_is_read(harm: str
     assert (found["running"], found["run"]) == ([], None)
     told = [name for name in names if any(name in line for line in found["warnings"])]
     assert told == (names[:1] if harm in ENDLESS else names)  # of a folder's own files alone each is read
+
+
+@pytest.mark.parametrize("harm", [harm for harm in HARM if harm not in ENDLESS])
+def test_a_lease_that_does_harm_drives_nothing(harm: str, used: Store) -> None:
+    HARM[harm](Path(used.files.path("lease.json")))
+    assert holder(used.files) is None
+    assert summary(Store.open(used.files.uri))["driver"] is None
