@@ -64,7 +64,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each file was read, each folder listed, and the code looked at, from here on."""
     counts: Counter[str] = Counter()
     read, infos, fingerprint = Files.read, Files._infos, provenance.code_fingerprint
-    monkeypatch.setattr(Files, "read", lambda self, path: counts.update([path]) or read(self, path))
+    monkeypatch.setattr(Files, "read", lambda self, path, **how: counts.update([path]) or read(self, path, **how))
     monkeypatch.setattr(Files, "_infos", lambda self, folder: counts.update([f"{folder}/"]) or infos(self, folder))
     monkeypatch.setattr(provenance, "code_fingerprint", lambda: counts.update(["code"]) or fingerprint())
     return counts
