@@ -44,6 +44,9 @@ class _End:
         self.code = FAILED
 
     def __call__(self) -> None:
+
+        from orchestrator.run import endings
+
         for stream in (sys.stdout, sys.stderr):
             try:
                 if stream is not None and not stream.closed:

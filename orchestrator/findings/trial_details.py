@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.plan.configure import known_method, paths
+from orchestrator.plan.configure import known_method, paths, sections
 from orchestrator.plan.studies import search_trial_id
 from orchestrator.store import Store, holder
 from orchestrator.store.checkpoints import newest
@@ -192,11 +192,12 @@ def _different(method: str | None, config: Mapping[str, Any]) -> dict[str, Any]:
     """What is not as the method has it by default, by path; everything of a method that is no more."""
     flat, _ = flatten(config)
     try:
-        known = paths(known_method(method or "").Config)
+        kind = known_method(method or "").Config
     except ExperimentError:
         return flat
-    absent = object()
-    return {path: value for path, value in flat.items() if (known[path].default if path in known else absent) != value}
+    usual = {path: parameter.default for path, parameter in paths(kind).items()}
+    usual |= {path: {} for path, section in sections(kind).items() if section.present}  # of a component without values
+    return {path: value for path, value in flat.items() if path not in usual or usual[path] != value}
 
 
 def _error(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def test_a_finished_trial_is_shown_with_configuration_curve_metrics_and_log(
     (searched,) = [line for line in lines if line.startswith("searched")]
     assert searched.split()[1] == "training.learning_rate"
     assert [line.split()[-2:] for line in lines if "encoder.width" in line] == [["encoder.width", "32"]]
-    assert not [line for line in lines if "encoder.dropout" in line]  # which is the default
+    assert not [line for line in lines if "encoder.dropout" in line or "adaptive_encoding" in line]  # as by default
     bars = lines[lines.index("valid/mae over 40 epochs") + 1]
     assert (len(bars), bars[0]) == (40, "█")
     assert sum(line.rstrip().endswith("best") for line in lines) == 1
