@@ -127,7 +127,7 @@ def merge(sources: tuple[str, ...], target: str, dry_run: bool, allow_changed: b
     any of them. A trial that is in both is taken once; where its results differ, those of TARGET stay, and the code is
     1. A success takes the place of a failure. Not while a driver works on any; killed, it can be typed again.
     """
-    from contextlib import ExitStack
+    from contextlib import ExitStack, suppress
 
     from orchestrator.findings import grid
     from orchestrator.run.merging import merged_record
@@ -143,30 +143,32 @@ def merge(sources: tuple[str, ...], target: str, dry_run: bool, allow_changed: b
     code = DONE
     with ExitStack() as held:
         stores = [Store.open(source) for source in sources]
-        for each in () if dry_run else [files, *(store.files for store in stores)]:
-            try:
-                held.enter_context(Lease(each))
-            except OutOfReach:  # a source that can only be read
-                if each is files:
-                    raise
-        found = Found.at(files)
-        there = [Store.open(target)] if found.record is not None else []
-        record = merged_record([*there, *stores], files, found, allow_changed=allow_changed)
+
+        def there() -> list[Store]:
+            return [Store.open(files)] if Found.at(files).record is not None else []
+
+        record = merged_record([*there(), *stores], files, Found.at(files), allow_changed=allow_changed)
         if not dry_run:
+            files = held.enter_context(Lease(files)).files
+            for source in stores:
+                with suppress(OutOfReach):  # one that can only be read
+                    held.enter_context(Lease(source.files))
+            found = Found.at(files)
+            record = merged_record([*there(), *stores], files, found, allow_changed=allow_changed)
             write_record(files, record, found.version)
-            there = [Store.open(target)]
+        into = there()
         for source in stores:
-            planned = planned_transfer(source, there[0] if there else None)
+            planned = planned_transfer(source, into[0] if into else None)
             show(merged(planned, target))
             code = FAILED if planned.differing else code
             if not dry_run:
                 lost: list[str] = []
-                transfer(planned, there[0], lost.append)
+                transfer(planned, into[0], lost.append)
                 code = FAILED if lost else code
                 for line in lost:
                     say(warning(line))
         if not dry_run and record.ablation:
-            grid.write(Store.open(target))
+            grid.write(Store.open(files))
     return code
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from orchestrator.cli import msa
 from orchestrator.run.merging import merged_record
-from orchestrator.store import Files, StorageError, Store
+from orchestrator.store import Files, Lease, LeaseHeld, OutOfReach, StorageError, Store
 from orchestrator.store.experiment_file import Found
 from tests.orchestrator.run import fakes
 from tests.orchestrator.run.faulty_disk import Death
@@ -135,5 +135,29 @@ def test_another_experiment_and_other_code_are_refused_with_what_differs(halves:
         merged_record([fixed, other], fixed.files, Found.at(fixed.files))
     kept = merged_record([fixed, other], fixed.files, Found.at(fixed.files), allow_changed=True)
     assert kept.provenance == fixed.record.provenance
+    assert run("merge", str(halves / "one"), str(halves / "tuned"), "--into", str(halves / "new")).exception is not None
+    assert not (halves / "new").exists()
     refused = run("merge", str(halves / "one"), "--into", str(halves / "one"))
     assert "twice" in str(getattr(refused.exception, "message", ""))
+
+
+def test_nothing_is_merged_while_a_driver_works_on_any_of_them(halves: Path) -> None:
+    before = results(halves / "one")
+    for busy in ("one", "two"):
+        with Lease(Files.at(halves / busy)):
+            done = run("merge", str(halves / "two"), "--into", str(halves / "one"))
+        assert isinstance(done.exception, LeaseHeld)
+    assert results(halves / "one") == before
+
+
+def test_a_source_that_can_only_be_read_is_taken(halves: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = Files.create
+
+    def refused(self: Files, path: str, data: bytes) -> bool:
+        if self.root.endswith("two"):
+            raise OutOfReach(f"cannot write {self.uri_of(path)}: Read-only file system")
+        return create(self, path, data)
+
+    monkeypatch.setattr(Files, "create", refused)
+    assert run("merge", str(halves / "two"), "--into", str(halves / "one")).return_value == 0
+    assert results(halves / "one") == results(halves / "all")
