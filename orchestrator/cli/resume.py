@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     examples="""
     msa resume runs/mosi
     msa resume runs/mosi --retry-failed
-    msa resume runs/mosi --retry-failed --cause out_of_memory --set resources.gpu=1
+    msa resume runs/mosi --retry-failed --cause out_of_memory \\
+        --set resources.gpu=1
     msa resume runs/mosi --retry-failed --cause out_of_memory \\
         --set training.batch_size=16 --set training.accumulate=2 --dry-run
     msa resume runs/mosi --retry-failed --only cpsl-mosi-full-0123456789-00007

@@ -26,7 +26,8 @@ _LENGTH_OF_A_LINE = 4_000  # at most, of the last one of a job
     examples="""
     msa submit -- sweep cpsl --storage s3://bucket/mosi --data /shared/mosi.pkl
     msa submit --dry-run
-    msa submit --send data/mosi.pkl -- sweep cpsl --data data/mosi.pkl --storage s3://bucket/mosi
+    msa submit --send data/mosi.pkl -- sweep cpsl --data data/mosi.pkl \\
+        --storage s3://bucket/mosi
     msa submit --attach raysubmit_4LamXRuQpYdSMg7J
     msa submit --stop raysubmit_4LamXRuQpYdSMg7J
     """,

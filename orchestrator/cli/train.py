@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     examples="""
     msa train cpsl
     msa train mine.yaml --epochs 3 --set encoder.width=32 --seed 7
-    msa train balance --study ogm_ge --data mosi.pkl --test --out model.safetensors
+    msa train balance --study ogm_ge --data mosi.pkl --test \\
+        --out model.safetensors
     msa train --trial runs/mosi#cpsl-mosi-0123456789-00007
-    python -m pdb -m orchestrator.cli --debug train --storage runs/mosi --trial 56904c
+    python -m pdb -m orchestrator.cli --debug train --storage runs/mosi \\
+        --trial 56904c
     """,
 )
 @click.argument("experiment", required=False)
