@@ -6,10 +6,9 @@ bracket is drawn from a global generator, and a trial that reports a rung twice 
 not counted twice.
 """
 
+from bisect import bisect_left, insort
 from collections import defaultdict
-from dataclasses import dataclass, field
-
-import numpy as np
+from collections.abc import Sequence
 
 from msa_models.metrics import Direction
 from orchestrator.plan.search import Members
@@ -39,26 +38,41 @@ def rungs_of(pruner: Pruner, max_epochs: int, members: Members | None = None) ->
     return *inside, *(members.epochs * over for over in range(1, len(members)))
 
 
-@dataclass
 class Rungs:
-    """The rungs of one study; values are compared within the study only, never across variants."""
+    """The rungs of one study; values are compared within the study only, never across variants.
 
-    reduction: int
-    direction: Direction
-    _values: dict[int, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+    What a decision costs hardly grows with the number of trials: the values at a rung are kept in order.
+    """
+
+    def __init__(self, reduction: int, direction: Direction) -> None:
+        self._share, self._sign = 100 * (1 - 1 / reduction) / 100, -direction.sign  # as np.percentile has it
+        self._values: dict[int, dict[int, float]] = defaultdict(dict)  # sign * value by epoch and number of a trial
+        self._ordered: dict[int, list[float]] = defaultdict(list)  # of these the worst first
 
     def record(self, number: int, epoch: int, value: float) -> None:
         """Note the best value so far of trial `number` at a rung, without deciding."""
-        self._values[epoch][number] = value
+        self._take_back(number, epoch)
+        self._values[epoch][number] = self._sign * value
+        insort(self._ordered[epoch], self._sign * value)
 
     def prune(self, number: int, epoch: int, value: float) -> bool:
         """Record, and say whether the trial is to be stopped here. The first at a rung always goes on."""
-        values = self._values[epoch]
-        values.pop(number, None)
-        others = np.fromiter(values.values(), float, len(values))
+        self._take_back(number, epoch)
+        others = self._ordered[epoch]
+        stops = bool(others) and self._sign * value < quantile(others, self._share)
         self.record(number, epoch, value)
-        if not len(others):
-            return False
-        sign = -self.direction.sign
-        cutoff = np.percentile(others * sign, 100 * (1 - 1 / self.reduction))
-        return bool(sign * value < cutoff)
+        return stops
+
+    def _take_back(self, number: int, epoch: int) -> None:
+        known = self._values[epoch].pop(number, None)
+        if known is not None:
+            del self._ordered[epoch][bisect_left(self._ordered[epoch], known)]
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """That of values in ascending order, as `np.quantile` has it bit for bit, which looks at all of them."""
+    position = (len(ordered) - 1) * share
+    low = min(int(position), len(ordered) - 1)
+    weight = position - low
+    below, above = ordered[low], ordered[min(low + 1, len(ordered) - 1)]
+    return below + (above - below) * weight if weight < 0.5 else above - (above - below) * (1 - weight)

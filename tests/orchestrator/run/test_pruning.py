@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from msa_models.metrics import Direction
-from orchestrator.run.pruning import Rungs, rung_epochs
+from orchestrator.run.pruning import Rungs, quantile, rung_epochs
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,11 @@ def test_a_trial_that_reports_a_rung_twice_counts_once():
     assert [once.prune(9, 1, value) for value in (0.5, 1.5, 2.2)] == [
         twice.prune(9, 1, value) for value in (0.5, 1.5, 2.2)
     ]
+
+
+@pytest.mark.parametrize("reduction", [2, 3, 4, 5, 7])
+def test_the_quantile_of_ordered_values_is_that_of_numpy_bit_for_bit(reduction):
+    rng = np.random.default_rng(reduction)
+    for length in [*range(1, 40), 997]:
+        ordered = sorted(rng.normal(size=length).tolist())
+        assert quantile(ordered, 1 - 1 / reduction) == np.quantile(ordered, 1 - 1 / reduction)
