@@ -5,15 +5,14 @@ It hands out assignments, decides on pruning, and writes every finished trial be
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from orchestrator.plan.studies import Study
 from orchestrator.run import retries
 from orchestrator.run.failing_start import FailingStart
+from orchestrator.run.history import History
 from orchestrator.run.messages import Assignment, Failure, Outcome, Report
 from orchestrator.run.progress import phases, totals
 from orchestrator.run.provenance import Provenance
@@ -49,37 +48,30 @@ class Campaign:
         stop_after: int | None = 0,
     ) -> None:
         self._store, self._provenance = store, provenance
-        every = store.trials(strict=True).to_pylist()
-        states = {row["trial_id"]: row["state"] for row in every}
-        started = store.running(states=states)
-        failed, self._changes = retries.with_changes([row for row in every if row["state"] == FAIL], started)
+        history = History(store)
+        failed, self._changes = retries.with_changes(history.failed, history.started)
         self._asked = {} if retry is None else dict(retry(failed))
         self._changes |= self._asked
         again = [row for row in failed if row["trial_id"] in self._changes]
-        rows = [row for row in every if row["state"] != FAIL or row["trial_id"] not in self._changes]
         self._attempts = {row["trial_id"]: row["attempts"] or 1 for row in again}
-        self._attempts |= {record["trial_id"]: record.get("attempts") or 1 for record in started}
-        interrupted = _assignments(started)
-        self._cells: dict[str, float | None] = {row["trial_id"]: row["value"] for row in rows}
-        history = defaultdict(list)
-        for row in rows:
-            history[row["study_id"]].append(row)
+        self._attempts |= {record["trial_id"]: record.get("attempts") or 1 for record in history.started}
+        self._cells = {trial_id: value for trial_id, value in history.values.items() if trial_id not in self._changes}
         live: dict[str, StudyState] = {}
         for study in studies:  # a leader comes before those that follow it
             live[study.study_id] = StudyState(
                 study,
                 code_fingerprint=provenance.code_fingerprint,
                 cells=self._cells,
-                history=history[study.study_id],
-                interrupted=[trial for trial in interrupted if trial.study_id == study.study_id],
+                history=history.of(study.study_id, without=self._changes),
+                interrupted=[trial for trial in history.interrupted if trial.study_id == study.study_id],
                 again=[row for row in again if row["study_id"] == study.study_id],
                 leader=live[study.leader] if study.leader else None,
             )
         self.studies = list(live.values())
         self._races = races(self.studies, self._cells)
         self._open = deque(study for study in self.studies if not study.done)
-        self.states = Counter(row["state"] for row in rows)
-        self._num_before = len(rows)
+        self.states = Counter(history.states[trial_id] for trial_id in self._cells)
+        self._num_before = len(self._cells)
         self._running: dict[str, Started] = {}
         self._restarts, self._losses = restarts, Counter[str]()
         self._time_s, self._keep_best = time_s, keep_best
@@ -243,12 +235,3 @@ class Campaign:
         else:
             running = [len(each.measurements) for each in self._running.values()]
             self._start.failed(failure, len(started.measurements), running)
-
-
-def _assignments(started: Iterable[Mapping[str, Any]]) -> list[Assignment]:
-    """What was handed out, as far as it is legible: the rest is asked for again, with the same answer."""
-    found = []
-    for record in started:
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            found.append(Assignment.from_json(record["assignment"]))
-    return found

@@ -5,14 +5,10 @@ Everything follows from the search and the finished trials, so a choice made aga
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
-from optuna.trial import FrozenTrial
-
-from msa_models.metrics import Direction
 from orchestrator.plan.studies import Study, confirm_trial_id
 from orchestrator.store.selection import distinct, preferred
 
@@ -58,19 +54,6 @@ class Choice:
             by_configuration = [found[first : first + number] for first in range(0, len(found), number)]
             self._ranking = preferred(self._searched, by_configuration, self._study.direction)
         return self._ranking[rank] if rank < len(self._ranking) else None
-
-
-def searched(past: Sequence[FrozenTrial], direction: Direction) -> list[dict[str, Any]]:
-    """The configurations of a search, as `orchestrator.store.selection.configurations` has them from its rows."""
-    complete = [(trial.value, number) for number, trial in enumerate(past) if trial.value is not None]
-    rungs = [(trial.intermediate_values, number) for number, trial in enumerate(past) if trial.state.name == "PRUNED"]
-    pruned = [(values[max(values)], number) for values, number in rungs if values]
-    numbers = [
-        number
-        for each in (complete, pruned if complete else [])
-        for _, number in sorted((direction.sign * value, number) for value, number in each if math.isfinite(value))
-    ]
-    return [past[number].params for number in numbers]
 
 
 def confirms(study: Study, params: dict[str, Any], code_fingerprint: str) -> list[Cell]:

@@ -8,7 +8,9 @@ the others less anyway.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from bisect import insort
+from collections.abc import Callable, Container, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import optuna
@@ -49,6 +51,82 @@ def past_trial(
     return trial
 
 
+class Past:
+    """The trials of one search that its next suggestion is learned from: a bounded number, however long it goes on.
+
+    Those are the latest, all that run, and the best before. What Optuna is to see of one is made when it is asked for.
+    """
+
+    def __init__(self, space: Space, direction: Direction) -> None:
+        self.num_trials = 0  # all that were begun
+        self.running: set[int] = set()
+        self._space, self._sign = space, direction.sign
+        self._seen: dict[int, Callable[[], FrozenTrial]] = {}  # by number, in their order
+        self._best: list[tuple[float, int]] = []  # sign * value and number, in order
+        self._num_left_behind = 0  # of the first so many trials only the best and those that run are kept
+
+    @property
+    def best_value(self) -> float | None:
+        """The best value of a complete trial."""
+        return self._sign * self._best[0][0] if self._best else None
+
+    def trials(self) -> list[FrozenTrial]:
+        """Them, by number."""
+        return [made() for made in self._seen.values()]
+
+    def begin(self, params: Mapping[str, Any]) -> None:
+        """The next trial runs, or is going to."""
+        self._add(partial(past_trial, self._space, self.num_trials, params))
+        self.running.add(self.num_trials - 1)
+
+    def end(self, number: int, params: Callable[[], Mapping[str, Any]], *how: Any) -> None:
+        """One that ran is finished; `how` as `past_trial` takes it, and `params` once somebody asks."""
+        self.running.remove(number)
+        if number in self._seen:
+            self._seen[number] = self._finished(number, params, *how)
+        if number < self._num_left_behind:
+            self._forget(number)
+        self._leave_behind()
+
+    def replay(self, params: Callable[[], Mapping[str, Any]], *how: Any) -> None:
+        """The next trial was finished before; as above."""
+        self._add(self._finished(self.num_trials, params, *how))
+        self._leave_behind()
+
+    def _add(self, made: Callable[[], FrozenTrial]) -> None:
+        self._seen[self.num_trials] = cache(made)
+        self.num_trials += 1
+
+    def _finished(
+        self,
+        number: int,
+        params: Callable[[], Mapping[str, Any]],
+        state: str,
+        value: float | None,
+        rungs: Mapping[int, float],
+    ) -> Callable[[], FrozenTrial]:
+        complete = value if state == "COMPLETE" else None
+        if complete is not None:
+            insort(self._best, (self._sign * complete, number))
+            for _, worse in self._best[NUM_BEST:]:
+                self._best.pop()
+                if worse < self._num_left_behind:
+                    self._forget(worse)
+        return cache(lambda: past_trial(self._space, number, params(), state, complete, rungs))
+
+    def _leave_behind(self) -> None:
+        """What is no longer among the latest, which the next trial will be one of."""
+        first = self.num_trials + 1 - (LATEST + len(self.running))
+        for number in range(self._num_left_behind, first):
+            self._num_left_behind = number + 1
+            self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        """Unless there is another reason to keep it."""
+        if number not in self.running and all(number != each for _, each in self._best):
+            self._seen.pop(number, None)
+
+
 def suggest(
     space: Space,
     past: Sequence[FrozenTrial],
@@ -57,9 +135,8 @@ def suggest(
     seed: int,
     sampler: str = "tpe",
     startup: int = 10,
-    best: Collection[int] = (),
 ) -> dict[str, Any]:
-    """The parameters of the next trial; `past`: all trials before it in order, `best`: numbers of the best of them.
+    """The parameters of the next trial; `past`: those before it that it is learned from, in their order.
 
     `startup`: how many trials must have been trained before TPE (`sampler`: tpe | random) looks at any.
     """
@@ -67,7 +144,7 @@ def suggest(
         return _asked(RandomSampler(seed=seed), InMemoryStorage(), space, direction)
     trained = any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in past)
     tpe = _SpaceKnown(TPESampler(seed=seed, n_startup_trials=startup), space if trained else {})
-    return _asked(tpe, _Past(_bounded(past, best)), space, direction)
+    return _asked(tpe, _Storage(past), space, direction)
 
 
 def _asked(sampler: BaseSampler, storage: InMemoryStorage, space: Space, direction: Direction) -> dict[str, Any]:
@@ -75,13 +152,7 @@ def _asked(sampler: BaseSampler, storage: InMemoryStorage, space: Space, directi
     return study.ask(dict(space)).params
 
 
-def _bounded(past: Sequence[FrozenTrial], best: Collection[int]) -> list[FrozenTrial]:
-    running = [number for number, trial in enumerate(past) if trial.state == TrialState.RUNNING]
-    first = max(0, len(past) + 1 - (LATEST + len(running)))  # the next trial is one of the latest
-    return [past[number] for number in sorted({*best, *running}) if number < first] + list(past[first:])
-
-
-class _Past(InMemoryStorage):
+class _Storage(InMemoryStorage):
     """A storage in which the trial that is asked for finds these before it, without a copy of each."""
 
     def __init__(self, trials: Sequence[FrozenTrial]) -> None:

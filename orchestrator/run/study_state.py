@@ -17,7 +17,7 @@ from orchestrator.plan import seeds
 from orchestrator.plan.search import members
 from orchestrator.plan.space import most_epochs
 from orchestrator.plan.studies import Study, search_trial_id
-from orchestrator.run.choice import CONFIRM, SELECT, Cell, Choice, confirms, left, searched
+from orchestrator.run.choice import CONFIRM, SELECT, Cell, Choice, confirms, left
 from orchestrator.run.curve import intermediate_values
 from orchestrator.run.messages import Assignment
 from orchestrator.run.pruning import Rungs, rungs_of
@@ -32,12 +32,12 @@ class StudyState:
 
     In between, with `confirm.top`, the best few are trained on seeds of their own, and choose.
 
-    `history`: finished rows of this study. `interrupted`: assignments of its search that were started but not finished.
-    `again`: rows of failed trials of this study that are trained once more, as if they had not been.
-    `cells`: the value of every finished trial of the storage by id, None for a FAIL, which the campaign keeps up to
-    date, so that nothing is trained twice. `leader`: the study whose configuration this one takes.
-    `num_seeds`: how many of the confirm seeds are wanted; `wanted`: whether the study is wanted at all. A race raises
-    the one where its units are seeds, and the other where they are studies.
+    `history`: finished rows of this study, those of its search in the order of their numbers. `interrupted`:
+    assignments of its search that were started but not finished. `again`: rows of failed trials of this study that
+    are trained once more, as if they had not been. `cells`: the value of every finished trial of the storage by id,
+    None for a FAIL, which the campaign keeps up to date, so that nothing is trained twice. `leader`: the study
+    whose configuration this one takes. `num_seeds`: how many of the confirm seeds are wanted; `wanted`: whether the
+    study is wanted at all. A race raises the one where its units are seeds, and the other where they are studies.
     """
 
     def __init__(
@@ -62,13 +62,12 @@ class StudyState:
         self._cells = cells
         self._choice: Choice | None = None  # once the search is over
         self._confirms: list[Cell] | None = None  # once they are known
-        finished = list(history)
-        self.num_started = len(finished)
+        self.num_started = 0
         again = list(again)
         for row in again:
             if row["phase"] == SEARCH:
                 self._search.spend(row["number"], row["duration_s"])
-        self._replay(finished, [*interrupted, *map(self._as_before, again)])
+        self._replay(history, [*interrupted, *map(self._as_before, again)])
 
     @property
     def done(self) -> bool:
@@ -88,7 +87,7 @@ class StudyState:
 
     @property
     def past(self) -> list[FrozenTrial]:
-        """The trials of the search by number, as the sampler sees them, finished or running."""
+        """The trials of the search that the sampler learns from, finished or running, by number."""
         return self._search.past
 
     @property
@@ -103,13 +102,13 @@ class StudyState:
             return {}
         num_selects = len(self._choice.cells) if self._choice else self.study.num_selects
         num_confirms = 0 if self._is_decided and self.chosen is None else self.num_seeds  # no such configuration
-        num_searches = len(self.past) + self._search.num_left
+        num_searches = self._search.num_trials + self._search.num_left
         return {SEARCH: num_searches, SELECT: num_selects, CONFIRM: num_confirms}
 
     @property
     def num_searched(self) -> int:
         """Number of finished search trials."""
-        return len(self.past) - self._search.num_running if self.wanted else 0
+        return self._search.num_trials - self._search.num_running if self.wanted else 0
 
     @property
     def chosen(self) -> dict[str, Any] | None:
@@ -183,7 +182,7 @@ class StudyState:
             rungs = intermediate_values(assignment.rungs, curve)
             for epoch, intermediate in rungs.items():
                 self._rungs.record(assignment.number, epoch, intermediate)  # passed before an interruption, perhaps
-            self._search.end(assignment.number, assignment.params, state, value, rungs, duration_s)
+            self._search.end(assignment.number, json.dumps(assignment.params), state, value, rungs, duration_s)
 
     @property
     def _search_is_over(self) -> bool:
@@ -192,7 +191,7 @@ class StudyState:
         return self._search.is_over
 
     def _next_search(self) -> Assignment:
-        number, params = len(self.past), self._search.suggestion()
+        number, params = self._search.num_trials, self._search.suggestion()
         self._search.begin(number, params)
         seed = seeds.search_trial(self.study.search.seed, number, others=self.study.confirm_seeds)
         return self._assignment(SEARCH, number, seed, params, search_trial_id(self.study.study_id, number))
@@ -208,7 +207,7 @@ class StudyState:
     def _made_choice(self) -> Choice | None:
         """Of a study with a search of its own that is over."""
         if self._choice is None and self._leader is None and self._search_is_over:
-            found = searched(self.past, self.study.direction) if self.study.search.trials else [{}]
+            found = self._search.configurations() if self.study.search.trials else [{}]
             self._choice = Choice(self.study, found, self._code_fingerprint, self._cells)
         return self._choice
 
@@ -258,12 +257,18 @@ class StudyState:
         return self._assignment(row["phase"], row["number"], row["seed"], json.loads(row["params"]), row["trial_id"])
 
     def _replay(self, history: Iterable[Mapping[str, Any]], interrupted: Iterable[Assignment]) -> None:
-        finished = {row["number"]: row for row in history if row["phase"] == SEARCH}
         started = {assignment.number: assignment for assignment in interrupted if assignment.phase == SEARCH}
-        for number in range(max([-1, *finished, *started]) + 1):
-            if number in finished:
-                self._search.replay(number, *self._replayed(finished[number]))
-            elif number in started:
+        for row in history:
+            self.num_started += 1
+            if row["phase"] == SEARCH:
+                self._take_up(started, row["number"])
+                self._search.replay(row["number"], *self._replayed(row))
+        self._take_up(started, max(started, default=-1) + 1)
+
+    def _take_up(self, started: Mapping[int, Assignment], until: int) -> None:
+        """The trials of the search before that number which are not finished."""
+        for number in range(self._search.num_trials, until):
+            if number in started:
                 self._search.begin(number, started[number].params)
                 self._waiting.append(started[number])
             else:  # handed out, but the driver died before its first write: ask again, for the same answer
@@ -274,4 +279,4 @@ class StudyState:
         rungs = {int(epoch): value for epoch, value in json.loads(row["intermediate_values"]).items()}
         for epoch, value in rungs.items():
             self._rungs.record(row["number"], epoch, value)
-        return json.loads(row["params"]), row["state"], row["value"], rungs, row["duration_s"]
+        return row["params"], row["state"], row["value"], rungs, row["duration_s"]

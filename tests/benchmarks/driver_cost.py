@@ -1,4 +1,4 @@
-"""What the driver pays for a trial when 100, 1,000 and 10,000 are finished: CPU time and memory of its process.
+"""What the driver pays for a trial when 100 to 100,000 are finished: CPU time and memory of its process.
 
 The shipped search space of CP-SL, TPE and ASHA, up to three reports a trial, and forty workers that only sleep, so that
 the driver is what is measured. Each row is a driver process of its own that goes on from a storage with so many trials,
@@ -38,7 +38,7 @@ from orchestrator.run.messages import Assignment
 from orchestrator.run.ray_backend.cluster import _ENVIRONMENT, Demand
 from orchestrator.run.ray_backend.driver import run
 from orchestrator.store import Files, Lease, Store, proof
-from orchestrator.store.schema import trial_schema, trial_table
+from orchestrator.store.schema import trial_schema
 from search_spaces.loading import load
 from tests.orchestrator.run import fakes
 
@@ -46,7 +46,8 @@ SLOTS = 40
 WARM_UP, WINDOW = 60, 150  # trials; the first of a driver wait for their workers to start
 NUM_NEW = WARM_UP + WINDOW + SLOTS  # and the last ones leave slots free
 TRIAL_S, EPOCHS = 2.0, 9
-FINISHED = (100, 1_000, 10_000)
+FINISHED = (100, 1_000, 10_000, 100_000)
+NUM_CONFIGURATIONS = 500
 KINDS = {"one study": 1, "ten studies": 10}
 PARTS = {  # of the driver, by what is called: the innermost one pays
     "suggest": ("orchestrator.run.study_state:StudyState", ("_suggestion", "_begin")),
@@ -82,13 +83,13 @@ def studies(num_studies: int, num_trials: int) -> tuple[Study, ...]:
 
 
 def prefill(uri: str, planned: Sequence[Study], num_finished: int) -> None:
-    """Finished trials of a random search, in one file as after a compaction."""
+    """Finished trials of a random search, in one file as after a compaction; configurations come again and again."""
     store = Store.create(uri, fakes.record(tuple(planned)))
-    asked = {study.study_id: optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)) for study in planned}
-    draw, rows = random.Random(0), []
+    asked = {study.study_id: _configurations(study, min(num_finished, NUM_CONFIGURATIONS)) for study in planned}
+    draw, rows, now = random.Random(0), [], datetime.now(UTC)
     for index in range(num_finished):
         study, number = planned[index % len(planned)], index // len(planned)
-        params = asked[study.study_id].ask(dict(study.distributions)).params
+        params, config = asked[study.study_id][number % NUM_CONFIGURATIONS]
         value, pruned = draw.lognormvariate(0, 0.5), draw.random() < 0.6
         rows.append(
             {
@@ -104,31 +105,33 @@ def prefill(uri: str, planned: Sequence[Study], num_finished: int) -> None:
                 "state": "PRUNED" if pruned else "COMPLETE",
                 "objective": study.metric,
                 "value": value,
-                "intermediate_values": {"1": value + 0.1} if pruned else {"1": value + 0.1, "3": value},
+                "intermediate_values": json.dumps({"1": value + 0.1} if pruned else {"1": value + 0.1, "3": value}),
                 "params": params,
-                "config": study.config(params),
+                "config": config,
                 "epochs": 1 if pruned else EPOCHS,
                 "best_epoch": 1,
                 "duration_s": TRIAL_S,
-                "started_at": datetime.now(UTC),
-                "finished_at": datetime.now(UTC),
-                "host": "",
-                "git_commit": "",
-                "code_fingerprint": "",
+                "started_at": now,
+                "finished_at": now,
                 "data_fingerprint": study.data_fingerprint,
-                "versions": {},
+                "versions": "{}",
                 "attempts": 1,
             }
         )
     rows.sort(key=lambda row: row["trial_id"])
     folder = Path(uri) / "trials"
     folder.mkdir()
-    table = pa.concat_tables(
-        [trial_schema(store.metrics).empty_table(), *(trial_table(row, store.metrics) for row in rows)]
-    )
+    table = pa.Table.from_pylist(rows, schema=trial_schema(store.metrics))
     path = "trials/compact-000001.parquet"
-    pq.write_table(table, store.files.path(path))
+    pq.write_table(table, store.files.path(path), row_group_size=200, compression="zstd")
     proof.seal_parquet(path, store.files.path(path))
+
+
+def _configurations(study: Study, number: int) -> list[tuple[str, str]]:
+    """Random ones, as the parameters and the configuration of a row."""
+    search = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found = [search.ask(dict(study.distributions)).params for _ in range(number)]
+    return [(json.dumps(params, sort_keys=True), json.dumps(study.config(params), sort_keys=True)) for params in found]
 
 
 class Meter:

@@ -1,3 +1,5 @@
+import random
+
 import optuna
 import pytest
 from optuna.samplers import TPESampler
@@ -6,7 +8,7 @@ from optuna.trial import TrialState
 
 from msa_models.metrics import Direction
 from orchestrator.run import sampling
-from orchestrator.run.sampling import past_trial, suggest
+from orchestrator.run.sampling import Past, past_trial, suggest
 from tests.orchestrator.run import fakes
 
 SPACE = {
@@ -92,18 +94,49 @@ def test_beyond_the_bound_the_latest_trials_the_best_and_those_that_run_count(mo
     past[running] = past_trial(SPACE, running, params[running])
     monkeypatch.setattr(sampling, "LATEST", 10)
 
-    def suggested(bests):
-        return [
-            suggest(SPACE, past, direction=Direction.MINIMIZE, seed=seed, startup=5, best=bests) for seed in range(5)
-        ]
+    def suggested(num_best):
+        monkeypatch.setattr(sampling, "NUM_BEST", num_best)
+        known = Past(SPACE, Direction.MINIMIZE)
+        for number, trial in enumerate(past):
+            if number == running:
+                known.begin(trial.params)
+            else:
+                known.replay(lambda each=trial: each.params, trial.state.name, trial.value, trial.intermediate_values)
+        return [suggest(SPACE, known.trials(), direction=Direction.MINIMIZE, seed=seed, startup=5) for seed in range(5)]
 
     expected = []
     for seed in range(5):
         study = optuna.create_study(sampler=TPESampler(seed=seed, n_startup_trials=5))
         study.add_trials([past[best], past[running], *past[20:]])
         expected.append(study.ask(dict(SPACE)).params)
-    assert suggested([best]) == expected
-    assert suggested([]) != expected
+    assert suggested(1) == expected
+    assert suggested(0) != expected
+
+
+def test_what_a_sampler_learns_from_is_bounded_and_the_same_however_it_came_about(monkeypatch):
+    monkeypatch.setattr(sampling, "LATEST", 6)
+    monkeypatch.setattr(sampling, "NUM_BEST", 3)
+    rng, ended, space = random.Random(0), {}, {"dropout": optuna.distributions.FloatDistribution(0, 999)}
+    live = Past(space, Direction.MAXIMIZE)
+    for number in range(200):
+        live.begin({"dropout": number})
+        while len(live.running) > 4 or (live.running and rng.random() < 0.4):
+            mine = rng.choice(sorted(live.running))
+            state = rng.choice(["COMPLETE", "PRUNED", "FAIL"])
+            ended[mine] = ({"dropout": mine}, state, rng.random() if state == "COMPLETE" else None, {})
+            live.end(mine, lambda params=ended[mine][0]: params, *ended[mine][1:])
+        again = Past(space, Direction.MAXIMIZE)
+        for each in range(number + 1):
+            if each in ended:
+                again.replay(lambda params=ended[each][0]: params, *ended[each][1:])
+            else:
+                again.begin({"dropout": each})
+        seen = [(trial.number, trial.state, trial.value) for trial in live.trials()]
+        assert seen == [(trial.number, trial.state, trial.value) for trial in again.trials()]
+        complete = sorted(((value, each) for each, (_, _, value, _) in ended.items() if value), reverse=True)
+        latest = range(max(0, number + 2 - 6 - len(live.running)), number + 1)
+        wanted = {*(each for _, each in complete[:3]), *live.running, *latest}
+        assert [number - 1 for number, _, _ in seen] == sorted(wanted)
 
 
 def test_a_long_search_goes_on_after_an_interruption_as_if_there_had_been_none(tmp_path, monkeypatch):
