@@ -54,6 +54,7 @@ class _Cell:
     """What a storage has of a study, or of all units of a cell."""
 
     unit: str
+    data: str  # its fingerprint
     luck: bool  # whether all units are of one search
     values: dict[str, dict[int, float]]  # by metric, of the confirmed configuration by unit
     best: float | None
@@ -104,6 +105,7 @@ def _cell(
     best = best_trial([row for row in rows if row["phase"] == "search"], record.direction)
     return _Cell(
         unit=record.ablation.unit if several and record.ablation else "searches" if several else "seeds",
+        data=first.data_fingerprint,
         luck=not several and bool(led.space) and bool(led.planned.get("search")),
         values=values,
         best=None if best is None else best["value"],
@@ -164,8 +166,13 @@ def _delta(one: _Cell, two: _Cell, name: str) -> dict[str, Any] | None:
         return None
     found = statistics.paired(np.array([[theirs[unit] - mine[unit] for unit in paired]]), guards=False)
     low, high = found.ci_low.item(), found.ci_high.item()
-    why = "a single unit" if len(paired) < 2 else "seeds of one search each" if one.luck or two.luck else ""
-    why = why or ("all units differ alike" if math.isnan(low) else "")
+    reasons = {
+        "other data": one.data != two.data,
+        "a single unit": len(paired) < 2,
+        "seeds of one search each": one.luck or two.luck,
+        "all units differ alike": math.isnan(low),
+    }
+    why = next((reason for reason, holds in reasons.items() if holds), "")
     interval = {"low": low, "high": high} if not why else {"no_interval": why}
     return {"mean": found.delta.item(), "n": len(paired), "unit": one.unit, **interval}
 

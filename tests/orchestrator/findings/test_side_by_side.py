@@ -99,6 +99,15 @@ def test_one_unit_and_seeds_of_one_search_have_no_interval(pair: tuple[Store, St
     assert all(delta["no_interval"] == "seeds of one search each" for delta in result["b_minus_a"].values())
 
 
+def test_units_on_other_data_have_no_interval(pair: tuple[Store, Store], tmp_path: Path) -> None:
+    record = json.loads(json.dumps(pair[1].record.plain()))
+    for study in record["studies"].values():
+        study["data_fingerprint"] = "print of another corpus"
+    moved = storage(tmp_path / "moved", record, table(TWO))
+    (result,) = compared(pair[0], moved)["results"]
+    assert all(delta["no_interval"] == "other data" for delta in result["b_minus_a"].values())
+
+
 def test_the_command_shows_differences_first_in_80_columns_and_the_same_as_json(pair: tuple[Store, Store]) -> None:
     places = [store.files.root for store in pair]
     shown = run("compare", *places).stdout
