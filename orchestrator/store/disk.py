@@ -9,9 +9,16 @@ from typing import BinaryIO
 
 
 def put(temporary: str, target: str) -> None:
-    """Give a file its name; a folder that is in its place is kept, out of the way."""
+    """Give a file its name; a folder that is in its place is kept, out of the way.
+
+    NFS may have done it and lost the answer: asked again, it says that there is no such file.
+    """
+    ours = os.stat(temporary)
     try:
         os.replace(temporary, target)
+    except FileNotFoundError:
+        if not os.path.samestat(ours, os.stat(target)):
+            raise
     except IsADirectoryError:
         folder, _, name = target.rpartition("/")
         os.rename(target, f"{folder}/.{name}.{uuid.uuid4().hex}.aside")
@@ -31,9 +38,15 @@ def sync(path: str) -> None:
 
 
 def link(temporary: str, target: str) -> None:
-    """Give the file its name unless the name is taken; where there are no hard links, whole only once it returns."""
+    """Give the file its name unless the name is taken; where there are no hard links, whole only once it returns.
+
+    NFS may have done it and lost the answer: then the name is taken, by this very file.
+    """
     try:
         os.link(temporary, target)
+    except FileExistsError:
+        if os.stat(temporary).st_nlink != 2:
+            raise
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
             raise

@@ -360,3 +360,27 @@ def test_an_interruption_leaves_no_lease(files: Files, clock: Clock, monkeypatch
     with pytest.raises(KeyboardInterrupt), Lease(files):
         pytest.fail("it is held")
     assert not files.exists("lease.json")
+
+
+def test_nfs_that_does_what_is_asked_and_loses_the_answer_costs_neither_the_lease_nor_a_write(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_link, whole_replace = os.link, os.replace
+
+    def link_twice(source: str, target: str) -> None:
+        whole_link(source, target)
+        whole_link(source, target)
+
+    def replace_twice(source: str, target: str) -> None:
+        whole_replace(source, target)
+        whole_replace(source, target)
+
+    monkeypatch.setattr(os, "link", link_twice)
+    monkeypatch.setattr(os, "replace", replace_twice)
+    with Lease(files) as mine:
+        assert on_file(files)["token"] == mine.token
+        mine.files.write("trials/x", b"x", durable=True)
+    assert files.read("trials/x") == b"x"
+    assert not files.exists("lease.json")
+    with Lease(files), pytest.raises(LeaseHeld), Lease(files):
+        pytest.fail("two drivers")
