@@ -69,6 +69,8 @@ def launch(
 
     def begin(done: bool) -> None:
         nonlocal prepared, store
+        for line in store.warnings_:  # of rows that are damaged, whose trials are trained again
+            (listener or Silent()).say(line)
         if prepared.whole is not None and not done:
             prepared = prepared.whole()
             store = checked(prepared)

@@ -246,7 +246,7 @@ def _read(
     except AbsentFile:
         return None
     except DamagedFile as error:
-        return f"{error}; it is left out, delete it to have that trial run again"
+        return f"{error}; {_left_out(folder)}"
     except StorageError as error:
         if strict:
             raise
@@ -258,6 +258,10 @@ def _read(
         if part.num_rows and (others := set(part["trial_id"].unique().to_pylist()) - {trial_id}):
             raise pa.ArrowInvalid(f"it is called after one trial and has rows of {', '.join(sorted(map(str, others)))}")
     except (pa.ArrowException, OSError) as error:
-        wrong = proof.damaged(files, path, str(error))
-        return f"{wrong}; it is left out, delete it to have that trial run again"
+        return f"{proof.damaged(files, path, str(error))}; {_left_out(folder)}"
     return part
+
+
+def _left_out(folder: str) -> str:
+    again = ", before a resume trains its trial again" if folder == "trials" else ""
+    return f"it is left out; restore it from a copy, if there is one{again}"

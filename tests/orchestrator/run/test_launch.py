@@ -101,6 +101,20 @@ def test_what_a_resume_needs_to_know_it_looks_up_once(
     assert [path for path, times in looked_at.items() if path.startswith("trials/") and times > 1] == []
 
 
+def test_a_resume_says_which_damaged_row_it_trains_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, uri = prepare(validate(SMALL)), str(tmp_path)
+    (on,) = found.corpora.values()
+    origin = provenance.provenance()
+    fakes.play(uri, found.plan.studies, workload=train, on=on, kept=launch.record_of(found, origin), origin=origin)
+    damaged = sorted((tmp_path / "trials").iterdir())[0]
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    monkeypatch.setattr(launch, "run", fakes.driver(train, reads=True))
+    said: list[str] = []
+    monkeypatch.setattr(launch.Silent, "say", lambda self, line: said.append(line))
+    assert launch.launch(stored(uri), uri).num_new == 1
+    assert [damaged.name in line and "before a resume trains its trial again" in line for line in said] == [True]
+
+
 def test_a_storage_that_another_driver_extended_meanwhile_keeps_what_that_one_planned(tmp_path: Path) -> None:
     two: Any = {"studies": {"small": {"config": {"encoder.width": 16}}, "large": {}}}
     uri = str(tmp_path)
