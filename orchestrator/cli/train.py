@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,8 @@ def train(
         raise click.UsageError("expected one of: EXPERIMENT, or --trial STORAGE#TRIAL")
     if out is not None and out.exists():
         raise click.UsageError(f"got --out {out}, which is there already; choose another name")
+    if out is not None and not (out.parent.is_dir() and os.access(out.parent, os.W_OK)):
+        raise click.UsageError(f"got --out {out}, but {out.parent} is no folder that takes a file; make it first")
     if named is None:
         refuse("only with --trial", storage=storage, **{"allow-changed": allow_changed or None})
         prepared, asked, cache = _of_experiment(str(experiment), study, data, overrides, epochs, seed or 0)

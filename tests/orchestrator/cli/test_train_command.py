@@ -58,6 +58,8 @@ def test_an_experiment_is_trained_once_without_a_storage(
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
     assert train(*asked, "--out", "model.safetensors") == 2  # before anything is trained
     assert "is there already" in capsys.readouterr().err
+    assert train(*asked, "--out", "nowhere/model.safetensors") == 2
+    assert "nowhere is no folder that takes a file" in capsys.readouterr().err
     assert train(*asked, "--test") == 0
     again = capsys.readouterr().out
     assert [line for line in again.splitlines() if line.startswith("test ")]
