@@ -14,6 +14,7 @@ from orchestrator.run import endings
 os.environ.setdefault("RAY_worker_niceness", "0")
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+SIGNALS = {number: signal.getsignal(number) for number in endings.ANY_RUN}
 
 
 # Files whose tests share what takes long to make: one worker of pytest-xdist takes all of them.
@@ -47,9 +48,15 @@ def one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """A command that runs in the process of the tests takes the signals for its own; the next test has them back."""
-    before = {number: signal.getsignal(number) for number in endings.ANY_RUN}
+    """Commands that run in the process of the tests, of fixtures of whole modules too, take the signals for their own;
+    each test has them as they were when the tests began.
+    """
+    _restore()
     yield
-    for number, handler in before.items():
+    _restore()
+
+
+def _restore() -> None:
+    for number, handler in SIGNALS.items():
         if handler is not None and signal.getsignal(number) != handler:
             signal.signal(number, handler)

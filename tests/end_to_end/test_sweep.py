@@ -152,6 +152,7 @@ def test_failed_trials_make_exit_code_1_and_keep_their_error(msa, capsys):
         "space.training.learning_rate=null",
         "training.learning_rate=1e30",
         "training.gradient_clip=null",
+        "resources.stop_after_failures=0",
     ]
     assert without_ray(*msa.sweep_arguments(str(msa.folder / "failing"), explosive)) == 1
     assert "6 trials failed with NonFiniteLoss: " in capsys.readouterr().err

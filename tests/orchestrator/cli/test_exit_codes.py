@@ -23,6 +23,7 @@ import pytest
 from orchestrator.cli import base, main
 from orchestrator.run import launch
 from orchestrator.run.preparation import prepare
+from orchestrator.run.provenance import provenance
 from orchestrator.run.ray_backend.auth import AccessError
 from orchestrator.run.ray_backend.cluster import ClusterError
 from orchestrator.run.ray_backend.driver import Ending, Finished, RunStopped
@@ -51,7 +52,8 @@ def trained(workload: Any = fakes.toy, seeds: int = 0) -> Raised:
             "confirm": {"seeds": seeds},
         }
         prepared = prepare(validate(experiment))
-        fakes.play("my runs", prepared.plan.studies, workload=workload, kept=launch.record_of(prepared))
+        kept, origin = launch.record_of(prepared), provenance()  # so that a resume finds what this one would train
+        fakes.play("my runs", prepared.plan.studies, workload=workload, kept=kept, origin=origin)
 
     return make
 
