@@ -7,7 +7,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from msa_models.metrics import Direction
-from orchestrator.run import sampling
+from orchestrator.run import sampling, search_state
 from orchestrator.run.sampling import Past, past_trial, suggest
 from tests.orchestrator.run import fakes
 
@@ -154,3 +154,14 @@ def test_a_long_search_goes_on_after_an_interruption_as_if_there_had_been_none(t
     )
     assert len(whole) == 40
     assert parts == whole
+
+
+def test_of_many_configurations_the_best_are_kept_for_a_choice(monkeypatch):
+    monkeypatch.setattr(search_state, "MOST_CONFIGURATIONS", 3)
+    search = search_state.SearchState(fakes.studies()[0])
+    values = random.Random(0).sample(range(100), 50)
+    for number, value in enumerate(values):
+        search.replay(number, f'{{"rate": {value}}}', "COMPLETE", float(value), {}, 1.0)
+    kept = [each["rate"] for each in search.configurations()]
+    assert kept[:3] == sorted(values)[:3]
+    assert len(kept) <= 6
