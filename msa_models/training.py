@@ -3,8 +3,6 @@
 The draws of an epoch depend on (seed, epoch) alone, so a snapshot needs no generator state.
 """
 
-import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from msa_models import metrics, seeding, snapshot
-from msa_models.batch import batches, dropped
+from msa_models import metrics, snapshot
 from msa_models.data.corpus import Corpus, unknown
+from msa_models.epoch import Epoch
 from msa_models.evaluation import Robustness, evaluate, evaluate_disturbed, not_finite, predict, scores
 from msa_models.metrics import Direction
 from msa_models.network import Network, shapes
-from msa_models.seams import Progress
 from msa_models.spec import Spec
 from msa_models.step import Step
 from msa_models.text.finetune import FinetunedText
@@ -103,50 +100,17 @@ class Training:
         regression `warnings/correlation_undefined`, 1 where `valid/corr` is 0 because it does not exist; and of texts
         that are fine-tuned `text_encoder/autocast`, 1 where it computed in bfloat16.
         """
-        epoch, settings = self.epoch, self.spec.training
-        train = self.corpus.splits["train"]
-        order = seeding.generator(self.seed, "order", epoch).permutation(len(train))
-        torch.manual_seed(seeding.derive(self.seed, "dropout", epoch))
-        if self.network.text is not None:
-            self.network.text.stage(epoch)
-        self.network.train()
-        history = self._history()
-        start = self.spec.schedule.start(history, settings.epochs)
-        start = math.inf if start is None else start
-        reductions = settings.plateau.reductions(history) if settings.schedule == "plateau" else 0
-        whole = settings.batch_size * settings.accumulate
-        sums: dict[str, torch.Tensor] = {}
-        counts: Counter[str] = Counter()
-        for step, rows in enumerate(order[first : first + whole] for first in range(0, len(order), whole)):
-            for part, batch in enumerate(batches(train, settings.batch_size, rows, self.device)):
-                progress = Progress(
-                    epoch=epoch,
-                    epochs=settings.epochs,
-                    step=step,
-                    steps=math.ceil(len(order) / whole),
-                    active=int(max(epoch - start, 0)),
-                    seed=self.seed,
-                    part=part,
-                    reductions=reductions,
-                )
-                if settings.modality_dropout > 0:
-                    batch = dropped(
-                        batch, settings.modality_dropout, self.seed, progress.place, self.network.empty_text
-                    )
-                log = self.step.take(batch, progress, modulated=epoch >= start, of=len(rows))
-                for name, value in log.items():
-                    sums[name] = sums[name] + value if name in sums else value
-                counts.update(log.keys())  # of a mapping it would add up the values
-        means = {name: (value / counts[name]).tolist() for name, value in sums.items()}
-        valid, predictions = evaluate(self.network, self.corpus, "valid", epoch + 1)
-        measurement = {"epoch": epoch + 1} | _flat(means, self.corpus.modalities) | valid
-        if self.corpus.task == "regression":
-            undefined = metrics.correlation_undefined(
-                predictions, self.corpus.splits["valid"].targets, self.corpus.scale
-            )
-            measurement["warnings/correlation_undefined"] = float(undefined)
-        if self.network.text is not None:
-            measurement["text_encoder/autocast"] = float(self.network.text.autocasts(self.device))
+        epoch = Epoch(
+            self.network,
+            self.step,
+            self.corpus.splits["train"],
+            epoch=self.epoch,
+            history=self._history(),
+            seed=self.seed,
+            device=self.device,
+        )
+        epoch.train()
+        measurement = self._measure(epoch.means())
         self.measurements.append(measurement)
         self._remember_best(measurement[self.objective.metric])
         return measurement
@@ -251,6 +215,20 @@ class Training:
         if self.network.text is not None:
             identity["pretrained"] = repr((self.network.text.pretrained.name, self.network.text.pretrained.fingerprint))
         return identity
+
+    def _measure(self, logged: Mapping[str, float | list[float]]) -> Measurement:
+        """The measurement of the epoch that is just over, of which this was logged."""
+        epoch = self.epoch + 1
+        valid, predictions = evaluate(self.network, self.corpus, "valid", epoch)
+        measurement = {"epoch": epoch} | _flat(logged, self.corpus.modalities) | valid
+        if self.corpus.task == "regression":
+            undefined = metrics.correlation_undefined(
+                predictions, self.corpus.splits["valid"].targets, self.corpus.scale
+            )
+            measurement["warnings/correlation_undefined"] = float(undefined)
+        if self.network.text is not None:
+            measurement["text_encoder/autocast"] = float(self.network.text.autocasts(self.device))
+        return measurement
 
     def _history(self) -> list[float]:
         """The validation objective of every epoch so far, lower is better."""

@@ -1,0 +1,87 @@
+"""One epoch of a training: the steps that it takes, and the means of what they log.
+
+Everything that is drawn depends on (seed, epoch) alone.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from msa_models import seeding
+from msa_models.batch import batches, dropped
+from msa_models.data.corpus import Split
+from msa_models.network import Network
+from msa_models.seams import Progress
+from msa_models.step import Step
+
+
+class Epoch:
+    """Epoch number `epoch` (from 0) over a split; `history` is the validation objective of those before it.
+
+    Of the history lower is better, and NaN where there was none.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        step: Step,
+        train: Split,
+        *,
+        epoch: int,
+        history: Sequence[float],
+        seed: int,
+        device: str,
+    ) -> None:
+        self._network, self._step, self._train = network, step, train
+        self._epoch, self._seed, self._device = epoch, seed, device
+        spec = network.spec
+        self._settings = settings = spec.training
+        start = spec.schedule.start(history, settings.epochs)
+        self._start = math.inf if start is None else start
+        self._reductions = settings.plateau.reductions(history) if settings.schedule == "plateau" else 0
+        self._rows = rows_of_steps(len(train), settings.batch_size * settings.accumulate, seed, epoch)
+        self._sums: dict[str, torch.Tensor] = {}
+        self._counts: Counter[str] = Counter()
+
+    def train(self) -> None:
+        """Take all steps. Raises NonFiniteLoss."""
+        torch.manual_seed(seeding.derive(self._seed, "dropout", self._epoch))
+        if self._network.text is not None:
+            self._network.text.stage(self._epoch)
+        self._network.train()
+        for step in range(len(self._rows)):
+            self._take(step)
+
+    def means(self) -> dict[str, float | list[float]]:
+        """What was logged, over the batches that have it; of each modality where it is one number for each."""
+        return {name: (value / self._counts[name]).tolist() for name, value in self._sums.items()}
+
+    def _take(self, step: int) -> None:
+        settings, rows = self._settings, self._rows[step]
+        for part, batch in enumerate(batches(self._train, settings.batch_size, rows, self._device)):
+            progress = Progress(
+                epoch=self._epoch,
+                epochs=settings.epochs,
+                step=step,
+                steps=len(self._rows),
+                active=int(max(self._epoch - self._start, 0)),
+                seed=self._seed,
+                part=part,
+                reductions=self._reductions,
+            )
+            if settings.modality_dropout > 0:
+                empty = self._network.empty_text
+                batch = dropped(batch, settings.modality_dropout, self._seed, progress.place, empty)
+            log = self._step.take(batch, progress, modulated=self._epoch >= self._start, of=len(rows))
+            for name, value in log.items():
+                self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts.update(log.keys())  # of a mapping it would add up the values
+
+
+def rows_of_steps(num_samples: int, size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The samples of each step of an epoch, `size` of them (fewer in the last one), each sample once."""
+    order = seeding.generator(seed, "order", epoch).permutation(num_samples)
+    return [order[first : first + size] for first in range(0, num_samples, size)]
