@@ -46,6 +46,7 @@ class Stop:
         self.head = ""  # host:port, once Ray is joined
         self.finish: Callable[[], None] = lambda: None  # what is written last
         self.end_services: Callable[[], None] = lambda: None  # of a Ray that was started here
+        self.check_services: Callable[[], None] = lambda: None  # the same; ChildProcessError where one has ended
         self.left = False
         self.writing = threading.Lock()
         self._drained_at = math.inf
@@ -134,17 +135,35 @@ def _watch(over: threading.Event, stop: Stop, say: Callable[[str], None], take_b
             head = _Head(stop.head)
         stop.look_at_the_clock()
         gone_s, refused = head.look() if head else (0.0, False)
+        lost = _lost(stop) if head else ""
         if not stop.asked:
             if head and gone_s > head.patience_s:
+                lost = f"the head of the Ray cluster at {stop.head} does not answer for {gone_s:.0f} s"
+            if lost:
                 _leave(stop)
-                raise RunStopped(f"the head of the Ray cluster at {stop.head} does not answer for {gone_s:.0f} s")
+                raise RunStopped(lost)
             continue
         if stop.interrupted and stop.trains and not told:
             say("stopping: running steps come to their end; Ctrl-C once more to stop at once")
             told = True
-        if not stop.trains or stop.overdue or (refused and gone_s > REFUSED_S):
+        if not stop.trains or stop.overdue or (refused and gone_s > REFUSED_S) or lost:
             _leave(stop)
             return
+
+
+def _lost(stop: Stop) -> str:
+    """Which server of the Ray that was started here has come to an end by itself, if any.
+
+    Looked at often: without its raylet C++ ends this process in a second or two, and says nothing.
+    """
+    try:
+        stop.check_services()
+    except ChildProcessError as error:
+        return (
+            f"Ray on this machine is gone, {error}; is it short of memory (`dmesg` tells), or did somebody end it "
+            "(`ray stop` ends every Ray of a user)?"
+        )
+    return ""
 
 
 def _leave(stop: Stop) -> None:

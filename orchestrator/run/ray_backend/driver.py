@@ -140,7 +140,7 @@ class _Training:
         self._demand, self._workload, self._listener, self._address = demand, workload, listener, address
         self._limit, self.steered = limit, Steered(store.files)
         self.stop, self._services = Stop(limit), Services()
-        self.stop.end_services = self._services.end
+        self.stop.end_services, self.stop.check_services = self._services.end, self._services.check
 
     def __call__(self) -> None:
         with cluster(self._address, self._services, self._listener.say, self._demand.num_gpus) as self.stop.head:

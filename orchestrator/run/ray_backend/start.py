@@ -58,13 +58,13 @@ class Services:
             self._running.pop().terminate()
 
     def check(self) -> None:
-        """Raise ChildProcessError if one has ended without which no other comes up.
+        """Raise ChildProcessError if one has ended, and was not ended here, without which there is no Ray.
 
         Seen on a busy machine: a raylet gives its agents 30 s to say where they listen, and then aborts.
         """
-        for process in self._running:
+        for process in [*self._running]:  # which another thread may end meanwhile
             name = os.path.basename(process.args[0])
-            if name in ("gcs_server", "raylet") and process.poll() is not None:
+            if name in ("gcs_server", "raylet") and process.poll() is not None and not process.ended_here:
                 raise ChildProcessError(f"its {name} ended with code {process.returncode}")
 
     @contextmanager
@@ -75,6 +75,8 @@ class Services:
         ours, popen = self, services.ConsolePopen
 
         class Deaf(popen):
+            ended_here = False
+
             def __init__(self, *args: Any, preexec_fn: Callable[[], None], **options: Any) -> None:
                 def prepare() -> None:
                     preexec_fn()
@@ -92,6 +94,10 @@ class Services:
                     self.kill()
                     for child in children:
                         child.kill()
+
+            def kill(self) -> None:
+                self.ended_here = True
+                super().kill()
 
         services.ConsolePopen = Deaf
         try:

@@ -125,6 +125,31 @@ def test_a_head_that_is_gone_without_a_signal_ends_the_run_before_ray_ends_the_p
         work.run()
 
 
+def gone() -> None:
+    raise ChildProcessError("its raylet ended with code -9")
+
+
+def test_a_server_of_our_own_ray_that_ends_by_itself_ends_the_run_at_once(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_Head", head(0.0, refuses=False))
+    work.stop.check_services = gone
+    work.begin = lambda: train(work.stop)
+    with pytest.raises(
+        RunStopped, match=r"^Ray on this machine is gone, its raylet ended with code -9; is it short of"
+    ):
+        work.run()
+    assert work.stop.left
+
+
+def test_a_run_that_ends_does_not_wait_for_a_ray_that_is_gone(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_Head", head(0.0, refuses=False))
+    monkeypatch.setattr(module, "DRAIN_S", LIMIT_S)
+    work.begin = lambda: (train(work.stop), interrupt(), setattr(work.stop, "check_services", gone))
+    work.run()
+    assert work.stop.left
+
+
 @pytest.mark.parametrize("hangs", [False, True])
 def test_ctrl_c_once_more_waits_for_no_step(work: Work, monkeypatch: pytest.MonkeyPatch, hangs: bool) -> None:
     monkeypatch.setattr(module, "_Head", head(0.0, refuses=False))

@@ -180,6 +180,26 @@ def test_a_raylet_that_ends_while_it_is_waited_for_is_not_waited_for_any_longer(
         of_ray.get_node("127.0.0.1:1", "one")
 
 
+def test_a_server_that_is_ended_here_is_not_missed(services: Services, tmp_path: Path) -> None:
+    from ray._private import services as of_ray
+
+    raylet = tmp_path / "raylet"
+    raylet.symlink_to("/bin/sleep")
+    for ends in ("terminate", "kill"):
+        with services.started():
+            server = of_ray.ConsolePopen([str(raylet), "600"], preexec_fn=lambda: None)
+        services.check()
+        getattr(server, ends)()
+        server.wait(LIMIT_S)
+        services.check()
+    with services.started():
+        server = of_ray.ConsolePopen([str(raylet), "600"], preexec_fn=lambda: None)
+    os.kill(server.pid, signal.SIGKILL)
+    server.wait(LIMIT_S)
+    with pytest.raises(ChildProcessError, match="its raylet ended with code -9"):
+        services.check()
+
+
 @pytest.mark.parametrize(("given", "num_cpus"), [("3", 3), (None, None)])
 def test_a_ray_inside_of_a_job_of_slurm_has_the_cpus_of_the_job(
     ray: Any, monkeypatch: pytest.MonkeyPatch, services: Services, given: str | None, num_cpus: int | None
