@@ -5,9 +5,14 @@ import pytest
 from tests.end_to_end import toy_driver
 from tests.end_to_end.kill_harness import harness, rendered
 
-pytestmark = pytest.mark.slow
+
+@pytest.mark.parametrize("kind", toy_driver.KINDS)
+def test_what_is_to_be_killed_can_be_planned(kind: str) -> None:
+    _, planned = toy_driver.KINDS[kind]()
+    assert planned
 
 
+@pytest.mark.slow
 def test_ten_kills_of_driver_and_workers_lose_double_and_change_nothing() -> None:
     tally = harness(num_kills=10, seed=0, plan=[("sweep", 1)])
     assert dict(tally.faults) == {}, rendered(tally)

@@ -1,7 +1,8 @@
 """A driver process with trials of half a second, for the kill harness to kill: `python -m …toy_driver sweep STORAGE 1`.
 
 Its workers write a line for each epoch into the file that `$TOY_LOG` names, so that epochs trained twice can be
-counted. On its stdout it says in JSON how long it paused for the lease, and how it ended.
+counted; with `$TOY_TRIAL_S` trials take so many seconds. On its stdout it says in JSON how long it paused for the
+lease, and how it ended.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from orchestrator.store import lease as of_the_lease
 from orchestrator.store.record import Record
 from tests.orchestrator.run import fakes
 
-TOY_LOG = "TOY_LOG"
+TOY_LOG, TOY_TRIAL_S = "TOY_LOG", "TOY_TRIAL_S"
 TRIAL_S = 0.5  # of all its epochs
 STRETCH_S = 0.2  # in the place of the product's five seconds, so that there are several in a trial
 DONE, INTERRUPTED = 0, 3
@@ -43,7 +44,7 @@ class SlowRun(fakes.PlantedRun):
         descriptor = os.open(os.environ[TOY_LOG], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(descriptor, line.encode())
         os.close(descriptor)
-        time.sleep(TRIAL_S / assignment.config["training"]["epochs"])
+        time.sleep(float(os.environ.get(TOY_TRIAL_S, TRIAL_S)) / assignment.config["training"]["epochs"])
         return super().train_epoch()
 
 
@@ -61,8 +62,8 @@ def sweep() -> tuple[Record, tuple[Study, ...]]:
 
 
 def ablation() -> tuple[Record, tuple[Study, ...]]:
-    """A search for each of three cells, and a race for seeds: 39 trials of 3 epochs."""
-    prepared = fakes.ablation(seeds={"min": 3, "max": 12, "until": 0.05})
+    """A search of the full method, and a race of three cells for seeds: 31 trials of 3 epochs."""
+    prepared = fakes.ablation(seeds={"min": 3, "max": 12, "until": 0.05}, tuning="shared")
     return record_of(prepared), prepared.plan.studies
 
 
