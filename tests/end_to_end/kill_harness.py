@@ -83,9 +83,7 @@ def harness(
         while tally.num_kills < num_kills and not tally.faults:
             kind, slots = plan[number % len(plan)]
             if kind not in uninterrupted:
-                undisturbed = Victim(Path(folder, f"whole-{kind}"), kind, 1, draws, Tally())
-                undisturbed.run(0)
-                uninterrupted[kind] = results(undisturbed.uri)
+                uninterrupted[kind] = results(toy_driver.undisturbed(kind, Path(folder, f"whole-{kind}")))
             began, before = time.monotonic(), tally.num_kills
             victim = Victim(Path(folder, f"{number}-{kind}-{slots}"), kind, slots, draws, tally)
             victim.run(num_kills - tally.num_kills)

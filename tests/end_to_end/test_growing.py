@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.run.ray_backend.cluster import Demand
+from orchestrator.run.ray_backend.cluster import Demand, cluster
 from orchestrator.run.ray_backend.driver import run
 from orchestrator.store import Files, Lease, Store
 from tests.orchestrator.run import fakes
@@ -23,15 +23,15 @@ def hungry(assignment, corpus):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("grow", "state", "attempts"), [(True, "COMPLETE", 2), (False, "FAIL", 1)])
-def test_a_trial_out_of_memory_is_trained_with_twice_the_slots_where_the_experiment_allows(
-    tmp_path, grow, state, attempts
-):
+def test_a_trial_out_of_memory_is_trained_with_twice_the_slots_where_the_experiment_allows(tmp_path):
     planned = fakes.studies(search={"trials": 4, "pruner": {"kind": "none"}}, confirm={"seeds": 0})
-    with Lease(Files.at(tmp_path)) as lease:
-        store = Store.create(tmp_path, fakes.record(planned))
-        demand = Demand(cpu=0.5, max_concurrent=2, grow=grow)
-        run(store, lease, planned, fakes.corpora, demand=demand, workload="tests.end_to_end.test_growing:hungry")
-    rows = {row["number"]: row for row in store.trials().to_pylist()}
-    assert {row["state"] for number, row in rows.items() if number != 1} == {"COMPLETE"}
-    assert (rows[1]["state"], rows[1]["attempts"]) == (state, attempts)
+    with cluster(None):  # of both runs, since a start of Ray is dear
+        for grow, ends in ((True, ("COMPLETE", 2)), (False, ("FAIL", 1))):
+            storage = tmp_path / str(grow)
+            with Lease(Files.at(storage)) as lease:
+                store = Store.create(storage, fakes.record(planned))
+                demand = Demand(cpu=0.5, max_concurrent=2, grow=grow)
+                run(store, lease, planned, fakes.corpora, demand=demand, workload=f"{__name__}:hungry")
+            rows = {row["number"]: row for row in store.trials().to_pylist()}
+            assert {row["state"] for number, row in rows.items() if number != 1} == {"COMPLETE"}
+            assert (rows[1]["state"], rows[1]["attempts"]) == ends

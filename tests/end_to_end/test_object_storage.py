@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from orchestrator.run.output import captured
 from orchestrator.store import Files, Lease, LeaseHeld, StorageError, Store
 from orchestrator.store.grid_file import sources
 from tests.end_to_end.conftest import SMALL, Msa, kill
-from tests.end_to_end.without_ray import without_ray
+from tests.end_to_end.without_ray import said_without_ray, without_ray
 from tests.orchestrator.run import fakes
 from tests.patience import wait_until
 
@@ -241,6 +243,7 @@ def arguments(command: str, storage: str, *overrides: str) -> list[str]:
 
 @pytest.mark.slow
 def test_a_sweep_killed_and_resumed_equals_one_in_a_folder_never_killed(uri: str, msa: Msa) -> None:
+    said = functools.partial(said_without_ray, msa.folder)
     assert without_ray(*arguments("sweep", str(msa.folder / "whole"), *SMALL)) == 0
     driver = msa.start(*arguments("sweep", uri, *SMALL))
     files = Files.at(uri)
@@ -252,18 +255,18 @@ def test_a_sweep_killed_and_resumed_equals_one_in_a_folder_never_killed(uri: str
     assert resumed.stderr == ""
     assert fakes.table(uri) == fakes.table(str(msa.folder / "whole"))
     assert len(files.names("logs")) == 1  # of the driver that was not killed
-    assert msa("resume", uri).stdout.startswith("nothing to do: all 8 trials are finished")
-    assert "6 of 6 finished" in msa("status", uri).stdout
-    confirmed = [msa("table", storage, "--phase", "confirm").stdout for storage in (uri, "whole")]
+    assert said("resume", uri).stdout.startswith("nothing to do: all 8 trials are finished")
+    assert "6 of 6 finished" in said("status", uri).stdout
+    confirmed = [said("table", storage, "--phase", "confirm").stdout for storage in (uri, "whole")]
     assert "valid/mae" in confirmed[0]
     assert confirmed[0] == confirmed[1]
-    table = msa("table", uri).stdout
-    assert msa("compact", uri).returncode == 0
-    assert msa("table", uri).stdout == table
+    table = said("table", uri).stdout
+    assert said("compact", uri).returncode == 0
+    assert said("table", uri).stdout == table
 
 
 @pytest.mark.slow
-def test_an_ablation_gives_the_tables_of_one_in_a_folder(uri: str, msa: Msa) -> None:
+def test_an_ablation_gives_the_tables_of_one_in_a_folder(uri: str, tmp_path: Path) -> None:
     tiny = (
         "data.options={num_train: 64, num_valid: 32, num_test: 32, layout: utterances}",
         "training.epochs=2",
@@ -273,21 +276,20 @@ def test_an_ablation_gives_the_tables_of_one_in_a_folder(uri: str, msa: Msa) -> 
         "resources.max_concurrent=1",
     )
     tables = []
-    assert without_ray(*arguments("ablate", str(msa.folder / "whole"), *tiny)) == 0
-    done = msa(*arguments("ablate", uri, *tiny))
-    assert done.returncode == 0, done.stderr
     for storage in ("whole", uri):
-        shown = " ".join(msa("table", storage, "--ablation").stdout.split())
+        done = said_without_ray(tmp_path, *arguments("ablate", storage, *tiny))
+        assert done.returncode == 0, done.stderr
+    for storage in ("whole", uri):
+        shown = " ".join(said_without_ray(tmp_path, "table", storage, "--ablation").stdout.split())
         tables.append(shown.rpartition("msa table")[0])  # the last line names the storage
     assert "without conflict_penalty" in tables[0]
     assert tables[1] == tables[0]
-    assert fakes.table(uri) == fakes.table(str(msa.folder / "whole"))
-    assert Files.at(uri).read("grid.parquet") == (msa.folder / "whole" / "grid.parquet").read_bytes()
+    assert fakes.table(uri) == fakes.table(str(tmp_path / "whole"))
+    assert Files.at(uri).read("grid.parquet") == (tmp_path / "whole" / "grid.parquet").read_bytes()
 
 
-@pytest.mark.slow
-def test_the_command_says_in_one_line_that_there_is_no_such_bucket(uri: str, msa: Msa) -> None:
-    refused = msa(*arguments("sweep", "s3://nowhere/mosi", *SMALL))
+def test_the_command_says_in_one_line_that_there_is_no_such_bucket(uri: str, tmp_path: Path) -> None:
+    refused = said_without_ray(tmp_path, *arguments("sweep", "s3://nowhere/mosi", *SMALL))
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
     assert "s3://nowhere/mosi" in refused.stderr

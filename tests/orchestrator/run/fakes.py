@@ -20,7 +20,7 @@ from orchestrator.plan.plan import plan
 from orchestrator.plan.studies import Study
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.launch import record_of
-from orchestrator.run.messages import Assignment
+from orchestrator.run.messages import Assignment, inputs_key
 from orchestrator.run.preparation import Prepared
 from orchestrator.run.provenance import Provenance
 from orchestrator.run.ray_backend.cluster import Demand
@@ -236,15 +236,23 @@ def train(
     uri: str | Files,
     slots: int = 1,
     workload: Workload = toy,
-    on: Corpus | None = None,
+    on: Corpus | Mapping[str, Corpus] | None = None,
     most: float = math.inf,
     clock: Clock = time.perf_counter,
 ) -> None:
-    """Run what a campaign hands out, but no more once so many trials are finished."""
+    """Run what a campaign hands out, but no more once so many trials are finished; `on` one corpus, or what each
+    trial reads as a worker finds it.
+    """
+
+    def read(assignment: Assignment) -> Corpus:
+        if isinstance(on, Mapping):
+            return on[inputs_key(assignment.data_fingerprint, assignment.config)]
+        return on or corpus()
+
     active: dict[str, TrialRunner] = {}
     while True:
         while len(active) < slots and (assignment := campaign.next()) is not None:
-            active[assignment.trial_id] = TrialRunner(assignment, on or corpus(), Store.open(uri), workload, clock)
+            active[assignment.trial_id] = TrialRunner(assignment, read(assignment), Store.open(uri), workload, clock)
         if not active:
             return
         for trial_id, runner in list(active.items()):
@@ -256,7 +264,7 @@ def train(
 
 def driver(workload: Workload = toy, most: float = math.inf, *, reads: bool = False) -> Callable[..., Finished]:
     """What stands for `orchestrator.run.launch.run` where no Ray is wanted: the same, in this process; `reads`: on the
-    one corpus that is planned.
+    corpora that are planned.
     """
 
     def run(
@@ -276,8 +284,7 @@ def driver(workload: Workload = toy, most: float = math.inf, *, reads: bool = Fa
         campaign.keep_retries()
         if not campaign.done:
             read = corpora()
-            only = next(iter(read.values())) if reads else None
-            train(campaign, store.files.uri, workload=workload, most=most, on=only)
+            train(campaign, store.files.uri, workload=workload, most=most, on=read if reads else None)
         return Finished(
             num_new=campaign.num_new,
             num_planned=campaign.num_planned,

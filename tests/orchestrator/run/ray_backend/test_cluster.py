@@ -80,15 +80,17 @@ def ray_with_a_gpu(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("gpu", "visible"), [(0.0, {""}), (0.3, {"0", "1"}), (2.0, {"0,1"})])
-def test_a_trial_sees_the_gpus_it_was_given_and_no_others(tmp_path, monkeypatch, ray_with_a_gpu, gpu, visible):
-    monkeypatch.setenv(SEEN, str(tmp_path / "seen"))
+def test_a_trial_sees_the_gpus_it_was_given_and_no_others(tmp_path, monkeypatch, ray_with_a_gpu):
+    log = tmp_path / "seen"
+    monkeypatch.setenv(SEEN, str(log))
     ray_with_a_gpu()
     planned = fakes.studies(config={"training.epochs": 1}, search={"trials": 6, "pruner": {"kind": "none"}})
-    storage = tmp_path / "storage"
-    with Lease(Files.at(storage)) as lease:
-        store = Store.create(storage, fakes.record(planned))
-        run(store, lease, planned, fakes.corpora, demand=Demand(gpu=gpu), workload=f"{__name__}:seeing")
-    seen = {json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()}
-    assert seen
-    assert seen <= visible
+    for gpu, visible in ((0.0, {""}), (0.3, {"0", "1"}), (2.0, {"0,1"})):
+        storage = tmp_path / str(gpu)
+        with Lease(Files.at(storage)) as lease:
+            store = Store.create(storage, fakes.record(planned))
+            run(store, lease, planned, fakes.corpora, demand=Demand(gpu=gpu), workload=f"{__name__}:seeing")
+        seen = {json.loads(line) for line in log.read_text().splitlines()}
+        assert seen, gpu
+        assert seen <= visible, gpu
+        log.unlink()
