@@ -16,7 +16,8 @@ def verify(storage: str, as_json: bool) -> int:
     """Read every file of STORAGE and say what is whole, and of what is not what to do. Changes nothing.
 
     Each file carries a digest of itself and its name: a flipped bit, a file cut short, another's in its place, a copy
-    that a synchroniser left are all found. A run may go on meanwhile. Exit code 1 where something is damaged.
+    that a synchroniser left are all found, and so is what a finished trial lacks. A run may go on meanwhile. Exit code
+    1 where something is damaged.
     """
     import json
     from contextlib import nullcontext

@@ -42,6 +42,8 @@ class Found:
         """Read it. Raises StorageError."""
         modified = files.modified(PATH)  # before it is read: a writer in between makes it look old, not up to date
         there = modified is not None or files.exists(PATH)
+        if not there and files.is_file():
+            raise StorageError(f"{files.uri} is a file, no storage; expected a folder, or s3://bucket/prefix")
         record, version = _load(files) if there else (None, SCHEMA_VERSION)
         return cls(record=record, modified=modified, version=version)
 

@@ -158,23 +158,23 @@ class Files:
 
     def exists(self, path: str) -> bool:
         """Whether a file or folder is there."""
-        with self._clear("read", path):
-            return self.filesystem.get_file_info(self.path(path)).type != fs.FileType.NotFound
+        return self._info(path).type != fs.FileType.NotFound
+
+    def is_file(self, path: str = "") -> bool:
+        """Whether a file is there."""
+        return self._info(path).type == fs.FileType.File
 
     def modified(self, path: str) -> int | None:
         """When the file or folder was last written, in ns; None for an absent one, and where folders have no time."""
-        with self._clear("read", path):
-            return self.filesystem.get_file_info(self.path(path)).mtime_ns
+        return self._info(path).mtime_ns
 
     def size(self, path: str) -> int:
         """How many bytes the file has; 0 for an absent one."""
-        with self._clear("read", path):
-            return self.filesystem.get_file_info(self.path(path)).size or 0
+        return self._info(path).size or 0
 
     def modified_in(self, folder: str) -> dict[str, int | None]:
         """The same of everything in the folder, by its path below the root."""
-        found = self._infos(folder)
-        return {f"{folder}/{info.base_name}": info.mtime_ns for info in found}
+        return {f"{folder}/{info.base_name}": info.mtime_ns for info in self._infos(folder)}
 
     def names(self, folder: str = "") -> list[str]:
         """Sorted names of the files in the folder, dot-prefixed ones left out; none for an absent folder."""
@@ -201,8 +201,7 @@ class Files:
 
         `deep`: of the folders in it, too. One listing; nothing for an absent folder.
         """
-        below = len(self.root) + 1
-        found = self._infos(folder, deep=deep)
+        below, found = len(self.root) + 1, self._infos(folder, deep=deep)
         return {each.path[below:]: (each.size, each.mtime_ns) for each in found if each.type == fs.FileType.File}
 
     def delete(self, path: str) -> None:
@@ -225,8 +224,12 @@ class Files:
                     os.unlink(rest.path)
 
     def _list(self, folder: str, kind: fs.FileType) -> list[str]:
-        found = self._infos(folder)
-        return sorted(info.base_name for info in found if info.type == kind and not info.base_name.startswith("."))
+        names = (info.base_name for info in self._infos(folder) if info.type == kind)
+        return sorted(name for name in names if not name.startswith("."))
+
+    def _info(self, path: str) -> fs.FileInfo:
+        with self._clear("read", path):
+            return self.filesystem.get_file_info(self.path(path))
 
     def _infos(self, folder: str, *, deep: bool = False) -> list[fs.FileInfo]:
         selected = fs.FileSelector(self.path(folder), allow_not_found=True, recursive=deep)

@@ -93,7 +93,7 @@ def _look(
     parts = read_parts(files, folder, listed, columns=columns, strict=strict)
     found = [_Found(trial_id, trial_id, table) for trial_id, table in parts.tables.items()]
     known, moved = set(parts.tables), [part_path(folder, each) for each in parts.absent]
-    warnings = [*_strangers(files, folder, entries), *parts.warnings]
+    warnings = [*strangers(files, folder, entries), *parts.warnings]
     for path in reversed(compact_paths(names, folder)):
         try:
             compact = read_compact(files, path, trial_ids, columns=columns)
@@ -124,10 +124,13 @@ def _look(
     return rows, moved
 
 
-def _strangers(files: Files, folder: str, entries: Mapping[str, bool]) -> Iterator[str]:
-    """A line for what lies in the folder and is no file, and one for files of others."""
+def strangers(
+    files: Files, folder: str, entries: Mapping[str, bool], is_ours: Callable[[str], bool] | None = None
+) -> Iterator[str]:
+    """A line for what of the entries of a folder is no file, and one for files of others; by default one with rows."""
+    known = is_ours or (lambda name: _is_part(name) or _is_compact(name))
     others = [name for name, is_file in entries.items() if not is_file]
-    foreign = [name for name, is_file in entries.items() if is_file and not (_is_part(name) or _is_compact(name))]
+    foreign = [name for name, is_file in entries.items() if is_file and not known(name)]
     for names, what, todo in (
         (others, "what is a folder, a pipe or a link to nowhere", "remove it"),
         (foreign, "files of others, or copies that a synchroniser or an unfinished download left", "remove them"),

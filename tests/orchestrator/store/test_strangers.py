@@ -120,7 +120,9 @@ def test_verify_reads_everything_and_says_what_is_whole(storage: Path) -> None:
     result = run("verify", str(storage))
     assert result.return_value == 1
     assert "models/56904c3b910be4ad.safetensors is damaged" in result.stderr
-    assert "has no measurements of 3 trials" in result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if "measurements" in line]  # one fault, told once
+    assert "compact-000001.parquet is damaged" in line
+    assert "has no measurements of 3 trials" in line
     assert run("status", str(storage)).return_value == 0
 
 
@@ -132,3 +134,86 @@ def test_verify_tells_a_damaged_record_from_no_storage(storage: Path, tmp_path: 
     assert "experiment.json is damaged" in result.stderr
     with pytest.raises(StorageError, match="no storage at"):
         CliRunner().invoke(msa, ["verify", str(tmp_path / "none")], catch_exceptions=False, standalone_mode=False)
+
+
+CONFIRM = "56904c3b910be4ad"
+RUN = "runs/20260301T120000.000000Z.json"
+
+
+def link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def lose(pattern: str) -> Callable[[Path], object]:
+    """Delete what a trial has in a folder."""
+    return lambda root: [path.unlink() for path in root.glob(pattern)]
+
+
+def put(name: str, make: Callable[[Path], object] = lambda path: path.write_bytes(b"x")) -> Callable[[Path], object]:
+    """Something where a storage has none of ours, or in the place of it."""
+
+    def do(root: Path) -> None:
+        path = root / name
+        path.parent.mkdir(exist_ok=True)
+        if path.is_file():
+            path.unlink()
+        make(path)
+
+    return do
+
+
+FOUND: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a confirmed trial without predictions": (
+        lose(f"predictions/{CONFIRM}.parquet"),
+        f"has no predictions of 1 trials ({CONFIRM})",
+    ),
+    "a finished trial without measurements": (lose(f"measurements/{TRIAL}.parquet"), "has no measurements of 1 trials"),
+    "results without a row": (lose(f"trials/{TRIAL}.parquet"), f"of 1 trials ({TRIAL}) of which trials/ has no row"),
+    "a copy of the record": (
+        put("experiment (conflicted copy).json"),
+        "/storage has files of others, or copies that a synchroniser or an unfinished download left: "
+        "'experiment (conflicted copy).json'",
+    ),
+    "a download of the record": (put("experiment.json.crdownload"), "'experiment.json.crdownload'"),
+    "a copy of the grid": (put("grid.sync-conflict-20261201-ABCDEFG.parquet"), "'grid.sync-conflict"),
+    "a copy of a folder": (put("trials (1)", Path.mkdir), "'trials (1)'"),
+    "a pipe beside the record": (put("steering.json", os.mkfifo), "a pipe or a link to nowhere: 'steering.json'"),
+    "a link beside the record": (put("lease.json", link), "'lease.json'"),
+    "a copy of a log": (put("logs/20260301T120000.000000Z (1).log"), "logs has files of others"),
+    "a pipe among the logs": (put("logs/20260301T120000.000000Z.log", os.mkfifo), "logs has what is a folder, a pipe"),
+    "a file in the place of a folder": (put("logs"), "logs is a file, expected a folder"),
+    "a pipe as a begun trial": (put("running/cpsl-mosi-95a385d23d-00005/trial.json", os.mkfifo), "'trial.json'"),
+    "a copy of a begun trial": (put("running/cpsl-mosi-95a385d23d-00005/trial (2).json"), "'trial (2).json'"),
+    "a file among begun trials": (put("running/trial.json"), "running has files of others"),
+    "a folder that no trial is called": (put("running/a b", Path.mkdir), "running has files of others"),
+    "a copy of the record of a run": (put(f"{RUN}~"), "runs has files of others"),
+    "a pipe among the models": (put("models/x.safetensors", os.mkfifo), "models has what is a folder, a pipe"),
+    "a copy of a model": (put(f"models/{CONFIRM}.safetensors.part"), "models has files of others"),
+    "a file in the place of the models": (
+        lambda root: (shutil.rmtree(root / "models"), put("models")(root)),
+        "models is a file, expected a folder",
+    ),
+    "a file in the place of the predictions": (
+        lambda root: (shutil.rmtree(root / "predictions"), put("predictions")(root)),
+        "cannot list",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FOUND)
+def test_verify_finds_what_is_lost_and_who_is_a_stranger_wherever_it_lies(storage: Path, what: str) -> None:
+    damage, said = FOUND[what]
+    damage(storage)
+    result = run("verify", str(storage))
+    assert result.exception is None
+    (line,) = result.stderr.splitlines()
+    assert said in line
+    assert result.return_value == 1
+
+
+def test_what_somebody_keeps_beside_the_results_is_no_fault(storage: Path) -> None:
+    for name in ("notes.txt", "figure of mae.pdf", "experiment.yaml", ".DS_Store", "report.html"):
+        (storage / name).write_text("mine")
+    (storage / "figures").mkdir()
+    result = run("verify", str(storage), "--json")
+    assert (result.return_value, json.loads(result.stdout)["kinds"]["others"]["files"]) == (0, 3)
