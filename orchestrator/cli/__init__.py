@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if go_on.on_end is not None and go_on.storage is not None and code != BAD_INPUT:
             for line in on_end.told(go_on.on_end, code, go_on.storage):
                 say(line, whole=True)
-        if code not in (DONE, BAD_INPUT):
+        if code not in (DONE, BAD_INPUT) and go_on.arguments and (go_on.told or code != FAILED):
             say(f"go on with: {command('msa', *go_on.arguments)}", whole=True)
     sys.exit(code)
 

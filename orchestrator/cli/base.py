@@ -20,13 +20,15 @@ DONE, FAILED, BAD_INPUT, COULD_NOT_RUN, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 4
 
 @dataclass
 class GoOn:
-    """The arguments of `msa` that go on with what a command began, should it not come to its end.
+    """The arguments of `msa` that go on with what a command began, should it not come to its end; none: nothing does.
 
-    `on_end`: what is wanted once the run has ended, `storage`: where one was begun, `kept`: what is
-    undone when all has been said, `raises`: whether with --debug an error goes through, for a debugger.
+    `told`: whether the command itself has said which, without which nothing goes on after failed work. `on_end`: what
+    is wanted once the run has ended, `storage`: where one was begun, `kept`: what is undone when all has been said,
+    `raises`: whether with --debug an error goes through, for a debugger.
     """
 
     arguments: tuple[str, ...] = ()
+    told: bool = False
     on_end: str | None = None
     storage: str | None = None
     kept: ExitStack = field(default_factory=ExitStack)
@@ -64,7 +66,7 @@ def msa(debug: bool) -> None:
 
     Exit codes: 0 done; 1 some work failed; 2 bad input or refused, nothing written; 3 could not run (Ray, cluster or
     storage out of reach), nothing lost; 4 out of time, some work is left; 130 interrupted by a signal. After every code
-    but 0 and 2 the last line says how to go on.
+    but 0 and 2 the last line says how to go on, where a command can.
     """
 
 
@@ -80,9 +82,10 @@ def say(line: str, *, whole: bool = False) -> None:
 
 
 def goes_on(*arguments: str) -> None:
-    """From here on it is this command that goes on, and no longer the one that was typed."""
+    """From here on it is this command that goes on, and no longer the one that was typed; none: no command helps."""
     found = go_on()
-    found.arguments = arguments if found.on_end is None else (*arguments, "--on-end", found.on_end)
+    found.arguments = (*arguments, "--on-end", found.on_end) if arguments and found.on_end is not None else arguments
+    found.told = True
 
 
 def runs_in(storage: str) -> None:

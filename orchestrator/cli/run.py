@@ -249,6 +249,8 @@ def run_prepared(prepared: Prepared, storage: str, again: Sequence[str], **how: 
         say(f"more: {command('msa', 'failures', storage)}", whole=True)
         goes_on("resume", storage, "--retry-failed", *again)
     untested = failures.untested(store.trials(failures.UNTESTED_COLUMNS).to_pylist())  # told of below the tables
+    if not failed:
+        goes_on()  # all is trained
     return FAILED if failed or untested else DONE
 
 

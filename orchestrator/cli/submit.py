@@ -10,7 +10,7 @@ import click
 
 from msa_models import printable
 from orchestrator.cli.asked import asked_for, handed_over
-from orchestrator.cli.base import DONE, INTERRUPTED, Examples, goes_on, msa, refuse, say, show
+from orchestrator.cli.base import DONE, FAILED, INTERRUPTED, Examples, goes_on, msa, refuse, say, show
 from orchestrator.views.screen import warning
 
 if TYPE_CHECKING:
@@ -138,8 +138,10 @@ def _run(
         raise
     # the line in which the job itself says how to go on, if it came to that
     said = re.search(r"^go on with: msa (.*)\s*\Z", end, re.MULTILINE)
-    if further := shlex.split(said[1]) if said else command:
-        goes_on(*anew, *further)
+    if said or code == FAILED:
+        goes_on(*(anew if said else ()), *shlex.split(said[1] if said else ""))
+    elif command:
+        goes_on(*anew, *command)
     return code
 
 

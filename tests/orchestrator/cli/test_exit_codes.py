@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import base, main
+from orchestrator.findings import status
 from orchestrator.run import launch
 from orchestrator.run.preparation import prepare
 from orchestrator.run.provenance import provenance
@@ -88,6 +90,36 @@ def damaged(patch: pytest.MonkeyPatch) -> None:
 def in_the_way(patch: pytest.MonkeyPatch) -> None:
     """A file where the folder should be."""
     Path("my runs").write_text("")
+
+
+def into_a_file(patch: pytest.MonkeyPatch) -> None:
+    trained()(patch)
+    Path("my runs").rename("other")
+    in_the_way(patch)
+
+
+def flipped(patch: pytest.MonkeyPatch) -> None:
+    """A storage with a trial that is not whole."""
+    trained()(patch)
+    path = min(Path("my runs/trials").iterdir())
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def two_that_differ(patch: pytest.MonkeyPatch) -> None:
+    """Storages of one experiment, of which a trial has other results."""
+    trained()(patch)
+    shutil.copytree("my runs", "other")
+    store = Store.open("other")
+    first = store.trials().to_pylist()[0]
+    store.finish(first | {"value": 0.125, "valid/mae": 0.125}, [])
+
+
+def unread(patch: pytest.MonkeyPatch) -> None:
+    def fail(store: Store, **options: object) -> None:
+        raise TypeError("oh")
+
+    trained()(patch)
+    patch.setattr(status, "summary", fail)
 
 
 def disk(number: int) -> Raised:
@@ -160,7 +192,7 @@ CASES = {
     "a wrong value": Case("sweep cpsl --set training.epochs=0", 2, "training.epochs: got 0, expected"),
     "no storage": Case("status nowhere", 2, "no storage at"),
     "a folder that is no storage": Case("sweep cpsl --storage .", 2, "not empty", meets=in_the_way),
-    "a file as the storage": Case(SWEEP, 2, "in each other's place", meets=in_the_way),
+    "a file as the storage": Case(SWEEP, 2, "is a file, no storage", meets=in_the_way),
     "a storage of another experiment": Case(SWEEP, 2, "another experiment", meets=another),
     "a storage of a later version": Case("status 'my runs'", 2, "update the program", meets=later),
     "a damaged storage": Case("resume 'my runs'", 2, "is damaged", meets=damaged),
@@ -169,8 +201,13 @@ CASES = {
         "resume 'my runs'", 1, "1 trial failed", f"{RESUME} --retry-failed", meets=trained(fakes.failing_toy)
     ),
     "a trial without test metrics": Case(
-        "resume 'my runs'", 1, go_on=RESUME, meets=trained(lambda assignment, corpus: Untested(assignment), seeds=2)
+        "resume 'my runs'", 1, meets=trained(lambda assignment, corpus: Untested(assignment), seeds=2)
     ),
+    "files that are not whole": Case("verify 'my runs'", 1, "trials/.* is damaged", meets=flipped),
+    "a merge of other results": Case("merge other --into 'my runs'", 1, meets=two_that_differ),
+    "a fault of this program where nothing is trained": Case("status 'my runs'", 1, "TypeError: oh", meets=unread),
+    "a file instead of a storage": Case("verify 'my runs'", 2, "my runs is a file, no storage", meets=in_the_way),
+    "a merge into a file": Case("merge other --into 'my runs'", 2, "my runs is a file", meets=into_a_file),
     "a fault of this program": Case(
         SWEEP, 1, "TypeError: oh; --debug shows where", RESUME, meets=ends(TypeError("oh"))
     ),
@@ -250,9 +287,9 @@ def test_every_end_has_its_code_and_every_code_but_0_and_2_a_last_line_that_goes
     assert code == case.code, said
     assert re.search(case.error, "\n".join(said))
     assert "Traceback" not in "\n".join(said)
-    if code in (base.DONE, base.BAD_INPUT):
+    if code in (base.DONE, base.BAD_INPUT) or not case.go_on:
         assert not any(line.startswith("go on with: ") for line in said)
-        assert sorted(Path().rglob("*")) == before or code == base.DONE
+        assert sorted(Path().rglob("*")) == before or code != base.BAD_INPUT
     else:
         assert shlex.split(said[-1].removeprefix("go on with: ")) == shlex.split(case.go_on)
 

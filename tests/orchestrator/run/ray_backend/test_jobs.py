@@ -266,6 +266,7 @@ AGAIN = "msa submit -- sweep --address auto cpsl --storage '/shared/my runs'"
         (Info("SUCCEEDED", driver_exit_code=0), "done\n", 0, ""),
         (Info("FAILED", driver_exit_code=2), "error: …\n", 2, ""),
         (Info("FAILED", driver_exit_code=1), f"1 failed\n{SAID}\n", 1, SAID.replace("msa", "msa submit --")),
+        (Info("FAILED", driver_exit_code=1), "the curve is not the stored one\n", 1, ""),
         (Info("FAILED", driver_exit_code=3), f"no room\n{SAID}\n", 3, SAID.replace("msa", "msa submit --")),
         (Info("STOPPED"), f"interrupted\n{SAID}\n", 130, SAID.replace("msa", "msa submit --")),
         (Info("FAILED", driver_exit_code=-9), f"{SAID}\nit went on\n", 137, f"go on with: {AGAIN}"),
