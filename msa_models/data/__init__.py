@@ -11,6 +11,7 @@ from msa_models.data import containers, layouts
 from msa_models.data.assemble import NonFinite, assemble
 from msa_models.data.corpus import SPLITS, Corpus, CorpusError, Split, Task, did_you_mean, unknown
 from msa_models.data.describe import warnings
+from msa_models.data.mapped import NoRoom
 from msa_models.data.raw import Reading, Request, Scale
 from msa_models.data.splitting import HoldOut, hold_out
 from msa_models.data.synthetic import Options, generate
@@ -55,6 +56,8 @@ def load(
         return _file(Path(name).expanduser(), request, cast(NonFinite, nonfinite), valid)
     except CorpusError as error:
         raise CorpusError(f"{name}: {error}") from error
+    except NoRoom as error:
+        raise CorpusError(f"{name}: {error.strerror}") from error
     except OSError as error:
         raise CorpusError(f"{name}: it cannot be opened: {error.strerror or error}") from error
     except MemoryError as error:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from msa_models.data.corpus import SPLITS, Corpus, CorpusError, Split, in_usual_order
-from msa_models.data.moments import chunks
-from msa_models.data.padding import Notes, place
+from msa_models.data.mapped import chunks, is_large, owned
+from msa_models.data.padding import Notes, move, spans
 from msa_models.data.raw import RawSplit, Reading, numbers, sample_ids
 
 NonFinite = Literal["refuse", "zero"]
@@ -74,7 +74,7 @@ def _inputs(raw: RawSplit, split: str, modalities: tuple[str, ...]) -> dict[str,
 
 
 def _features(value: Any, modality: str, split: str) -> np.ndarray:
-    """Float32, contiguous and writeable, and the very same array where it is all that already."""
+    """Float32, contiguous, writeable unless it is large, and the very same array where it is all that already."""
     try:
         if not isinstance(value, np.ndarray) or (value.dtype == object and value.ndim == 1):
             value = np.stack([np.asarray(sample) for sample in value])
@@ -82,7 +82,7 @@ def _features(value: Any, modality: str, split: str) -> np.ndarray:
             raise TypeError(f"its type is {value.dtype}")
         # What float32 cannot hold becomes infinite, and is then counted as such.
         with np.errstate(over="ignore", invalid="ignore"):
-            array = np.require(value, np.float32, ["C", "W", "E"])
+            array = np.require(value, np.float32, ["C", "E", "A" if is_large(4 * value.size) else "W"])
     except (TypeError, ValueError) as error:
         raise CorpusError(f"{modality} of {split} is no array of numbers of one shape per sample ({error})") from error
     if array.ndim not in (2, 3):
@@ -127,7 +127,7 @@ def _repair(inputs: dict[str, dict[str, np.ndarray]], nonfinite: NonFinite) -> l
             f"NaN or infinite feature values: {listed}; repair them, or pass nonfinite: zero to set them to 0"
         )
     for split, modality in counts:
-        array = inputs[split][modality]
+        array = inputs[split][modality] = owned(inputs[split][modality])
         for rows in chunks(array):
             array[rows][~np.isfinite(array[rows])] = 0.0
     return [f"NaN or infinite feature values set to 0: {listed}"]
@@ -146,7 +146,10 @@ def _masks(
                 masks[split][modality] = np.arange(arrays[modality].shape[1]) < np.maximum(steps, 1)[:, None]
             elif arrays[modality].ndim == 3:
                 lengths = _lengths(reading.splits[split], modality, split)
-                masks[split][modality], flags[split] = place(arrays[modality], lengths)
+                start, stop, flags[split] = spans(arrays[modality], lengths)
+                if start.any():
+                    arrays[modality] = owned(arrays[modality])
+                masks[split][modality] = move(arrays[modality], start, stop)
         notes.add(modality, flags)
     return masks, notes.lines
 

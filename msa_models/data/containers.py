@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from msa_models.data import bounds, pickles
+from msa_models.data.archives import mapped_members
 from msa_models.data.corpus import CorpusError
 from msa_models.printable import command
 
@@ -123,17 +124,19 @@ def _read_npz(path: Path) -> dict[str, dict[str, np.ndarray]]:
     nested: dict[str, dict[str, np.ndarray]] = {}
     with ExitStack() as stack:
         archive = stack.enter_context(np.load(stack.enter_context(path.open("rb")), allow_pickle=False))
-        inflated = sum(member.file_size for member in archive.zip.infolist())  # no more of each is ever read
-        bounds.check(inflated, "its arrays")
+        sizes = {member.filename: member.file_size for member in archive.zip.infolist()}  # no more of each is ever read
+        found = mapped_members(path, archive.zip)
+        bounds.check(sum(sizes.values()) - sum(array.nbytes for array in found.values()), "its arrays")
         if twice := [name for name, times in Counter(archive.files).items() if times > 1]:
             raise CorpusError(f"its array '{twice[0]}' is there {archive.files.count(twice[0])} times; save it once")
-        stack.enter_context(bounds.at_most(2 * inflated))
+        stack.enter_context(bounds.at_most(2 * sum(sizes.values())))
         for name in archive.files:
             split, slash, key = name.partition("/")
             if not slash or not key:
                 raise CorpusError(f"its array '{name}' belongs to no split; expected names such as 'train/text'")
             try:
-                nested.setdefault(split, {})[key] = archive[name]
+                array = found.get(f"{name}.npy")
+                nested.setdefault(split, {})[key] = archive[name] if array is None else array
             except ValueError as error:
                 if "Object arrays" not in str(error):
                     raise

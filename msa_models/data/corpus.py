@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from msa_models.data.moments import chunks, moments
+from msa_models.data.mapped import NoRoom, chunks, empty
+from msa_models.data.moments import moments
 from msa_models.printable import one_line
 from msa_models.text.encoder import Pretrained
 
@@ -154,7 +155,8 @@ class Corpus:
         """Zero mean and unit variance per feature, by the real steps of the training split; padded steps are exactly 0.
 
         A feature that is constant there (to float32 precision) becomes 0 everywhere; token ids stay what they are. New
-        arrays are filled a few rows at a time.
+        arrays are filled a few rows at a time; large ones lie in files, see `mapped`. CorpusError where these find no
+        room.
         """
         inputs: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.splits}
         for modality in self.modalities:
@@ -166,8 +168,11 @@ class Corpus:
             found = moments(train.inputs[modality], train.masks.get(modality))
             for name, split in self.splits.items():
                 values = split.inputs[modality]
-                out = np.empty(values.shape, np.float32)
-                inputs[name][modality] = found.standardise(values, split.masks.get(modality), out)
+                mask = split.masks.get(modality)
+                try:
+                    inputs[name][modality] = found.standardise(values, mask, empty(values.shape))
+                except NoRoom as error:
+                    raise CorpusError(f"{self.name}: {error.strerror}") from error
         return replace(self, splits={name: replace(split, inputs=inputs[name]) for name, split in self.splits.items()})
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from msa_models.data import probes
 from msa_models.data.corpus import Corpus, Split
+from msa_models.data.mapped import FORGET_EVERY, chunks, forget
 from msa_models.data.moments import LIMIT, Moments, moments
 from msa_models.data.raw import video_of
 from msa_models.printable import one_line
@@ -185,7 +186,10 @@ def _duplicates(splits: Mapping[str, Split]) -> Iterator[str]:
     for name, split in splits.items():
         starts = [values if values.ndim == 2 else values[:, 0] for values in split.inputs.values()]
         for index in range(len(split)):
-            alike[b"".join(array[index].tobytes() for array in (split.targets, *starts))].append((name, index))
+            key = b"".join(array[index].tobytes() for array in (split.targets, *starts))
+            alike[hashlib.sha256(key).digest()].append((name, index))
+            if index % FORGET_EVERY == 0:
+                forget(*split.inputs.values())
     groups: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
     for key, places in alike.items():
         for name, index in places if len(places) > 1 else ():
@@ -193,6 +197,7 @@ def _duplicates(splits: Mapping[str, Split]) -> Iterator[str]:
             whole = hashlib.sha256(key)
             for array in arrays:
                 whole.update(array[index].tobytes())
+                forget(array)
             groups[whole.digest()].append((name, index))
     same = [places for places in groups.values() if len(places) > 1]
     if same:
@@ -228,10 +233,11 @@ def _beyond(split: Split, modality: str, train: Moments, here: Moments) -> np.nd
     """(d,) how many values of the real steps of a split standardisation clips."""
     far = np.maximum(here.maximum - train.mean, train.mean - here.minimum) * train.factor > LIMIT
     counts = np.zeros(len(far), int)
-    for column in np.flatnonzero(far).tolist():
-        values = split.inputs[modality][..., column].astype(np.float64)
-        real = np.abs((values - train.mean[column]) * train.factor[column]) > LIMIT
-        counts[column] = (real & split.masks[modality] if modality in split.masks else real).sum()
+    inputs, mask, columns = split.inputs[modality], split.masks.get(modality), np.flatnonzero(far)
+    for rows in chunks(inputs) if columns.size else ():
+        values = inputs[rows][..., columns].astype(np.float64)
+        beyond = np.abs((values - train.mean[columns]) * train.factor[columns]) > LIMIT
+        counts[columns] += (beyond if mask is None else beyond & mask[rows, ..., None]).reshape(-1, columns.size).sum(0)
     return counts
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CHUNK_ELEMENTS = 2**21
+from msa_models.data.mapped import chunks, forget
+
 LIMIT = 1000.0  # deviations; by Samuelson's inequality none of a million training values lies further from their mean
 _RELATIVE_FLOOR = 8 * float(np.finfo(np.float32).eps)  # the last three bits of float32
 _ABSOLUTE_FLOOR = 1e-15  # what float64 leaves of equal numbers of order 1, a few bits more than its rounding
@@ -46,6 +47,7 @@ class Moments:
             out[rows] = np.clip(standard, -LIMIT, LIMIT, out=standard)
             if mask is not None:
                 out[rows][~mask[rows]] = 0.0
+            forget(out)
         return out
 
 
@@ -76,12 +78,6 @@ def time_mean(values: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         weights = mask[rows] / mask[rows].sum(axis=1, keepdims=True)
         out[rows] = np.einsum("ntd,nt->nd", values[rows], weights)
     return out
-
-
-def chunks(values: np.ndarray) -> Iterator[slice]:
-    """Slices of rows that together cover an array, each of about CHUNK_ELEMENTS elements."""
-    rows = max(1, CHUNK_ELEMENTS // max(1, values[:1].size))
-    return (slice(start, start + rows) for start in range(0, len(values), rows))
 
 
 def _real(values: np.ndarray, mask: np.ndarray | None) -> Iterator[np.ndarray]:

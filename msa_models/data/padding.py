@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from msa_models.data.moments import chunks
+from msa_models.data.mapped import FORGET_EVERY, chunks, forget
 
 FINDINGS = {
     "start": ("samples padded at the start", "moved to begin at step 0"),
@@ -72,15 +72,29 @@ def place(values: np.ndarray, lengths: np.ndarray | None = None) -> tuple[np.nda
     `values` (N, T, d) are moved in place; `lengths` (N,) is what the file says. A sample of nothing but zeros gets its
     first step where no length says more, so that every mean over steps exists.
     """
+    start, stop, found = spans(values, lengths)
+    return move(values, start, stop), found
+
+
+def spans(
+    values: np.ndarray, lengths: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """(N,) start and stop of the real steps of each sample, and flags (N,) by finding."""
     nonzero = np.empty(values.shape[:2], bool)
     for rows in chunks(values):
         nonzero[rows] = values[rows].any(axis=-1)
-    start, stop, found = _windows(nonzero, lengths)
+    return _windows(nonzero, lengths)
+
+
+def move(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """Let each span begin at step 0, in place; the mask (N, T)."""
     for index in np.flatnonzero(start).tolist():
         row, count = values[index], stop[index] - start[index]
         row[:count] = row[start[index] : stop[index]]
         row[count:] = 0
-    return np.arange(values.shape[1]) < (stop - start)[:, None], found
+        if index % FORGET_EVERY == 0:
+            forget(values)
+    return np.arange(values.shape[1]) < (stop - start)[:, None]
 
 
 def _windows(nonzero: np.ndarray, lengths: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from msa_models import seeding
 from msa_models.data.corpus import Corpus, CorpusError, Split
+from msa_models.data.mapped import taken
 from msa_models.data.raw import RawSplit, Reading, sample_ids, video_of
 
 
@@ -63,9 +64,9 @@ def fold(corpus: Corpus, index: int, number: int, seed: int) -> Corpus:
     standardised already the same comes out but for rounding. There is no test split. CorpusError answers fewer videos
     than folds.
     """
-    whole = _joined(corpus.splits["train"], corpus.splits["valid"])
-    held = fold_numbers(whole.ids.tolist(), number, seed) == index
-    splits = {**corpus.splits, "train": _rows(whole, ~held), "valid": _rows(whole, held)}
+    parts = corpus.splits["train"], corpus.splits["valid"]
+    held = fold_numbers([name for each in parts for name in each.ids.tolist()], number, seed) == index
+    splits = {**corpus.splits, "train": _rows(*parts, ~held), "valid": _rows(*parts, held)}
     return replace(corpus, splits=splits).without_test().standardised()
 
 
@@ -102,34 +103,21 @@ def _groups(ids: list[str]) -> dict[str, list[int]]:
     return groups
 
 
-def _joined(one: Split, other: Split) -> Split:
-    """The samples of both, with what both have of them."""
+def _rows(one: Split, other: Split, chosen: np.ndarray) -> Split:
+    """The chosen samples of both, with what both have of them."""
 
-    def both(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
-        return None if first is None or second is None else np.concatenate([first, second])
+    def both(first: np.ndarray | None, second: np.ndarray | None) -> Any:
+        return None if first is None or second is None else np.concatenate([first, second])[chosen]
 
     return replace(
         one,
-        inputs={name: np.concatenate([values, other.inputs[name]]) for name, values in one.inputs.items()},
-        masks={name: np.concatenate([mask, other.masks[name]]) for name, mask in one.masks.items()},
-        targets=np.concatenate([one.targets, other.targets]),
-        ids=np.concatenate([one.ids, other.ids]),
+        inputs={name: taken([values, other.inputs[name]], chosen) for name, values in one.inputs.items()},
+        masks={name: both(mask, other.masks[name]) for name, mask in one.masks.items()},
+        targets=both(one.targets, other.targets),
+        ids=both(one.ids, other.ids),
         texts=both(one.texts, other.texts),
-        unimodal={name: np.concatenate([labels, other.unimodal[name]]) for name, labels in one.unimodal.items()},
+        unimodal={name: both(labels, other.unimodal[name]) for name, labels in one.unimodal.items()},
         tokens=both(one.tokens, other.tokens),
-    )
-
-
-def _rows(split: Split, chosen: np.ndarray) -> Split:
-    return replace(
-        split,
-        inputs={name: values[chosen] for name, values in split.inputs.items()},
-        masks={name: mask[chosen] for name, mask in split.masks.items()},
-        targets=split.targets[chosen],
-        ids=split.ids[chosen],
-        texts=None if split.texts is None else split.texts[chosen],
-        unimodal={name: labels[chosen] for name, labels in split.unimodal.items()},
-        tokens=None if split.tokens is None else split.tokens[chosen],
     )
 
 
@@ -141,7 +129,7 @@ def _raw_rows(split: RawSplit, chosen: np.ndarray) -> RawSplit:
         if count != len(chosen):
             raise CorpusError(f"train has {len(chosen)} labels and {count} {what}; expected equal counts")
         if isinstance(values, np.ndarray):
-            return values[chosen]
+            return taken([values], chosen)
         return [value for value, taken in zip(values, chosen.tolist(), strict=True) if taken]
 
     return RawSplit(

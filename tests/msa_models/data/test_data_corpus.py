@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from msa_models.data import Corpus, CorpusError, Split, moments
+from msa_models.data import Corpus, CorpusError, Split, mapped
 
 SIZES = {"train": 30, "valid": 9, "test": 11}
 
@@ -73,7 +73,7 @@ def test_an_unknown_modality_is_answered_with_the_known_ones() -> None:
 def test_standardisation_agrees_with_scikit_learn_on_the_real_steps(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moments, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(mapped, "CHUNK_ELEMENTS", chunk)
     raw, corpus = build(), build().standardised()
     for modality in raw.modalities:
         train = raw.splits["train"]
