@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from orchestrator.run.endings import ANY_RUN
@@ -17,6 +19,7 @@ from orchestrator.run.ray_backend.auth import loopback_only
 from orchestrator.run.ray_backend.lean import lean, possible
 from orchestrator.store.faults import CouldNotRun
 
+SHARED_MEMORY = "/dev/shm"
 PATIENCE_S = (60.0, 120.0, 240.0)  # for Ray's own processes on this machine, try by try
 _GCS_PATIENCE = "RAY_gcs_server_port_wait_time_s"  # ray 2.60.0: read at each start
 PATIENT = {  # ray 2.60.0: how long its processes wait for each other before they give up, and a start with them
@@ -119,6 +122,7 @@ def start(services: Services, say: Callable[[str], None], num_gpus: int | None =
             f"--gpus {num_gpus}: this machine shows {found} of them (`nvidia-smi`, CUDA_VISIBLE_DEVICES); nothing was "
             "trained"
         )
+    _check_shared_memory()
     reason = ""
     for number, patience_s in enumerate(PATIENCE_S, start=1):
         parts = lean() if number == 1 and possible() else nullcontext()
@@ -142,10 +146,22 @@ def start(services: Services, say: Callable[[str], None], num_gpus: int | None =
         if number < len(PATIENCE_S):
             print(reason, file=sys.stderr, flush=True)  # into the log: words of Ray's, which the last try tells all
             say(f"Ray did not start, logs/ has its reason; trying again, try {number + 1} of {len(PATIENCE_S)}")
+    folder = os.environ.get("RAY_TMPDIR") or gettempdir()
     raise ClusterError(
         f"cannot start Ray on this machine, tried {len(PATIENCE_S)} times: {reason}; nothing was trained. Is it "
-        "busy or short of memory (`uptime`, `free -h`), or is the disk of /tmp full (`df -h /tmp`)?"
+        f"busy or short of memory (`uptime`, `free -h`), or is the disk of {shlex.quote(folder)} full or read-only "
+        f"(`df -h {shlex.quote(folder)}`; TMPDIR names another folder)?"
     )
+
+
+def _check_shared_memory() -> None:
+    """Raise ClusterError without a place for it: Ray 2.60.0 looks there, wherever its objects lie in the end."""
+    if sys.platform == "linux" and not os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
+        what = "may not be written to" if os.path.isdir(SHARED_MEMORY) else "is not there"
+        raise ClusterError(
+            f"cannot start Ray on this machine: {SHARED_MEMORY} {what}, where Ray has its shared memory; mount it "
+            f"(`mount -t tmpfs tmpfs {SHARED_MEMORY}`, of a container --shm-size or --ipc=host); nothing was trained"
+        )
 
 
 def session_folder() -> Path | None:

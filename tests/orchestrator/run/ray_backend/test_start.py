@@ -114,6 +114,21 @@ def test_a_ray_that_never_comes_up_is_one_clear_line_and_leaves_nothing_behind(
     assert [code(process) for process in starts.left] == 3 * [-signal.SIGKILL]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Ray has its shared memory elsewhere")
+@pytest.mark.parametrize(("there", "what"), [(False, "is not there"), (True, "may not be written to")])
+def test_without_a_place_for_shared_memory_ray_is_not_even_tried(
+    ray: Any, monkeypatch: pytest.MonkeyPatch, services: Services, tmp_path: Path, there: bool, what: str
+) -> None:
+    place = tmp_path / "shm"
+    if there:
+        place.mkdir()
+        monkeypatch.setattr(os, "access", lambda path, mode: path != str(place))  # as of a mount that is read-only
+    monkeypatch.setattr(start, "SHARED_MEMORY", str(place))
+    monkeypatch.setattr(ray, "init", lambda **options: pytest.fail("it was tried"))
+    with pytest.raises(ClusterError, match=rf"^cannot start Ray on this machine: {place} {what}, where Ray has its"):
+        start.start(services, print)
+
+
 def test_no_signal_of_a_job_ends_a_service_and_its_end_takes_its_children_with_it() -> None:
     from ray._private import services
 
