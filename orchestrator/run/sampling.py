@@ -3,19 +3,21 @@
 A suggestion of TPE costs time in proportion to the trials it learns from. Up to `LATEST` of them it learns from all,
 and suggests bit for bit what an Optuna study does that was asked and told all along; beyond, from the latest, the best
 ones before and those that still run. TPE models the 25 best trials against all others, and weighs the old ones among
-the others less anyway.
+the others less anyway. What TPE would work out of each trial for each suggestion anew is worked out once.
 """
 
 from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Container, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
 import optuna
 from optuna import Study
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
@@ -31,6 +33,45 @@ Space = Mapping[str, BaseDistribution]
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InNumbers:
+    """What TPE reads of a past trial, with its parameters as the numbers that TPE computes with."""
+
+    number: int
+    state: TrialState
+    value: float | None
+    intermediate_values: dict[int, float]
+    params: dict[str, float]
+    constraints: dict[str, float] = field(default_factory=dict)
+    system_attrs: dict[str, Any] = field(default_factory=dict)
+
+
+class PastTrial(FrozenTrial):
+    """A trial as the sampler sees it, by its parameters and `in_numbers`."""
+
+    def __init__(self, trial: FrozenTrial, number: int) -> None:
+        super().__init__(
+            number=number,
+            state=trial.state,
+            value=trial.value,
+            datetime_start=trial.datetime_start,
+            datetime_complete=trial.datetime_complete,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={},
+            system_attrs={},
+            intermediate_values=trial.intermediate_values,
+            trial_id=number,
+        )
+        self.in_numbers = InNumbers(
+            number=number,
+            state=trial.state,
+            value=trial.value,
+            intermediate_values=trial.intermediate_values,
+            params={name: trial.distributions[name].to_internal_repr(each) for name, each in trial.params.items()},
+        )
+
+
 def past_trial(
     space: Space,
     number: int,
@@ -38,7 +79,7 @@ def past_trial(
     state: str = "RUNNING",
     value: float | None = None,
     intermediate_values: Mapping[int, float] | None = None,
-) -> FrozenTrial:
+) -> PastTrial:
     """A trial as the sampler sees it: COMPLETE (with its value), PRUNED, FAIL, or RUNNING."""
     trial = create_trial(
         state=TrialState[state],
@@ -47,8 +88,7 @@ def past_trial(
         distributions=dict(space),
         intermediate_values=dict(intermediate_values or {}),
     )
-    trial.number = number + 1  # 0 is the one that a suggestion is for
-    return trial
+    return PastTrial(trial, number + 1)  # 0 is the one that a suggestion is for
 
 
 class Past:
@@ -61,7 +101,7 @@ class Past:
         self.num_trials = 0  # all that were begun
         self.running: set[int] = set()
         self._space, self._sign = space, direction.sign
-        self._seen: dict[int, Callable[[], FrozenTrial]] = {}  # by number, in their order
+        self._seen: dict[int, Callable[[], PastTrial]] = {}  # by number, in their order
         self._best: list[tuple[float, int]] = []  # sign * value and number, in order
         self._num_left_behind = 0  # of the first so many trials only the best and those that run are kept
 
@@ -70,7 +110,7 @@ class Past:
         """The best value of a complete trial."""
         return self._sign * self._best[0][0] if self._best else None
 
-    def trials(self) -> list[FrozenTrial]:
+    def trials(self) -> list[PastTrial]:
         """Them, by number."""
         return [made() for made in self._seen.values()]
 
@@ -93,7 +133,7 @@ class Past:
         self._add(self._finished(self.num_trials, params, *how))
         self._leave_behind()
 
-    def _add(self, made: Callable[[], FrozenTrial]) -> None:
+    def _add(self, made: Callable[[], PastTrial]) -> None:
         self._seen[self.num_trials] = cache(made)
         self.num_trials += 1
 
@@ -104,7 +144,7 @@ class Past:
         state: str,
         value: float | None,
         rungs: Mapping[int, float],
-    ) -> Callable[[], FrozenTrial]:
+    ) -> Callable[[], PastTrial]:
         complete = value if state == "COMPLETE" else None
         if complete is not None:
             insort(self._best, (self._sign * complete, number))
@@ -129,7 +169,7 @@ class Past:
 
 def suggest(
     space: Space,
-    past: Sequence[FrozenTrial],
+    past: Sequence[PastTrial],
     *,
     direction: Direction,
     seed: int,
@@ -143,8 +183,10 @@ def suggest(
     if sampler == "random":
         return _asked(RandomSampler(seed=seed), InMemoryStorage(), space, direction)
     trained = any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in past)
-    tpe = _SpaceKnown(TPESampler(seed=seed, n_startup_trials=startup), space if trained else {})
-    return _asked(tpe, _Storage(past), space, direction)
+    tpe: BaseSampler = TPESampler(seed=seed, n_startup_trials=startup)
+    if not trained:
+        return _asked(tpe, _Storage(past), space, direction)
+    return _asked(_OfNumbers(tpe, space), _Storage([trial.in_numbers for trial in past]), space, direction)
 
 
 def _asked(sampler: BaseSampler, storage: InMemoryStorage, space: Space, direction: Direction) -> dict[str, Any]:
@@ -155,7 +197,7 @@ def _asked(sampler: BaseSampler, storage: InMemoryStorage, space: Space, directi
 class _Storage(InMemoryStorage):
     """A storage in which the trial that is asked for finds these before it, without a copy of each."""
 
-    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
+    def __init__(self, trials: Sequence[Any]) -> None:
         super().__init__()
         self._past = trials
 
@@ -166,10 +208,10 @@ class _Storage(InMemoryStorage):
         return [trial for trial in self._past if states is None or trial.state in states]
 
 
-class _SpaceKnown(BaseSampler):
-    """TPE for trials that all have the same parameters, which it would gather from all of them each time."""
+class _OfNumbers(BaseSampler):
+    """TPE for trials in numbers that all have the same parameters, which it would gather from all of them each time."""
 
-    def __init__(self, tpe: TPESampler, space: Space) -> None:
+    def __init__(self, tpe: BaseSampler, space: Space) -> None:
         self._tpe, self._space = tpe, space
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -180,10 +222,18 @@ class _SpaceKnown(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """See `TPESampler`."""
-        return self._tpe.sample_relative(study, trial, search_space)
+        of_numbers = {name: _of_numbers(each) for name, each in search_space.items()}
+        return self._tpe.sample_relative(study, trial, of_numbers)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """See `TPESampler`."""
+        """See `TPESampler`; of what has a single value, and of all while there are too few trials to learn from."""
         return self._tpe.sample_independent(study, trial, param_name, param_distribution)
+
+
+def _of_numbers(distribution: BaseDistribution) -> BaseDistribution:
+    """The same, for past parameters that are numbers already."""
+    found = copy(distribution)
+    vars(found)["to_internal_repr"] = int if isinstance(distribution, CategoricalDistribution) else float
+    return found
