@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -50,7 +50,7 @@ FINISHED = (100, 1_000, 10_000, 100_000)
 NUM_CONFIGURATIONS = 500
 KINDS = {"one study": 1, "ten studies": 10}
 PARTS = {  # of the driver, by what is called: the innermost one pays
-    "suggest": ("orchestrator.run.study_state:StudyState", ("_suggestion", "_begin")),
+    "suggest": ("orchestrator.run.search_state:SearchState", ("suggestion", "begin")),
     "store": ("orchestrator.store.store:Store", ("begin", "finish")),
     "decide": ("orchestrator.run.campaign:Campaign", ("next", "report", "done", "exhausted")),
 }
@@ -83,48 +83,50 @@ def studies(num_studies: int, num_trials: int) -> tuple[Study, ...]:
 
 
 def prefill(uri: str, planned: Sequence[Study], num_finished: int) -> None:
-    """Finished trials of a random search, in one file as after a compaction; configurations come again and again."""
+    """Finished trials of a random search, in one file as after a compaction."""
     store = Store.create(uri, fakes.record(tuple(planned)))
-    asked = {study.study_id: _configurations(study, min(num_finished, NUM_CONFIGURATIONS)) for study in planned}
-    draw, rows, now = random.Random(0), [], datetime.now(UTC)
-    for index in range(num_finished):
-        study, number = planned[index % len(planned)], index // len(planned)
-        params, config = asked[study.study_id][number % NUM_CONFIGURATIONS]
-        value, pruned = draw.lognormvariate(0, 0.5), draw.random() < 0.6
-        rows.append(
-            {
-                "trial_id": search_trial_id(study.study_id, number),
-                "study_id": study.study_id,
-                "method": study.method,
-                "dataset": study.dataset,
-                "variant": study.variant.name,
-                "modalities": "+".join(study.variant.modalities),
-                "phase": "search",
-                "seed": number,
-                "number": number,
-                "state": "PRUNED" if pruned else "COMPLETE",
-                "objective": study.metric,
-                "value": value,
-                "intermediate_values": json.dumps({"1": value + 0.1} if pruned else {"1": value + 0.1, "3": value}),
-                "params": params,
-                "config": config,
-                "epochs": 1 if pruned else EPOCHS,
-                "best_epoch": 1,
-                "duration_s": TRIAL_S,
-                "started_at": now,
-                "finished_at": now,
-                "data_fingerprint": study.data_fingerprint,
-                "versions": "{}",
-                "attempts": 1,
-            }
-        )
-    rows.sort(key=lambda row: row["trial_id"])
+    rows = sorted(finished_rows(planned, num_finished), key=lambda row: row["trial_id"])
     folder = Path(uri) / "trials"
     folder.mkdir()
     table = pa.Table.from_pylist(rows, schema=trial_schema(store.metrics))
     path = "trials/compact-000001.parquet"
     pq.write_table(table, store.files.path(path), row_group_size=200, compression="zstd")
     proof.seal_parquet(path, store.files.path(path))
+
+
+def finished_rows(planned: Sequence[Study], number: int) -> Iterator[dict[str, Any]]:
+    """So many of all studies in turn; configurations come again and again."""
+    asked = {study.study_id: _configurations(study, min(number, NUM_CONFIGURATIONS)) for study in planned}
+    draw, now = random.Random(0), datetime.now(UTC)
+    for index in range(number):
+        study, mine = planned[index % len(planned)], index // len(planned)
+        params, config = asked[study.study_id][mine % len(asked[study.study_id])]
+        value, pruned = draw.lognormvariate(0, 0.5), draw.random() < 0.6
+        yield {
+            "trial_id": search_trial_id(study.study_id, mine),
+            "study_id": study.study_id,
+            "method": study.method,
+            "dataset": study.dataset,
+            "variant": study.variant.name,
+            "modalities": "+".join(study.variant.modalities),
+            "phase": "search",
+            "seed": mine,
+            "number": mine,
+            "state": "PRUNED" if pruned else "COMPLETE",
+            "objective": study.metric,
+            "value": value,
+            "intermediate_values": json.dumps({"1": value + 0.1} if pruned else {"1": value + 0.1, "3": value}),
+            "params": params,
+            "config": config,
+            "epochs": 1 if pruned else EPOCHS,
+            "best_epoch": 1,
+            "duration_s": TRIAL_S,
+            "started_at": now,
+            "finished_at": now,
+            "data_fingerprint": study.data_fingerprint,
+            "versions": "{}",
+            "attempts": 1,
+        }
 
 
 def _configurations(study: Study, number: int) -> list[tuple[str, str]]:
