@@ -26,7 +26,7 @@ from orchestrator.store import proof
 from orchestrator.store.compacts import Compact, compact_paths, is_compact, read_compact
 from orchestrator.store.faults import AbsentFile, DamagedFile, OutOfReach, StorageError
 from orchestrator.store.files import Files
-from orchestrator.store.schema import fault
+from orchestrator.store.schema import fault, sound_trials
 
 SAFE_NAME = re.compile(r"[^\s._/\\*?\[\]{}\"'][^\s/\\*?\[\]{}\"']{0,199}")  # what a trial may be called
 _COPY = re.compile(r"\.sync-conflict-|~")  # in names that would do otherwise
@@ -220,8 +220,11 @@ def read_parts(
 
     A part that the storage does not hand out (permission, network) is left out likewise, or raised if `strict`.
     """
-    read = spread(files, lambda each: _read(files, folder, each, columns, strict), trial_ids)
+    known: list[pa.Schema] = []
+    read = spread(files, lambda each: _read(files, folder, each, columns, strict, known), trial_ids)
     found = list(zip(trial_ids, read, strict=True))
+    if folder == "trials" and not _are_sound({each: part for each, part in found if isinstance(part, pa.Table)}):
+        found = [(trial_id, _checked(files, folder, trial_id, part, columns)) for trial_id, part in found]
     return Parts(
         tables={trial_id: part for trial_id, part in found if isinstance(part, pa.Table)},
         absent=[trial_id for trial_id, part in found if part is None],
@@ -240,12 +243,15 @@ def spread(files: Files, function: Callable[[str], Result], items: Sequence[str]
         return [result for done in pool.map(lambda ids: list(map(function, ids)), stretches) for result in done]
 
 
+_Part = pa.Table | str | None  # or why it is left out, or None where there is none
+
+
 def _read(
-    files: Files, folder: str, trial_id: str, columns: Sequence[str] | None, strict: bool
-) -> pa.Table | str | None:
-    path = part_path(folder, trial_id)
+    files: Files, folder: str, trial_id: str, columns: Sequence[str] | None, strict: bool, known: list[pa.Schema]
+) -> _Part:
+    """`known`: the columns of the last one that was looked at; of trials like it the rows are left for later."""
     try:
-        data = proof.read(files, path)
+        data = proof.read(files, part_path(folder, trial_id))
     except AbsentFile:
         return None
     except DamagedFile as error:
@@ -256,13 +262,36 @@ def _read(
         return f"{error} (left out)"
     try:
         part = pq.ParquetFile(pa.BufferReader(data)).read(columns=columns and list(columns), use_threads=False)
-        if wrong := fault(folder, part, columns):
-            raise pa.ArrowInvalid(wrong)
-        if part.num_rows and (others := set(part["trial_id"].unique().to_pylist()) - {trial_id}):
-            raise pa.ArrowInvalid(f"it is called after one trial and has rows of {', '.join(sorted(map(str, others)))}")
     except (pa.ArrowException, OSError) as error:
-        return f"{proof.damaged(files, path, str(error))}; {_left_out(folder)}"
-    return part
+        return _damaged(files, folder, trial_id, str(error))
+    if folder == "trials" and known and part.schema.equals(known[0], check_metadata=True):
+        return part
+    checked = _checked(files, folder, trial_id, part, columns)
+    if isinstance(checked, pa.Table):
+        known[:] = [part.schema]
+    return checked
+
+
+def _checked(files: Files, folder: str, trial_id: str, part: _Part, columns: Sequence[str] | None) -> _Part:
+    if part is None or isinstance(part, str):
+        return part
+    wrong = fault(folder, part, columns)
+    if not wrong and part.num_rows and (others := set(part["trial_id"].unique().to_pylist()) - {trial_id}):
+        wrong = f"it is called after one trial and has rows of {', '.join(sorted(map(str, others)))}"
+    return _damaged(files, folder, trial_id, wrong) if wrong else part
+
+
+def _are_sound(parts: Mapping[str, pa.Table]) -> bool:
+    """Whether these parts of trials, of columns without a fault, have none: looked at all at once, which is cheap."""
+    if not parts:
+        return True
+    rows = pa.concat_tables(parts.values(), promote_options="default")
+    one_each = rows.num_rows == len(parts) and rows["trial_id"].to_pylist() == list(parts)
+    return one_each and sound_trials(rows)
+
+
+def _damaged(files: Files, folder: str, trial_id: str, why: str) -> str:
+    return f"{proof.damaged(files, part_path(folder, trial_id), why)}; {_left_out(folder)}"
 
 
 def _left_out(folder: str) -> str:

@@ -170,42 +170,61 @@ def fault(folder: str, table: pa.Table, columns: Sequence[str] | None = None) ->
 
     Files are anybody's to write: a reader takes no other columns, types, phases and states than those that are above.
     """
-    needed = [name for name in _NEEDED[folder] if columns is None or name in columns]
-    if missing := [name for name in needed if name not in table.column_names]:
-        return f"it has no {', '.join(missing)}"
-    if folder == "predictions" and not columns and not any(each.startswith("target") for each in table.column_names):
-        return "it has no target"
-    version = (table.schema.metadata or {}).get(b"schema_version", b"1").decode(errors="replace")
-    if not version.isdecimal() or int(version) > SCHEMA_VERSION:
-        return f"it is of schema version {version}, this program knows up to {SCHEMA_VERSION}"
-    for each in table.schema:
-        kinds = _KINDS[folder].get(each.name, (_REAL,))
-        if each.type not in kinds:
-            return f"its {each.name} is {each.type}, not {' or '.join(map(str, kinds))}"
+    if why := _fault_of_schema(folder, table.schema, columns):
+        return why
     try:
         table.validate(full=True)
     except pa.ArrowInvalid as error:  # text that is no UTF-8
         return " ".join(str(error).split())
-    return _fault_of_trial(table) if folder == "trials" else ""
+    if folder != "trials":
+        return ""
+    return _fault_of_rows(table) if table.num_rows == 1 else f"it has {table.num_rows} rows, not one"
 
 
-def _fault_of_trial(table: pa.Table) -> str:
-    if table.num_rows != 1:
-        return f"it has {table.num_rows} rows, not one"
-    row = table.to_pylist()[0]
-    if missing := [name for name in _REQUIRED if name in row and row[name] is None]:
+def _fault_of_schema(folder: str, schema: pa.Schema, columns: Sequence[str] | None) -> str:
+    needed = [name for name in _NEEDED[folder] if columns is None or name in columns]
+    if missing := [name for name in needed if name not in schema.names]:
+        return f"it has no {', '.join(missing)}"
+    if folder == "predictions" and not columns and not any(each.startswith("target") for each in schema.names):
+        return "it has no target"
+    version = (schema.metadata or {}).get(b"schema_version", b"1").decode(errors="replace")
+    if not version.isdecimal() or int(version) > SCHEMA_VERSION:
+        return f"it is of schema version {version}, this program knows up to {SCHEMA_VERSION}"
+    for each in schema:
+        kinds = _KINDS[folder].get(each.name, (_REAL,))
+        if each.type not in kinds:
+            return f"its {each.name} is {each.type}, not {' or '.join(map(str, kinds))}"
+    return ""
+
+
+def sound_trials(table: pa.Table) -> bool:
+    """Whether many rows of trials, of columns without a fault, have none: what `fault` says of each, all at once."""
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return not _fault_of_rows(table)
+
+
+def _fault_of_rows(table: pa.Table) -> str:
+    """What is wrong with rows of trials, or with one of them."""
+    there = set(table.column_names)
+    if missing := [name for name in _REQUIRED if name in there and table[name].null_count]:
         return f"it has no {', '.join(missing)}"
     for name, words in (("phase", PHASES), ("state", STATES)):
-        if name in row and row[name] not in words:
+        if name in there and not set(table[name].unique().to_pylist()) <= set(words):
             return f"its {name} is none of {', '.join(words)}"
-    if row.get("state") == "COMPLETE" and "value" in row and (row["value"] is None or not math.isfinite(row["value"])):
-        return f"it is COMPLETE with the value {row['value']}"
-    for name in _JSON:
-        try:
-            if row.get(name) is not None and not isinstance(parsed(row[name]), dict):
-                return f"its {name} is no JSON object"
-        except ValueError as error:
-            return f"its {name} is no JSON ({error})"
+    if {"state", "value"} <= there:
+        for state, value in zip(table["state"].to_pylist(), table["value"].to_pylist(), strict=True):
+            if state == "COMPLETE" and (value is None or not math.isfinite(value)):
+                return f"it is COMPLETE with the value {value}"
+    for name in [name for name in _JSON if name in there]:
+        for text in table[name].unique().drop_null().to_pylist():
+            try:
+                if not isinstance(parsed(text), dict):
+                    return f"its {name} is no JSON object"
+            except ValueError as error:
+                return f"its {name} is no JSON ({error})"
     return ""
 
 
