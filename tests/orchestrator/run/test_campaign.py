@@ -101,24 +101,26 @@ def test_a_study_can_be_extended_by_trials_and_seeds(tmp_path, uninterrupted):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stretch_s", [trial_runner.STRETCH_S, 0.0], ids=["to the rung", "of an epoch"])
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_killed_at_any_write_and_continued_equals_never_interrupted(
-    tmp_path, monkeypatch, last_write, uninterrupted, after, stretch_s
-):
-    """Every write of the whole run is the last one once, and dies just before or just after it is whole."""
+def test_killed_at_any_write_and_continued_equals_never_interrupted(tmp_path, monkeypatch, last_write, stretch_s):
+    """Writes all over the run are the last one once, and die just before or just after they are whole."""
     monkeypatch.setattr(trial_runner, "STRETCH_S", stretch_s)
-    num_kills = 0
-    for nth in range(2, 120, 3):
+    search = {"trials": 6, "startup": 3, "seed": 0, "pruner": {"kind": "asha", "min_epochs": 1, "reduction": 3}}
+    planned = fakes.studies(search=search)
+    fakes.play(str(tmp_path / "whole"), planned)
+    expected, num_kills, nth = fakes.table(str(tmp_path / "whole")), 0, 0
+    assert {"COMPLETE", "PRUNED"} == {row["state"] for row in expected}
+    while num_kills * 2 == nth:  # the last write but one lies before the end
+        nth += 2
         uri = str(tmp_path / str(nth))
-        last_write(nth, after=after)
+        last_write(nth, after=nth % 4 == 0)
         try:
-            fakes.play(uri, fakes.studies())
+            fakes.play(uri, planned)
         except Death:
             num_kills += 1
-            last_write(0)
-            fakes.play(uri, fakes.studies())
-        assert fakes.table(uri) == uninterrupted, nth
-    assert num_kills > 20
+        last_write(0)
+        fakes.play(uri, planned)
+        assert fakes.table(uri) == expected, nth
+    assert num_kills > 10
 
 
 def test_killed_again_and_again_with_several_slots_every_trial_is_finished_once(tmp_path, last_write):

@@ -21,7 +21,7 @@ from tests.orchestrator.run.faulty_disk import KINDS, Death, Disk, Fault, death_
 
 SMALL = {
     "config": {"training.epochs": 4},
-    "search": {"trials": 4, "startup": 2, "seed": 0, "pruner": {"kind": "asha", "min_epochs": 1, "reduction": 3}},
+    "search": {"trials": 3, "startup": 2, "seed": 0, "pruner": {"kind": "asha", "min_epochs": 1, "reduction": 3}},
     "confirm": {"seeds": 1},
 }
 FAULTS: dict[str, tuple[str, Fault]] = {
@@ -143,7 +143,7 @@ def test_a_fault_that_lasts_ends_the_run_with_one_line_and_the_next_run_goes_on(
         removed = set(disk.struck) <= {"list", "delete"}  # the folder of the last trial, which the next run removes
         assert isinstance(ended, StorageError) or removed, (after, disk.struck)
         check_and_go_on(uri, ended, uninterrupted)
-        after += 4
+        after += 7
     assert after > 100
 
 

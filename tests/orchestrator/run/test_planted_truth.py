@@ -30,7 +30,13 @@ def test_leave_one_out_finds_the_three_modalities_that_matter_and_leaves_the_fou
             "method": "concat",
             "data": {"source": "synthetic", "options": OPTIONS},
             "objective": {"metric": "valid/mae"},
-            "config": {"training.epochs": 6, "training.batch_size": 64, "encoder.width": 32, "encoder.dropout": 0.3},
+            "config": {
+                "training.epochs": 6,
+                "training.batch_size": 256,
+                "training.learning_rate": 4e-3,
+                "encoder.width": 32,
+                "encoder.dropout": 0.3,
+            },
             "ablation": {"leave_one_out": ["text", "audio", "vision", "nuisance"], "tuning": "none", "seeds": 5},
         }
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -207,15 +208,14 @@ def test_rows_of_a_trial_stay_together_over_many_row_groups(
 
 
 @pytest.fixture
-def mortal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bool], None]]:
-    """`mortal(n, after)`: the n-th file put in its place or deleted from now on is the last, done or not done."""
-    count, last, done = [0], [0], [False]
+def mortal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """`mortal(n)`: whoever puts files in their place or deletes them from now on dies before the n-th."""
+    count, last = [0], [0]
     whole_writing, whole_delete = Files.writing, Files.delete
 
-    def dies(after: bool) -> bool:
-        """Whether now, at this side of the operation; after that nothing is done any more."""
-        count[0] += not after
-        return count[0] > last[0] > 0 or (count[0] == last[0] and after == done[0])
+    def dies() -> bool:
+        count[0] += 1
+        return count[0] >= last[0] > 0  # after that nothing is done any more
 
     class Writing:
         def __init__(self, files: Files, path: str) -> None:
@@ -225,66 +225,64 @@ def mortal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bool], No
             return self._whole.__enter__()
 
         def __exit__(self, *raised: Any) -> Any:
-            if dies(False):
+            if dies():
                 self._whole.__exit__(Death, Death(), None)
                 raise Death
-            result = self._whole.__exit__(*raised)
-            if dies(True):
-                raise Death
-            return result
+            return self._whole.__exit__(*raised)
 
     def delete(files: Files, path: str) -> None:
-        if dies(False):
+        if dies():
             raise Death
         whole_delete(files, path)
-        if dies(True):
-            raise Death
 
     monkeypatch.setattr(Files, "writing", lambda files, path: Writing(files, path))
     monkeypatch.setattr(Files, "delete", delete)
     monkeypatch.setattr(compaction, "spread", lambda files, function, items: [function(each) for each in items])
 
-    def arm(number: int, after: bool) -> None:
-        count[0], last[0], done[0] = 0, number, after
+    def arm(number: int) -> None:
+        count[0], last[0] = 0, number
 
     yield arm
-    arm(0, False)
+    arm(0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("again", [False, True], ids=["first", "second"])
 def test_killed_at_any_operation_every_reader_gives_the_same_and_the_next_compaction_cleans_up(
-    store: Store, make_row: MakeRow, mortal: Callable[[int, bool], None], after: bool, again: bool
+    tmp_path: Path,
+    store: Store,
+    make_row: MakeRow,
+    mortal: Callable[[int], None],
+    again: bool,
 ) -> None:
-    """Each operation of a compaction is its last one once; `second`: over what an earlier one has left."""
+    """Each operation of a compaction is the one that it dies before, once; `second`: over what an earlier one left."""
+    for index in range(6):
+        finish(store, make_row(index, state=state(index)))
+    if again:
+        store.compact()
+        for index in range(6, 10):
+            finish(store, make_row(index, state=state(index)))
     number, num_deaths = 0, 0
     while True:
-        first = len(store.finished_ids())
-        for index in range(first, first + 6):
-            finish(store, make_row(index, state=state(index)))
-        if again:
-            mortal(0, False)
-            store.compact()
-            finish(store, make_row(first + 6))
-            finish(store, make_row(first + 7))
-        before = tables(store)
         number += 1
-        mortal(number, after)
+        shutil.copytree(store.files.path(""), tmp_path / str(number))
+        copy = Store.open(tmp_path / str(number))
+        before = tables(copy)
+        mortal(number)
         try:
-            store.compact()
+            copy.compact()
         except Death:
             num_deaths += 1
-        else:
-            break
         finally:
-            mortal(0, False)
-        assert tables(store) == before, number
-        store.compact()
-        assert tables(store) == before, number
-        assert_compact(store)
+            mortal(0)
+        assert tables(copy) == before, number
+        if num_deaths < number:
+            break
+        copy.compact()
+        assert tables(copy) == before, number
+        assert_compact(copy)
     assert num_deaths > 12
-    assert_compact(store)
+    assert_compact(copy)
 
 
 def assert_compact(store: Store) -> None:
