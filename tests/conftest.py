@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,11 +13,14 @@ from orchestrator.run import endings
 
 # Ray's workers are nice by 15; beside tests that are not, the long tests would come last instead of first.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Whatever tests start compiles the program once, also where pytest itself is told to leave no trace.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 SIGNALS = {number: signal.getsignal(number) for number in endings.ANY_RUN}
 
 
+QUICK_CASES = 2  # of a test; of a contract one of each subject
 # Files whose tests share what takes long to make: one worker of pytest-xdist takes all of them.
 TOGETHER = ("test_ablate.py", "test_sweep.py", "test_submit.py", "test_hosts.py", "test_three_hosts.py")
 
@@ -34,9 +38,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests begin first, so that none is left for the end."""
+    """Slow tests begin first, so that none is left for the end; and few cases of a test are in the quick subset."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    seen = Counter[tuple[object, ...]]()
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            subject = item.callspec.id.partition("-")[0] if hasattr(item.cls, "subject") else None  # of a contract
+            test = (item.path, item.cls, item.originalname, subject)
+            seen[test] += 1
+            if seen[test] > (QUICK_CASES if subject is None else 1):
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -53,6 +53,7 @@ def test_nothing_is_wrong_with_a_launcher_file(name):
     assert secrets(FILES[name].read_text()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_misspelt_key_is_found_wherever_it_stands(name):
     places = [place for place in keys(CONFIGS[name]) if place[-1] not in NAMED_BY_US]
@@ -92,6 +93,7 @@ def test_the_variants_set_nodes_up_and_start_ray_in_the_same_way():
         assert {key: config[key] for key in same} == {key: CONFIGS["aws"][key] for key in same}
 
 
+@pytest.mark.slow
 def test_what_is_brought_to_a_node_is_enough_to_build_the_package(tmp_path):
     for remote, local in CONFIGS["aws"]["file_mounts"].items():
         if remote != TOKEN:

@@ -169,6 +169,7 @@ def test_an_impossible_ablation_is_one_clear_line_exit_code_2_and_nothing_writte
     assert list(tmp_path.rglob("*")) == []
 
 
+@pytest.mark.slow
 def test_bad_input_of_the_command_itself_is_one_clear_line_and_exit_code_2(msa):
     result = msa("sweep", "cpls")
     assert (result.returncode, result.stdout) == (2, "")
@@ -193,6 +194,7 @@ def test_bad_input_is_one_clear_line_exit_code_2_and_nothing_written(here, tmp_p
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_all_faults_of_a_file_are_reported_at_once_each_with_its_line(msa):
     experiment(
         msa.folder,
@@ -205,6 +207,7 @@ def test_all_faults_of_a_file_are_reported_at_once_each_with_its_line(msa):
     assert all(place in result.stderr for place in places), result.stderr
 
 
+@pytest.mark.slow
 def test_some_of_the_studies_are_selected_by_name(msa):
     result = msa("describe", "balance", "--studies", "concat, ogm_ge", "--studies", "cpsl", "--trials", "3")
     assert result.returncode == 0, result.stderr
@@ -215,6 +218,7 @@ def test_some_of_the_studies_are_selected_by_name(msa):
     assert "concat-synthetic-" in one.stdout
 
 
+@pytest.mark.slow
 def test_a_storage_with_another_experiment_is_refused_and_left_alone(msa):
     from orchestrator.store import Store
     from tests.orchestrator.run import fakes
@@ -228,6 +232,7 @@ def test_a_storage_with_another_experiment_is_refused_and_left_alone(msa):
     assert [path.name for path in (msa.folder / "taken").iterdir()] == ["experiment.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["status", "table", "resume"])
 def test_a_folder_without_a_storage_is_one_clear_line(msa, command):
     result = msa(command, "nowhere")
@@ -236,6 +241,7 @@ def test_a_folder_without_a_storage_is_one_clear_line(msa, command):
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["list"], ["describe", "balance"], ["sweep", "cpsl", "--dry-run"], ["data", "describe", "synthetic"]],

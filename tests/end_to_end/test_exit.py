@@ -47,8 +47,8 @@ def test_a_process_that_ends_as_usual_dies_of_what_is_planted_here(crash):
     assert done.returncode == -6
 
 
-@pytest.mark.parametrize("crash", CRASHES)
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.slow
+@pytest.mark.parametrize(("start", "crash"), zip(STARTS, CRASHES, strict=True))
 def test_a_command_ends_with_its_own_code_whatever_libraries_leave_behind(tmp_path, start, crash):
     values = {"full": [0.7, 0.71, 0.72], "without gate": [0.8, 0.82, 0.81]}
     ablations.storage(tmp_path / "s", ablations.record(list(values)), ablations.table(values), seeds=(1, 2, 3))
@@ -122,6 +122,7 @@ def test_a_signal_in_the_first_moments_of_a_command_finds_nothing_written(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_ray_still_says_when_it_is_left_behind_is_in_the_log_and_not_below_our_last_line(tmp_path):
     before = (
         "import os, sys, threading\n"
@@ -159,6 +160,7 @@ def test_what_ray_still_says_when_it_is_left_behind_is_in_the_log_and_not_below_
     ]
 
 
+@pytest.mark.slow
 def test_what_is_still_buffered_and_cannot_be_written_is_a_failure():
     before = (
         "from orchestrator.cli.base import msa\n"
@@ -171,6 +173,7 @@ def test_what_is_still_buffered_and_cannot_be_written_is_a_failure():
         assert run("msa", "buffered", before=before, stdout=full).returncode == 1
 
 
+@pytest.mark.slow
 def test_reading_a_grid_starts_no_thread_that_may_hold_its_bytes(tmp_path):
     values = {"full": [0.7, 0.71], "without gate": [0.8, 0.82]}
     record = ablations.record(list(values))

@@ -93,6 +93,7 @@ def finish(store: Store, *numbers: int, state: str = "COMPLETE") -> None:
 # the store
 
 
+@pytest.mark.slow
 def test_a_trial_is_running_until_it_is_finished(store: Store) -> None:
     assert store.running() == store.runs() == []
     assert store.trials().num_rows == store.measurements().num_rows == store.predictions().num_rows == 0
@@ -115,6 +116,7 @@ def test_a_trial_is_running_until_it_is_finished(store: Store) -> None:
     assert again.trials(["state"])["state"].to_pylist() == ["COMPLETE"] * 3
 
 
+@pytest.mark.slow
 def test_a_compaction_leaves_every_table_as_it_was(store: Store) -> None:
     finish(store, *range(6))
     finish(store, 6, state="FAIL")
@@ -132,6 +134,7 @@ def test_a_compaction_leaves_every_table_as_it_was(store: Store) -> None:
     assert store.compact(least=1) == []
 
 
+@pytest.mark.slow
 def test_a_compaction_that_was_interrupted_is_cleaned_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     finish(store, *range(4))
     before = store.trials()
@@ -146,6 +149,7 @@ def test_a_compaction_that_was_interrupted_is_cleaned_up(store: Store, monkeypat
     assert store.trials().equals(before)
 
 
+@pytest.mark.slow
 def test_a_file_too_large_for_one_request_is_whole_or_absent(store: Store) -> None:
     data = np.random.default_rng(0).bytes(12_000_000)
     with store.files.writing("x") as path, open(path, "wb") as file:
@@ -182,6 +186,7 @@ def test_the_log_of_a_run_is_uploaded_at_its_end(store: Store, capfd: pytest.Cap
     assert capfd.readouterr().out == "said to the user\n"
 
 
+@pytest.mark.slow
 def test_results_are_read_as_data_frames(store: Store) -> None:
     finish(store, 0, 1)
     results = orchestrator.open(store.files.uri)
@@ -190,6 +195,7 @@ def test_results_are_read_as_data_frames(store: Store) -> None:
     assert summary(store)["counts"]["search"]["COMPLETE"] == 2
 
 
+@pytest.mark.slow
 def test_the_grid_of_an_ablation_is_the_same_before_and_after_it_is_written(uri: str) -> None:
     fakes.play_ablation(uri, fakes.ablation(seeds=2))
     store, results = Store.open(uri), orchestrator.open(uri)
@@ -202,6 +208,7 @@ def test_the_grid_of_an_ablation_is_the_same_before_and_after_it_is_written(uri:
     pd.testing.assert_frame_equal(results.grid, collected)
 
 
+@pytest.mark.slow
 def test_a_campaign_gives_the_tables_of_one_in_a_folder(uri: str, tmp_path: Any) -> None:
     fakes.play(str(tmp_path), fakes.studies())
     fakes.play(uri, fakes.studies())

@@ -132,6 +132,7 @@ def test_an_ablation_leaves_the_encoder_out_and_compares_another(place: Path) ->
     assert len(rows(place / "runs" / "a")) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["sweep", "describe"])
 def test_an_encoder_that_is_not_here_is_one_line_before_anything_is_written(
     msa: Msa, place: Path, command: str
@@ -148,6 +149,7 @@ def test_an_encoder_that_is_not_here_is_one_line_before_anything_is_written(
     assert not (place / "runs").exists()
 
 
+@pytest.mark.slow
 def test_describe_shows_the_encoder_and_what_of_it_is_searched(msa: Msa, place: Path) -> None:
     done = msa("describe", "cpsl_finetune", "--data", "corpus.pkl", "--set", "text_encoder.name=bert")
     assert done.returncode == 0, done.stderr

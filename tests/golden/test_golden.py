@@ -34,6 +34,7 @@ def test_the_golden_values_are_of_every_case():
     assert list(GOLDEN["trainings"]) == list(CASES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_training_gives_its_golden_losses_and_predictions(name, same_arithmetic):
     expected = GOLDEN["trainings"][name]
@@ -47,6 +48,7 @@ def test_a_training_gives_its_golden_losses_and_predictions(name, same_arithmeti
     assert_close(found["predictions"], expected["predictions"])
 
 
+@pytest.mark.slow
 def test_a_search_of_trained_trials_gives_its_golden_suggestions_and_pruning_decisions(same_arithmetic):
     found, expected = record.search(real=True), GOLDEN["searches"]["trained"]
     if same_arithmetic:
@@ -55,6 +57,7 @@ def test_a_search_of_trained_trials_gives_its_golden_suggestions_and_pruning_dec
     assert [row["params"] for row in found if row["phase"] == "search"][:6] == startup
 
 
+@pytest.mark.slow
 def test_a_search_over_a_formula_gives_its_golden_suggestions_and_pruning_decisions(same_arithmetic):
     found, expected = record.search(real=False), GOLDEN["searches"]["formula"]
     assert [row["state"] for row in found] == [row["state"] for row in expected]

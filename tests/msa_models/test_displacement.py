@@ -56,6 +56,7 @@ def test_of_updates_that_are_scaled_it_is_the_factor(make_corpus: MakeCorpus, op
     np.testing.assert_allclose(found, [[1, 1, 1], [1, 1, 1], [0.1, 1, 0.5], [0.1, 1, 0.5]], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_by_plain_sgd_it_is_the_factor_of_the_gradients_too(make_corpus: MakeCorpus) -> None:
     plain = {"optimizer": "sgd", "momentum": 0.0, "gradient_clip": 0.1}
     found = measured(trained(make_corpus(), Drop(), **plain))
@@ -68,6 +69,7 @@ def test_adam_hardly_moves_by_a_factor_that_stays_as_it_is(make_corpus: MakeCorp
     np.testing.assert_allclose(found, 1.0, atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["utterances", "sequences"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_it_agrees_with_a_second_optimiser_over_every_parameter_of_the_encoders(
@@ -122,6 +124,7 @@ def _momentum(optimizer: str) -> dict[str, float]:
     return {"momentum": 0.9} if optimizer == "sgd" else {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_measuring_it_changes_nothing(make_corpus: MakeCorpus, optimizer: OptimizerName) -> None:
     with_it, without = (trained(make_corpus(), Drop(), 2, optimizer=optimizer) for _ in range(2))

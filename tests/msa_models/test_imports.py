@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 LIGHT = """
 import pkgutil, sys
 import msa_models.components, msa_models.methods
@@ -42,10 +44,12 @@ def printed(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_components_and_methods_are_described_and_built_without_torch_which_comes_at_its_first_use() -> None:
     assert printed(LIGHT) == "[]\nTrue\n"
 
 
+@pytest.mark.slow
 def test_model_code_knows_nothing_of_sweeps_files_or_clusters() -> None:
     assert printed(EVERYTHING) == "[]\n"
 
@@ -65,5 +69,6 @@ except AttributeError as error:
 """
 
 
+@pytest.mark.slow
 def test_the_public_names_of_the_package_are_there_and_cost_nothing_until_they_are_used() -> None:
     assert printed(PUBLIC) == "module 'msa_models' has no attribute 'trainig'\n"

@@ -32,6 +32,7 @@ def constant_mae(corpus: Corpus) -> float:
     return float(np.abs(targets - np.median(targets)).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["sequences", "utterances"])
 def test_training_beats_the_best_constant_and_text_alone_beats_vision_alone(
     make_config: MakeConfig, layout: str
@@ -46,6 +47,7 @@ def test_training_beats_the_best_constant_and_text_alone_beats_vision_alone(
     assert text < 0.85 * vision
 
 
+@pytest.mark.slow
 def test_an_lstm_learns_too_at_a_rate_of_its_own_and_of_accumulated_gradients() -> None:
     corpus = corpus_of("sequences").select(["text"])
     training = TrainingConfig(epochs=4, batch_size=16, accumulate=2, learning_rate=5e-3, schedule="linear", warmup=0.1)
@@ -55,6 +57,7 @@ def test_an_lstm_learns_too_at_a_rate_of_its_own_and_of_accumulated_gradients() 
     assert run.result().value < 0.8 * constant_mae(corpus)
 
 
+@pytest.mark.slow
 def test_training_of_several_labels_beats_who_always_says_what_is_commoner(make_config: MakeConfig) -> None:
     corpus = data.load("synthetic", task="multilabel", options={"layout": "utterances", "num_train": 300, "classes": 6})
     config = make_config(training={"epochs": 6, "batch_size": 32, "learning_rate": 5e-3}, encoder={"width": 16})

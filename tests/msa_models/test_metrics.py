@@ -21,6 +21,7 @@ WEAK = np.float32(0.4)
 quick = settings(max_examples=60, deadline=None)
 
 
+@pytest.mark.slow
 @quick
 @given(pairs)
 def test_mosi_regression_agrees_with_scikit_learn(samples: list[tuple[float, float]]) -> None:
@@ -44,6 +45,7 @@ def test_mosi_regression_agrees_with_scikit_learn(samples: list[tuple[float, flo
     assert found == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 @quick
 @given(pairs)
 def test_sims_regression_agrees_with_intervals_spelled_out(samples: list[tuple[float, float]]) -> None:
@@ -70,6 +72,7 @@ def test_sims_regression_agrees_with_intervals_spelled_out(samples: list[tuple[f
         assert metrics.regression(p, t, "sims")["r2"] == pytest.approx(reference.r2_score(t.astype(float), p))
 
 
+@pytest.mark.slow
 @quick
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=50))
 def test_classification_agrees_with_scikit_learn(samples: list[tuple[int, int]]) -> None:
@@ -93,6 +96,7 @@ def test_classification_agrees_with_scikit_learn(samples: list[tuple[int, int]])
         )
 
 
+@pytest.mark.slow
 @quick
 @given(
     st.integers(1, 4).flatmap(

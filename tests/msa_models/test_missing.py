@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 
 from msa_models.batch import Batch, batches, modality_dropout, without
@@ -77,6 +78,7 @@ def test_modality_dropout_has_its_probability_and_leaves_one_modality_to_each_sa
     assert not any(torch.equal(gone["text"], other["text"]) for other in others)
 
 
+@pytest.mark.slow
 def test_a_training_with_modality_dropout_that_is_cut_is_continued_bit_for_bit(
     make_corpus: MakeCorpus, make_config
 ) -> None:

@@ -53,6 +53,7 @@ def test_two_steps_of_an_optimiser_are_those_of_its_equations(
         torch.testing.assert_close(parameter.detach().double(), weights[name], rtol=1e-4, atol=2e-6, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_with_any_optimiser_a_training_continued_from_any_epoch_equals_one_never_interrupted(
@@ -85,6 +86,7 @@ def test_with_any_optimiser_a_training_continued_from_any_epoch_equals_one_never
         assert continued.snapshot() == snapshots[-1]
 
 
+@pytest.mark.slow
 def test_each_optimiser_trains_otherwise_and_momentum_is_one_of_sgd_alone(
     make_corpus: MakeCorpus, make_config: MakeConfig
 ) -> None:

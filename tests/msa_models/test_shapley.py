@@ -84,6 +84,7 @@ def test_players_of_the_glove_game_get_their_textbook_values() -> None:
     np.testing.assert_allclose(shapley_values(gloves, 3).values, [2 / 3, 1 / 6, 1 / 6], rtol=0, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_twenty_players_are_exact_too() -> None:
     weights = torch.arange(1.0, 21.0, dtype=torch.float64)
     found = shapley_values(lambda coalitions: (coalitions * weights).sum(1).square(), 20)
@@ -211,6 +212,7 @@ def sampled(game: Game, num_permutations: int, count: int) -> list[Values]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_permutations", [1, 2, 5])
 def test_the_estimate_is_unbiased(num_permutations: int) -> None:
     game = random_game(7, 5)
@@ -219,6 +221,7 @@ def test_the_estimate_is_unbiased(num_permutations: int) -> None:
     assert float(deviation.abs().max()) < 4
 
 
+@pytest.mark.slow
 def test_the_error_falls_with_the_root_of_the_number_of_permutations() -> None:
     game = random_game(8, 6)
     exact, counts = shapley_values(game, 6).values, [4, 16, 64, 256]
@@ -230,6 +233,7 @@ def test_the_error_falls_with_the_root_of_the_number_of_permutations() -> None:
     assert slope == pytest.approx(-0.5, abs=0.05)
 
 
+@pytest.mark.slow
 def test_antithetic_pairs_vary_less_than_independent_orders_on_a_near_additive_game() -> None:
     game = near_additive_game(0, 6)
     antithetic = torch.stack([found.values for found in sampled(game, 2, 600)]).var(0)
@@ -237,6 +241,7 @@ def test_antithetic_pairs_vary_less_than_independent_orders_on_a_near_additive_g
     assert bool((antithetic < 0.25 * plain).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_players", "num_permutations"), [(3, 16), (5, 21), (5, 60), (8, 16)])
 def test_intervals_of_the_standard_error_cover_the_truth_about_as_often_as_they_say(
     num_players: int, num_permutations: int

@@ -88,6 +88,7 @@ def test_an_optimiser_continues_from_its_packed_state() -> None:
 # continuing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "layout"),
     [("regression", "sequences"), ("regression", "utterances"), ("classification", "utterances")],
@@ -112,6 +113,7 @@ def test_a_training_continued_from_any_epoch_equals_one_never_interrupted(
         assert outcome(continued) == expected
 
 
+@pytest.mark.slow
 def test_so_does_one_with_a_warm_up_and_a_linear_schedule(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
     recipe = {"accumulate": 3, "schedule": "linear", "warmup": 0.3}  # for others see the contract of methods
     corpus, config = make_corpus(layout="utterances", num_train=40), make_config(training=SETTINGS | recipe)
@@ -130,6 +132,7 @@ def test_so_does_one_with_a_warm_up_and_a_linear_schedule(make_corpus: MakeCorpu
         assert outcome(continued) == expected
 
 
+@pytest.mark.slow
 def test_a_used_training_goes_back_to_a_snapshot(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
     training = begun(make_corpus(layout="utterances"), make_config(training=SETTINGS))
     start = training.snapshot()
@@ -190,6 +193,7 @@ def test_a_training_continued_in_a_fresh_process_equals_one_never_interrupted(
     assert [path.name for path in finals if path.read_bytes() != expected] == []
 
 
+@pytest.mark.slow
 def test_what_ran_before_in_the_process_does_not_matter(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
     corpus, config = make_corpus(), make_config(training=SETTINGS)
     first = outcome(begun(corpus, config))
@@ -237,6 +241,7 @@ def test_bytes_that_are_no_snapshot_are_refused(training: Training, data: bytes)
     assert_refused(training, data, f"^these {len(data)} bytes are no whole snapshot: ")
 
 
+@pytest.mark.slow
 def test_a_truncated_snapshot_is_refused_wherever_it_is_cut(training: Training) -> None:
     whole = training.snapshot()
     for length in (*range(1, len(whole), len(whole) // 23), len(whole) - 1):

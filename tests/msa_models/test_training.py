@@ -156,6 +156,7 @@ def test_each_epoch_has_its_own_order_of_all_samples(
     assert seen[0] != seen[1] != seen[2] != seen[0]
 
 
+@pytest.mark.slow
 def test_the_learning_rate_follows_its_schedule(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
     for schedule, expected in (
         ("constant", [0.01] * 4),
@@ -197,6 +198,7 @@ def test_a_modulator_works_from_the_epoch_that_its_schedule_names(
     assert schedule.histories == [lower_is_better[:epoch] for epoch in range(5)]
 
 
+@pytest.mark.slow
 def test_before_its_schedule_a_modulator_is_the_same_as_none(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
     corpus, config = make_corpus(), make_config(conflict_penalty=ConflictPenalty(threshold=1.01, alpha=2.0))
     never = dataclasses.replace(cpsl.build(config), schedule=From(epoch=3))
@@ -298,6 +300,7 @@ def test_evaluation_does_not_depend_on_how_it_is_cut_into_batches(
 # the best epoch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [Objective(), CORR, Objective(metric="valid/acc7", direction=Direction.MAXIMIZE)])
 def test_the_best_epoch_is_the_first_that_has_the_best_objective(
     make_corpus: MakeCorpus, make_config: MakeConfig, objective: Objective
@@ -312,6 +315,7 @@ def test_the_best_epoch_is_the_first_that_has_the_best_objective(
     assert {name: value for name, value in result.metrics.items() if name.startswith("valid/")} == valid
 
 
+@pytest.mark.slow
 def test_minimising_and_maximising_pick_different_epochs_of_one_curve(
     make_corpus: MakeCorpus, make_config: MakeConfig
 ) -> None:
@@ -326,6 +330,7 @@ def test_minimising_and_maximising_pick_different_epochs_of_one_curve(
     assert picked[Direction.MAXIMIZE].result().value == max(curves[Direction.MINIMIZE])
 
 
+@pytest.mark.slow
 def test_the_result_holds_the_predictions_of_the_best_epoch_and_their_scores(
     make_corpus: MakeCorpus, make_config: MakeConfig
 ) -> None:
@@ -381,6 +386,7 @@ def test_only_a_better_number_improves_on_the_best(
 # early stopping
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patience", [1, 2, 3])
 def test_training_stops_when_the_objective_has_not_improved_for_patience_epochs(
     make_corpus: MakeCorpus, make_config: MakeConfig, patience: int

@@ -98,6 +98,7 @@ def test_non_finite_predictions_are_answered_with_split_and_epoch(
         Training(cpsl.build(config), make_corpus(), seed=0).train_epoch()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
 def test_a_non_finite_test_prediction_costs_the_test_metrics_and_names_sample_and_column(
     make_corpus: MakeCorpus, make_config: MakeConfig, value: float

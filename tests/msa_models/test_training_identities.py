@@ -50,6 +50,7 @@ def assert_bitwise_the_same(first: tuple[Training, Result], second: tuple[Traini
     assert np.array_equal(first[1].predictions, second[1].predictions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modulate", ["gradient", "update"])
 @pytest.mark.parametrize("layout", ["sequences", "utterances"])
 @pytest.mark.parametrize("task", ["regression", "classification"])
@@ -65,6 +66,7 @@ def test_a_conflict_penalty_that_never_acts_is_the_same_as_none(
     assert_bitwise_the_same(present, removed, besides="conflict_penalty")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modulate", ["gradient", "update"])
 def test_a_conflict_penalty_that_acts_is_not(make_corpus: MakeCorpus, make_config: MakeConfig, modulate: Any) -> None:
     corpus = make_corpus(layout="utterances")
@@ -76,6 +78,7 @@ def test_a_conflict_penalty_that_acts_is_not(make_corpus: MakeCorpus, make_confi
     assert not np.array_equal(present[1].predictions, removed[1].predictions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["unimodal_heads", "reconstruction", "statistical_loss", "feature_diversity"])
 def test_a_loss_term_of_weight_0_is_the_same_as_none(
     make_corpus: MakeCorpus, make_config: MakeConfig, field: str

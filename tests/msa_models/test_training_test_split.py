@@ -79,6 +79,7 @@ def test_the_test_split_changes_nothing_but_test_columns(make_corpus: MakeCorpus
     assert results[0].best_epoch == results[1].best_epoch
 
 
+@pytest.mark.slow
 def test_asking_for_the_result_in_between_changes_nothing(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
     config = make_config(training={"epochs": 5, "learning_rate": 0.03})
     asked, left = (Training(cpsl.build(config), make_corpus(), seed=2, objective=CORR) for _ in range(2))

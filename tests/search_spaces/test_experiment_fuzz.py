@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -106,18 +107,21 @@ def check(outcome: Loaded | ExperimentError) -> None:
         assert all(fault.place for fault in outcome.faults)
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(changes=likely | st.dictionaries(words, things, max_size=4), sets=st.just([]) | overrides)
 def test_any_structure_and_any_override_is_an_experiment_or_faults(changes: dict, sets: list[str]) -> None:
     check(outcome_of(yaml.safe_dump(MINIMAL | changes, allow_unicode=True).encode(), sets))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(text=st.binary(max_size=60) | things.map(lambda thing: yaml.safe_dump(thing).encode()))
 def test_any_bytes_are_an_experiment_or_faults(text: bytes) -> None:
     check(outcome_of(text, []))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     section=sections | things,

@@ -282,6 +282,7 @@ def test_a_word_that_ends_one_path_of_an_experiment_is_shown_its_place(tmp_path:
         load(path)
 
 
+@pytest.mark.slow
 def test_experiments_are_read_without_torch_ray_optuna_or_the_models() -> None:
     code = """
 import sys

@@ -109,6 +109,7 @@ plain = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(data=plain)
 def test_what_a_writer_of_yaml_wrote_is_read_as_it_was(data: Any) -> None:

@@ -92,6 +92,7 @@ def test_no_label_of_the_batch_takes_part_in_its_prediction_not_even_in_training
     assert torch.equal(*predictions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("utility", ["prototype", "task"])
 def test_the_second_phase_begins_when_validation_stops_improving(make_corpus: MakeCorpus, utility: str) -> None:
     corpus, default = make_corpus(layout="utterances"), pase.Config()

@@ -138,6 +138,7 @@ def test_standardisation_leaves_the_original_alone() -> None:
     assert corpus.fingerprint == build().fingerprint
 
 
+@pytest.mark.slow
 def test_standardisation_needs_little_more_memory_than_its_result() -> None:
     values = np.random.default_rng(0).normal(size=(3000, 50, 64)).astype(np.float32)  # 38 MB, 77 MB in double precision
     tiny = np.ones((1, 50, 64), np.float32)

@@ -154,6 +154,7 @@ def assembled(path: Path) -> Corpus:
     return assemble(path.stem, layouts.read(containers.read(path), Request()))
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 99), most=st.integers(1, 6))
 def test_the_same_samples_are_the_same_corpus_in_every_dialect(seed: int, most: int, tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ def test_any_content_is_a_corpus_or_one_clear_line(
     outcome(pickle.dumps(raw | dict(besides), protocol), **asked)
 
 
+@pytest.mark.slow
 @few
 @given(content=things)
 def test_anything_in_the_place_of_a_corpus_is_one_clear_line(content: Any) -> None:

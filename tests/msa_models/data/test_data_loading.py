@@ -84,6 +84,7 @@ def test_a_corpus_error_is_a_value_error() -> None:
     assert issubclass(CorpusError, ValueError)
 
 
+@pytest.mark.slow
 def test_loading_and_describing_import_neither_torch_nor_ray() -> None:
     code = (
         "import sys; from msa_models.data import load; from msa_models.data.describe import describe; "

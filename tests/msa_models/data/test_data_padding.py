@@ -109,6 +109,7 @@ def expected_lines(sequences: Sequences, at_start: bool, said: cases.Lengths) ->
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(sequences())
 def test_the_same_sequences_give_bitwise_the_same_corpus_and_say_what_was_found(sequences: Sequences) -> None:

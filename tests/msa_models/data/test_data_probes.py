@@ -63,6 +63,7 @@ def test_a_modality_that_shines_on_train_only_is_flagged(task: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_a_probe_overfits_is_no_gain_on_train() -> None:
     corpus = generate(Options(layout="utterances", num_train=120, vision_strength=0, vision_width=100))
     row = probes(corpus)[2]
@@ -175,6 +176,7 @@ def test_a_loss_that_one_long_video_brings_about_is_not_flagged() -> None:
     assert row["flag"] == FLAG
 
 
+@pytest.mark.slow
 def test_a_moderate_loss_is_not_flagged_however_certain_it_is() -> None:
     corpus = generate(Options(layout="utterances", num_valid=3000, num_test=3000))
     for name, split in corpus.splits.items():
@@ -246,6 +248,7 @@ def test_a_constant_modality_can_be_probed(mmsa: Raw, save: Callable[..., str]) 
     assert row["flag"] == ""
 
 
+@pytest.mark.slow
 def test_a_quick_look_at_wide_features_is_one_at_as_many_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = generate(Options(layout="utterances", num_train=90, text_width=40))
     rows = {row["modalities"]: row for row in probes(corpus)}

@@ -86,6 +86,7 @@ def suite(folder: Path, name: str, text: str, seam: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_three_lines_run_the_suite_of_a_component_from_outside_the_package(tmp_path: Path) -> None:
     for name, seam in SEAMS.items():
         suite(tmp_path, name, (NEW / f"{name}.py").read_text(), seam)

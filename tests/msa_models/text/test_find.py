@@ -151,6 +151,7 @@ def test_a_hub_that_cannot_be_reached_or_has_no_such_model_is_one_line(monkeypat
         assert line in line_of("some/encoder")
 
 
+@pytest.mark.slow
 def test_the_command_that_it_names_is_one_of_the_installed_client() -> None:
     command = [Path(sys.executable).parent / "hf", "download", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, check=True)

@@ -86,6 +86,7 @@ def test_its_features_are_those_that_transformers_computes_of_each_utterance_alo
                 assert not found[row, length:].any(), "padding is 0, as in any corpus"
 
 
+@pytest.mark.slow
 def test_the_pretrained_arrays_are_only_read(make_tokens: MakeTokens, make_training: MakeTraining) -> None:
     corpus = make_tokens(encoder=tiny_encoders.pretrained("bert"))
     assert corpus.pretrained is not None
@@ -200,6 +201,7 @@ def test_stages_train_the_last_layers_first_and_compute_the_others_as_in_evaluat
             assert {each.training for each in module.modules()} == {trained}, (epoch, part)
 
 
+@pytest.mark.slow
 def test_weights_move_from_the_stage_on_that_trains_them(
     make_encoder: MakeEncoder, make_tokens: MakeTokens, make_training: MakeTraining
 ) -> None:
@@ -267,6 +269,7 @@ def rates_of(training: Training) -> dict[str, list[list[float]]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_its_rate_rises_linearly_over_the_first_steps_and_then_follows_the_schedule(
     make_tokens: MakeTokens, make_training: MakeTraining, schedule: str
@@ -281,6 +284,7 @@ def test_its_rate_rises_linearly_over_the_first_steps_and_then_follows_the_sched
         assert others == [0.01 * cosine[step // 4]] * 4
 
 
+@pytest.mark.slow
 def test_without_a_warm_up_it_begins_at_its_full_rate(make_tokens: MakeTokens, make_training: MakeTraining) -> None:
     training = make_training(make_tokens(), {"warmup": 0.0, "learning_rate": 2e-4}, training={"schedule": "constant"})
     assert {rate for rates in rates_of(training)["text"] for rate in rates} == {2e-4}

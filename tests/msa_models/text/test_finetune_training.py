@@ -49,6 +49,7 @@ STRONG: dict[str, Any] = {"threshold": 1.01, "alpha": 0.9, "rho": 0.5, "floor": 
 # learning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "task", "pooling"), combinations({"kind": KINDS, "task": TASKS, "pooling": POOLINGS}))
 def test_it_learns_what_only_the_words_tell(
     make_tokens: MakeTokens, make_training: MakeTraining, kind: str, task: str, pooling: str
@@ -76,6 +77,7 @@ def outcome(training: Training) -> tuple[Any, ...]:
     return training.measurements, training.snapshot(), result.metrics, result.predictions.tobytes(), training.model()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "task", "text"), combinations({"kind": KINDS, "task": TASKS, "text": CONTINUED}), ids=str
 )
@@ -96,6 +98,7 @@ def test_continued_from_any_epoch_it_ends_with_the_bits_of_one_never_interrupted
         assert outcome(continued) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", OPTIMISERS, ids=str)
 def test_so_it_does_with_another_optimiser_where_layers_are_trained_from_different_epochs_on(
     make_tokens: MakeTokens, make_training: MakeTraining, settings: dict[str, Any]
@@ -112,6 +115,7 @@ def test_so_it_does_with_another_optimiser_where_layers_are_trained_from_differe
         assert continued.snapshot() == snapshots[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("first_is_best")
 def test_checkpoints_and_models_hold_what_is_trained_and_nothing_else(
     make_tokens: MakeTokens, make_training: MakeTraining
@@ -136,6 +140,7 @@ def test_checkpoints_and_models_hold_what_is_trained_and_nothing_else(
     json.dumps(progress)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("first_is_best")
 def test_the_best_weights_are_kept_whether_they_are_the_last_ones_or_not(
     make_tokens: MakeTokens, make_training: MakeTraining
@@ -396,6 +401,7 @@ def test_a_corpus_made_for_another_text_encoder_is_refused(make_corpus: MakeCorp
     Training(concat.build(concat.Config(text_encoder=frozen)), features, seed=0)
 
 
+@pytest.mark.slow
 def test_evaluation_does_not_depend_on_the_size_of_its_batches(
     make_tokens: MakeTokens, make_training: MakeTraining, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,6 +184,7 @@ def test_a_warm_start_finds_the_same_plan_in_fewer_iterations(epsilon: float) ->
     assert again.iterations == 1
 
 
+@pytest.mark.slow
 @few
 @given(seed=st.integers(0, 10_000), size=st.floats(0, 50))
 def test_a_misleading_warm_start_still_finds_the_plan(seed: int, size: float) -> None:
@@ -211,6 +212,7 @@ def test_a_symmetric_problem_has_a_symmetric_plan(seed: int, epsilon: float) -> 
     torch.testing.assert_close(plan, plan.mT, rtol=0, atol=1e-8)
 
 
+@pytest.mark.slow
 @few
 @given(data=st.data(), seed=st.integers(0, 10_000), epsilon=st.sampled_from((1e-3, 0.05, 1.0)))
 def test_permuted_problems_have_permuted_plans(data: st.DataObject, seed: int, epsilon: float) -> None:
@@ -281,6 +283,7 @@ def test_gradients_agree_with_finite_differences(rows: int, columns: int, epsilo
     assert torch.autograd.gradcheck(outputs, gradient_problem(rows, columns))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [0.05, 0.5])
 def test_gradients_agree_with_those_of_unrolled_updates(epsilon: float) -> None:
     cost, over_rows, over_columns = gradient_problem(5, 5)

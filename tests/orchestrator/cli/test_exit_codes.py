@@ -352,6 +352,7 @@ def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
         process.communicate(timeout=LIMIT_S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_any_command_with_130(number: signal.Signals) -> None:
     trained()(pytest.MonkeyPatch())
@@ -364,6 +365,7 @@ def test_a_signal_ends_any_command_with_130(number: signal.Signals) -> None:
     assert err.splitlines()[-2:] == ["interrupted", "go on with: msa status 'my runs' --watch"]
 
 
+@pytest.mark.slow
 def test_an_object_store_that_nobody_serves_is_out_of_reach() -> None:
     with started(
         "status",
@@ -389,6 +391,7 @@ def test_a_cluster_that_nobody_serves_is_out_of_reach_and_the_storage_can_be_res
     assert Store.open("my runs").trials().num_rows == 0
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
     with started("list") as process:
         assert process.stdout

@@ -158,6 +158,7 @@ def test_the_retry_of_an_evil_failure_names_its_trials(evil: str, msa: Callable[
     assert set(only.split(",")) == {f"{NAME}-{length}-{number}-1" for length in (1, len(EVIL)) for number in (0, 1)}
 
 
+@pytest.mark.slow
 def test_an_ablation_on_an_evil_corpus_is_text(tmp_path: Path, msa: Callable[..., Told]) -> None:
     uri = str(tmp_path / EVIL)
     prepared = fakes.ablation()
@@ -170,6 +171,7 @@ def test_an_ablation_on_an_evil_corpus_is_text(tmp_path: Path, msa: Callable[...
         assert msa("table", uri, "--ablation", "--format", format)[0] == 0
 
 
+@pytest.mark.slow
 def test_an_evil_corpus_is_described_planned_and_converted_in_text(tmp_path: Path, msa: Callable[..., Told]) -> None:
     name = EVIL.replace("/", "")
     raw = {}

@@ -79,6 +79,7 @@ def test_it_does_not_run_where_no_run_was_begun(msa: Msa, command: str) -> None:
     assert not Path("told").exists()
 
 
+@pytest.mark.slow
 def test_its_own_failure_is_one_line_and_changes_no_exit_code(msa: Msa) -> None:
     code, said = msa(SWEEP, "--on-end", "echo no such host >&2; exit 7")
     assert code == 0

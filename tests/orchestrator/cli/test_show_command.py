@@ -149,6 +149,7 @@ def test_what_is_no_trial_or_several_is_one_clear_line(
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_trials_of_an_earlier_version_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path(__file__).parents[1] / "store" / "version_4" / "sweep"
     store = Store.open(folder)

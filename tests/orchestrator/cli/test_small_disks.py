@@ -57,6 +57,7 @@ def rows(disk: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in disk.glob("runs/trials/*.parquet")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [14, 20])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_disk_that_fails_in_the_middle_of_a_run_is_one_line_and_loses_nothing(

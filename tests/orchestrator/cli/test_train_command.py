@@ -66,6 +66,7 @@ def test_an_experiment_is_trained_once_without_a_storage(
     assert [line for line in again.splitlines() if line.startswith("epoch ")] == epochs
 
 
+@pytest.mark.slow
 def test_a_trial_of_a_storage_is_trained_again_bit_for_bit(storage: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in Path(storage).rglob("*") if path.is_file()}
     finished = {row["phase"]: row for row in rows(storage) if row["state"] == "COMPLETE"}

@@ -43,6 +43,7 @@ def test_a_part_worth_two_standard_deviations_is_found_in_nine_of_ten_studies_an
     assert called[:, 1:].any(axis=1).mean() <= MOST
 
 
+@pytest.mark.slow
 def test_a_planted_part_helps_and_a_null_is_undecided_or_without_effect() -> None:
     splits = [differences(values) for values in studies(BANK, DEFAULT, 40, 8)]
     for deltas in splits:
@@ -105,6 +106,7 @@ def test_a_design_costs_its_searches_and_what_is_trained_in_the_cells(design: De
     assert design.trainings(8) == trainings
 
 
+@pytest.mark.slow
 def test_a_bank_that_was_interrupted_goes_on_and_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"CONFIGURATIONS": 4, "SEARCH": 1, "DEEP": 2, "CONFIRM": 3, "NEXT": 1, "SOME": 1, "CHUNK": 2}
     for name, size in sizes.items():

@@ -293,6 +293,7 @@ def test_a_sweep_has_no_grid_and_is_told_what_it_has(tmp_path: Path) -> None:
         grid.current(Store.create(tmp_path / "s", record))
 
 
+@pytest.mark.slow
 def test_a_fresh_grid_is_read_and_shown_without_the_libraries_that_made_it(store: Store) -> None:
     grid.write(store)
     newest = max(each for each in file.sources(store.files).values() if each is not None)

@@ -50,6 +50,7 @@ def trials(make_row: Callable[..., dict[str, Any]], num: int, *, sign: float = 1
     return pa.concat_tables([trial_table(row, ("mae", "corr")) for row in rows])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_the_parameter_that_decides_has_the_largest_share(make_row: Callable[..., dict[str, Any]], sign: float) -> None:
     found = importances(record("minimize" if sign > 0 else "maximize"), trials(make_row, 80, sign=sign))

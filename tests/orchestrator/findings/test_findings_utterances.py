@@ -85,6 +85,7 @@ def test_every_metric_that_is_a_mean_is_known_as_one() -> None:
     assert accuracies | {"accuracy", "accuracy_mean"} == set(utterances._MEANS)
 
 
+@pytest.mark.slow
 def test_the_interval_is_that_of_scipy_s_percentile_bootstrap() -> None:
     differences = np.random.default_rng(1).normal(0.3, 1.0, size=(3, 200))
     low, high = percentile_intervals(differences, np.arange(200), alpha=0.1)
@@ -100,6 +101,7 @@ def ends(store: Store, comparisons: list[Comparison], *, alpha: float) -> tuple[
     return found.low, found.high
 
 
+@pytest.mark.slow
 def test_whole_videos_are_drawn_and_their_clips_count_as_many_as_they_are() -> None:
     random = np.random.default_rng(2)
     of_utterance = np.repeat(np.arange(20), random.integers(1, 9, size=20))

@@ -143,6 +143,7 @@ def test_no_rows_and_no_seeds_give_empty_answers() -> None:
     assert holm(np.zeros(0)).shape == (0,)
 
 
+@pytest.mark.slow
 def test_holm_is_that_of_statsmodels_over_the_p_values_that_exist() -> None:
     p = np.random.default_rng(0).random(20) ** 3
     p[3] = p[5]
@@ -226,6 +227,7 @@ def test_a_summary_is_that_of_numpy_without_its_warnings() -> None:
     assert (mean[2], sd[2]) == (0.1, 0.0)
 
 
+@pytest.mark.slow
 def test_thousands_of_rows_are_computed_at_once_and_not_one_by_one() -> None:
     rows = deltas(1_000, 20, missing=0.1)
     paired(rows[:2])  # everything is imported

@@ -187,6 +187,7 @@ values = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=values)
 def test_whatever_arrives_is_a_configuration_or_faults_of_one_line_each(fake: ModuleType, values) -> None:
@@ -203,6 +204,7 @@ def test_an_unknown_method_is_answered_with_the_known_ones_and_the_nearest(fake:
         known_method("fakee")
 
 
+@pytest.mark.slow
 def test_listing_and_planning_import_neither_torch_nor_ray() -> None:
     code = """
 import sys

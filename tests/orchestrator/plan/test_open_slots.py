@@ -44,6 +44,7 @@ def fault_of(corpus: CorpusInfo, **changes: Any) -> str:
     return f"{fault.path}: {fault.message}"
 
 
+@pytest.mark.slow
 def test_a_command_lists_new_files_and_plans_with_them_without_another_edit() -> None:
     code = f"""
 import sys

@@ -162,6 +162,7 @@ experiments = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=experiments)
 def test_whatever_is_asked_for_is_a_plan_or_faults(

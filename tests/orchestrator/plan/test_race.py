@@ -29,6 +29,7 @@ def test_the_looks_double_from_the_fewest_seeds_and_end_with_the_most(
     assert Race(min=low, max=high, until=1.0).looks == looks
 
 
+@pytest.mark.slow
 @given(races())
 def test_each_look_follows_the_one_before_until_the_last_stays(race: Race) -> None:
     reached = [race.next_look(0)]
@@ -39,6 +40,7 @@ def test_each_look_follows_the_one_before_until_the_last_stays(race: Race) -> No
     assert race.next_look(race.min + 1) == race.looks[1]
 
 
+@pytest.mark.slow
 @given(races())
 def test_the_shares_of_the_looks_sum_to_one_in_proportion_to_their_seeds(race: Race) -> None:
     assert sum(map(race.share, race.looks)) == pytest.approx(1.0)

@@ -156,6 +156,7 @@ spaces = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(space=spaces)
 def test_a_space_without_faults_suggests_only_values_that_the_method_accepts(fake: ModuleType, space) -> None:

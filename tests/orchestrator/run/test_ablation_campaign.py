@@ -27,6 +27,7 @@ def counted(uri, phase):
     return Counter(row["variant"] for row in rows_of(uri, phase))
 
 
+@pytest.mark.slow
 def test_every_variant_is_searched_and_confirmed_on_the_same_seeds(tmp_path):
     fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=3))
     names = ("full", "without conflict_penalty", "without gated_fusion")
@@ -66,6 +67,7 @@ def test_without_tuning_there_is_no_search(tmp_path):
     assert set(counted(tmp_path, "confirm").values()) == {2}
 
 
+@pytest.mark.slow
 def test_a_race_gives_more_seeds_to_cells_that_are_imprecise_and_to_what_they_are_compared_with(tmp_path):
     campaign = fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=RACE, tuning="none"), slots=2)
     assert campaign.done
@@ -105,6 +107,7 @@ def test_what_an_earlier_plan_trained_is_not_counted_as_progress(tmp_path):
     assert totals(again.phases) == (4 + 3, 4 + 3 * 2)
 
 
+@pytest.mark.slow
 def test_a_race_rebuilt_from_the_files_has_nothing_left_to_do(tmp_path):
     prepared = fakes.ablation(seeds=RACE, tuning="none")
     fakes.play_ablation(str(tmp_path), prepared)
@@ -149,6 +152,7 @@ def test_killed_at_any_write_and_continued_gives_the_same_grid_bit_for_bit(tmp_p
     assert num_kills > 3
 
 
+@pytest.mark.slow
 def test_more_seeds_a_new_component_and_a_new_value_train_only_what_is_new(tmp_path):
     uri = str(tmp_path)
     fakes.play_ablation(uri, fakes.ablation(["gated_fusion"], seeds=2))
@@ -171,6 +175,7 @@ def test_a_sweep_can_become_an_ablation_that_keeps_its_search(tmp_path):
     assert campaign.num_new == 2 * (4 + 2)
 
 
+@pytest.mark.slow
 def test_the_planted_truth_is_found(tmp_path):
     fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=2, searches=5))
     rows = grid.collect(Store.open(str(tmp_path))).to_pylist()
@@ -183,6 +188,7 @@ def test_the_planted_truth_is_found(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_race_for_searches_lets_an_imprecise_cell_and_what_it_is_compared_with_search_more(tmp_path):
     race = {"min": 2, "max": 8, "until": 0.1}
     prepared = fakes.ablation(seeds=1, searches=race, control=False)
@@ -195,6 +201,7 @@ def test_a_race_for_searches_lets_an_imprecise_cell_and_what_it_is_compared_with
     assert 2 <= min(confirmed.values()) < max(confirmed.values()) == 8
 
 
+@pytest.mark.slow
 def test_every_cell_is_trained_at_the_best_different_configurations_of_the_full_method(tmp_path):
     fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=2, tuning="shared", configurations=3))
     search = sorted(rows_of(tmp_path, "search"), key=lambda row: row["value"])
@@ -206,6 +213,7 @@ def test_every_cell_is_trained_at_the_best_different_configurations_of_the_full_
         assert (number, rates) == (6, {params["training.learning_rate"] for params in best}), variant
 
 
+@pytest.mark.slow
 def test_no_seed_is_that_of_two_replicates_or_of_the_control(tmp_path):
     fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=2, searches=3))
     owners = {}
@@ -216,6 +224,7 @@ def test_no_seed_is_that_of_two_replicates_or_of_the_control(tmp_path):
     assert {len(each) for each in owners.values()} == {1}
 
 
+@pytest.mark.slow
 def test_more_units_train_only_what_is_new(tmp_path):
     uri = str(tmp_path)
     fakes.play_ablation(uri, fakes.ablation(["gated_fusion"], seeds=1, searches=2))
@@ -226,6 +235,7 @@ def test_more_units_train_only_what_is_new(tmp_path):
     assert campaign.num_new == len(after) - len(before) == 3 * (4 + 1)
 
 
+@pytest.mark.slow
 def test_configurations_that_pruning_has_stopped_come_after_those_it_has_left(tmp_path):
     prepared = fakes.ablation(["gated_fusion"], seeds=1, tuning="shared", configurations=4, control=False)
     pruner = {"search": {"trials": 4, "startup": 2, "pruner": {"kind": "asha", "min_epochs": 1, "reduction": 2}}}

@@ -123,6 +123,7 @@ def test_killed_at_any_write_and_continued_equals_never_interrupted(tmp_path, mo
     assert num_kills > 10
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_with_several_slots_every_trial_is_finished_once(tmp_path, last_write):
     num_lives, done = 0, False
     while not done:
@@ -155,6 +156,7 @@ def test_the_sampler_of_a_study_without_history_draws_startup_trials_at_random(t
         reference.tell(asked, trial.value if state.name == "COMPLETE" else None, state=state)
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_write_stops_the_run_and_fails_no_trial(tmp_path, monkeypatch, uninterrupted):
     uri = str(tmp_path)
     whole = Store.checkpoint_write

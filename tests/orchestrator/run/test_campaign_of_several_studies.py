@@ -81,6 +81,7 @@ def test_no_slot_is_idle_while_any_study_has_something_to_do(tmp_path, slots):
     assert len(order) == 19
 
 
+@pytest.mark.slow
 def test_every_study_is_the_same_as_if_it_ran_alone(tmp_path, uninterrupted):
     for study in fakes.several():
         uri = str(tmp_path / study.variant.name)
@@ -96,6 +97,7 @@ def test_rows_carry_the_name_and_the_method_of_their_study(uninterrupted):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [1, 3])
 def test_killed_again_and_again_every_study_ends_as_if_never_interrupted(tmp_path, last_write, uninterrupted, slots):
     num_lives, done = 0, False
@@ -112,6 +114,7 @@ def test_killed_again_and_again_every_study_ends_as_if_never_interrupted(tmp_pat
         assert rows == uninterrupted
 
 
+@pytest.mark.slow
 def test_a_cell_that_two_studies_come_to_is_trained_once(tmp_path):
     fixed = {"conflict_penalty": None, "encoder.width": 32}
     planned = fakes.studies(

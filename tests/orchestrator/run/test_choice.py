@@ -72,6 +72,7 @@ def record() -> Any:
     return Record.of({**fakes.record(planned).plain(), "studies": recorded, "planned": planned[0].least})
 
 
+@pytest.mark.slow
 def test_the_best_few_are_trained_on_seeds_of_their_own_and_the_best_of_these_is_confirmed(unlucky: str) -> None:
     search, select, confirm = (by_phase(unlucky, phase) for phase in ("search", "select", "confirm"))
     best = best_of(search)[:3]
@@ -87,6 +88,7 @@ def test_the_best_few_are_trained_on_seeds_of_their_own_and_the_best_of_these_is
     assert sum(map(len, seeds)) == len(set.union(*seeds)) == 12 + 2 + 2
 
 
+@pytest.mark.slow
 def test_tables_and_status_know_what_was_chosen(unlucky: str) -> None:
     store = Store.open(unlucky)
     rows = store.trials().to_pylist()
@@ -101,6 +103,7 @@ def test_tables_and_status_know_what_was_chosen(unlucky: str) -> None:
     assert next(row for row in rows if row["trial_id"] == best["trial_id"])["params"] == confirm[0]["params"]
 
 
+@pytest.mark.slow
 def test_until_every_seed_is_finished_the_best_of_the_search_stands_for_the_study(unlucky: str) -> None:
     store = Store.open(unlucky)
     rows = [row for row in store.trials().to_pylist() if row["phase"] != "confirm"]
@@ -110,6 +113,7 @@ def test_until_every_seed_is_finished_the_best_of_the_search_stands_for_the_stud
     assert chosen == json.loads(best_of(by_phase(unlucky, "search"))[0]["params"])
 
 
+@pytest.mark.slow
 def test_progress_counts_what_chooses(tmp_path: Any) -> None:
     campaign = fakes.play(str(tmp_path), studies())
     assert campaign.done
@@ -118,6 +122,7 @@ def test_progress_counts_what_chooses(tmp_path: Any) -> None:
     assert (again.num_new, totals(again.phases)) == (0, (20, 20))
 
 
+@pytest.mark.slow
 def test_a_finished_search_can_choose_later(tmp_path: Any) -> None:
     uri = str(tmp_path)
     fakes.play(uri, fakes.studies())
@@ -127,6 +132,7 @@ def test_a_finished_search_can_choose_later(tmp_path: Any) -> None:
     assert len(by_phase(uri, "select")) == 6
 
 
+@pytest.mark.slow
 def test_a_configuration_that_fails_on_a_seed_comes_after_all_that_do_not(tmp_path: Any) -> None:
     def workload(assignment: Assignment, corpus: Any) -> fakes.ToyRun:
         if assignment.phase == "select" and assignment.number == 1:
@@ -147,6 +153,7 @@ def test_the_order_is_by_failures_then_means_then_the_search() -> None:
     assert [each["x"] for each in preferred(found, values, Direction.MAXIMIZE)] == [0, 2, 3, 1, 4]
 
 
+@pytest.mark.slow
 def test_killed_while_it_chooses_and_continued_equals_never_interrupted(
     tmp_path: Any, last_write: Callable[..., None]
 ) -> None:
@@ -166,6 +173,7 @@ def test_killed_while_it_chooses_and_continued_equals_never_interrupted(
     assert num_chosen & {1, 2, 3, 4, 5}
 
 
+@pytest.mark.slow
 def test_followers_of_a_leader_take_what_it_chose(tmp_path: Any) -> None:
     prepared = fakes.ablation(tuning="shared", seeds=2, confirm={"top": 2})
     campaign = fakes.play_ablation(str(tmp_path), prepared)

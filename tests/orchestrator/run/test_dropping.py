@@ -62,6 +62,7 @@ def assert_without(uri: str, before: list[dict[str, Any]]) -> None:
     assert store.warnings_ == []
 
 
+@pytest.mark.slow
 def test_a_dropped_cell_leaves_its_storage_as_if_nobody_had_asked_for_it(storage: str) -> None:
     before = Store.open(storage).trials().to_pylist()
     with Lease(Files.at(storage)):
@@ -74,6 +75,7 @@ def test_a_dropped_cell_leaves_its_storage_as_if_nobody_had_asked_for_it(storage
     assert_without(storage, before)
 
 
+@pytest.mark.slow
 def test_a_drop_that_is_killed_at_any_write_or_delete_is_done_by_the_next(
     storage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +110,7 @@ def test_a_drop_that_is_killed_at_any_write_or_delete_is_done_by_the_next(
     assert_without(storage, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "said"), [("full", "compared with"), ("without gate_fusion", "Did you mean 'without gated_fusion'")]
 )

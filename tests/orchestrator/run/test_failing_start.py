@@ -72,6 +72,7 @@ def played(uri: str, workload: Any, stop_after: int | None, retry: bool = False)
     return campaign
 
 
+@pytest.mark.slow
 def test_it_counts_over_all_studies_and_what_was_not_begun_stays_planned(tmp_path: Path) -> None:
     uri = str(tmp_path)
     campaign = played(uri, broken, 5)
@@ -82,6 +83,7 @@ def test_it_counts_over_all_studies_and_what_was_not_begun_stays_planned(tmp_pat
     assert (campaign.stopped, campaign.done, campaign.states["FAIL"]) == ("", True, 5)
 
 
+@pytest.mark.slow
 def test_trials_that_fail_again_when_they_are_retried_count_as_any_others(tmp_path: Path) -> None:
     uri = str(tmp_path)
     played(uri, broken, 0)

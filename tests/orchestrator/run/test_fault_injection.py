@@ -147,6 +147,7 @@ def test_a_fault_that_lasts_ends_the_run_with_one_line_and_the_next_run_goes_on(
     assert after > 100
 
 
+@pytest.mark.slow
 def test_while_a_write_is_slow_everybody_else_sees_the_storage_as_it_was(tmp_path: Path, uninterrupted: Any) -> None:
     uri, seen = str(tmp_path / "slow"), []
 
@@ -202,6 +203,7 @@ def test_a_storage_that_cannot_be_read_is_refused_and_never_replayed_as_one_with
     assert all(done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["open", "write", "replace", "list", "read"])
 def test_a_grid_written_on_an_unreliable_disk_is_refused_or_the_right_one(tmp_path: Path, kind: str) -> None:
     uri, prepared = str(tmp_path), fakes.ablation(seeds=3, tuning="none")

@@ -112,6 +112,7 @@ def of_test(store: Store) -> list[list[float | None]]:
     return [[value for name, value in row.items() if name.startswith("test/")] for row in rows]
 
 
+@pytest.mark.slow
 def test_confirm_trials_alone_have_test_metrics(sound: Store) -> None:
     trials = sound.trials()
     assert trials["phase"].to_pylist() == ["search"] * 4 + ["confirm"]
@@ -119,6 +120,7 @@ def test_confirm_trials_alone_have_test_metrics(sound: Store) -> None:
     assert [{value is not None for value in each} for each in of_test(sound)] == [{False}] * 4 + [{True}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GARBAGE)
 def test_garbage_in_test_changes_no_search_no_selection_no_state_and_no_column_but_those_of_test(
     name: str, task: str, sound: Store, tmp_path: Any

@@ -242,6 +242,7 @@ def test_two_studies_share_what_they_read_and_one_without_an_encoder_reads_the_c
     assert len(corpora) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["regression", "classification"])
 @pytest.mark.parametrize("kind", tiny_encoders.BUILDERS)
 def test_frozen_and_fine_tuned_trials_of_one_study_train_to_their_ends(
@@ -255,6 +256,7 @@ def test_frozen_and_fine_tuned_trials_of_one_study_train_to_their_ends(
     assert {'"mode": "frozen"' in row["config"] for row in rows} == {True, False}
 
 
+@pytest.mark.slow
 def test_a_storage_with_nothing_left_to_train_reads_no_texts(
     encoders: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,6 +390,7 @@ def test_a_base_corpus_is_not_changed_by_what_is_read_instead_of_its_text(
     assert replace(base).fingerprint == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["frozen", "finetune"])
 def test_a_worker_needs_neither_the_files_of_the_encoder_nor_a_network(
     encoders: Mapping[str, str], tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch

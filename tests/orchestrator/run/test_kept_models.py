@@ -66,6 +66,7 @@ def options(asked: dict[str, list[float]]) -> list[str]:
     return [f"{name}={json.dumps(values)}" for name, values in asked.items()]
 
 
+@pytest.mark.slow
 def test_a_model_that_was_kept_is_evaluated_later_to_the_same_bytes(at_once: Store, later: Store) -> None:
     done = evaluate_kept(later.files.uri, changes=options(ASKED))
     assert parts(later) == parts(at_once)

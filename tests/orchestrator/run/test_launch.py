@@ -101,6 +101,7 @@ def test_what_a_resume_needs_to_know_it_looks_up_once(
     assert [path for path, times in looked_at.items() if path.startswith("trials/") and times > 1] == []
 
 
+@pytest.mark.slow
 def test_a_resume_says_which_damaged_row_it_trains_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, uri = prepare(validate(SMALL)), str(tmp_path)
     (on,) = found.corpora.values()

@@ -42,6 +42,7 @@ def play(uri, campaign, losses):
     return said
 
 
+@pytest.mark.slow
 def test_a_lost_trial_is_the_next_one_again_and_nothing_else_changes(tmp_path, start):
     play(tmp_path / "whole", start("whole"), {})
     losing = start("losing")

@@ -68,6 +68,7 @@ def test_the_value_is_the_mean_over_the_members_of_the_best_of_each(tmp_path: An
     assert states == {"COMPLETE", "PRUNED"}
 
 
+@pytest.mark.slow
 def test_at_epochs_a_trial_is_compared_by_the_mean_of_what_its_members_had_come_to(tmp_path: Any) -> None:
     fakes.play(str(tmp_path), studies("epochs"))
     store = Store.open(str(tmp_path))
@@ -81,6 +82,7 @@ def test_at_epochs_a_trial_is_compared_by_the_mean_of_what_its_members_had_come_
     assert {row["epochs"] for row in rows if row["state"] == "PRUNED"} <= {3, 9}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rungs", "at"), [("seeds", {9, 18}), ("both", {1, 3, 9, 18})])
 def test_members_in_turn_are_pruned_after_each_of_them(tmp_path: Any, rungs: str, at: set[int]) -> None:
     fakes.play(str(tmp_path), studies(rungs))
@@ -92,6 +94,7 @@ def test_members_in_turn_are_pruned_after_each_of_them(tmp_path: Any, rungs: str
         assert set(map(int, json.loads(row["intermediate_values"]))) == {each for each in at if each <= row["epochs"]}
 
 
+@pytest.mark.slow
 def test_a_member_that_ends_early_stands_at_its_own_rung(tmp_path: Any) -> None:
     fakes.play(str(tmp_path), studies("seeds"), workload=impatient)
     for row in fakes.table(str(tmp_path)):
@@ -141,6 +144,7 @@ def test_a_member_that_fails_fails_the_trial_and_is_told(tmp_path: Any) -> None:
     assert (row["state"], row["error_message"], row["epochs"]) == ("FAIL", "a seed without luck", 9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rungs", ["epochs", "both"])
 def test_killed_anywhere_and_continued_equals_never_interrupted(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, last_write: Callable[..., None], rungs: str
@@ -207,6 +211,7 @@ def trained(runner: TrialRunner, assignment: Assignment, store: Store) -> tuple[
         checkpoints.append(next(store.checkpoint_read(assignment.trial_id)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rungs", ["epochs", "both"])
 def test_a_trial_of_folds_taken_up_from_any_checkpoint_ends_with_the_same_bits(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, rungs: str

@@ -50,6 +50,7 @@ def halves(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_halves_of_the_seeds_become_what_one_run_of_all_is(halves: Path) -> None:
     one, two = str(halves / "one"), str(halves / "two")
     into = str(halves / "both")
@@ -69,6 +70,7 @@ def test_halves_of_the_seeds_become_what_one_run_of_all_is(halves: Path) -> None
     assert results(halves / "one") == results(halves / "all")
 
 
+@pytest.mark.slow
 def test_a_merge_that_is_killed_at_any_write_is_done_by_the_next(halves: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, most, write = results(halves / "all"), 0, Files.write
     shutil.copytree(halves / "one", halves / "into")
@@ -96,6 +98,7 @@ def test_a_merge_that_is_killed_at_any_write_is_done_by_the_next(halves: Path, m
     assert results(halves / "into") == whole
 
 
+@pytest.mark.slow
 def test_other_results_of_a_trial_are_told_and_those_of_the_target_stay(halves: Path) -> None:
     shutil.copytree(halves / "one", halves / "other")
     store = Store.open(halves / "other")
@@ -111,6 +114,7 @@ def test_other_results_of_a_trial_are_told_and_those_of_the_target_stay(halves: 
     assert results(halves / "one") == before
 
 
+@pytest.mark.slow
 def test_a_success_takes_the_place_of_a_failure_and_not_the_other_way_round(halves: Path) -> None:
     shutil.copytree(halves / "one", halves / "failed")
     store, before = Store.open(halves / "failed"), results(halves / "one")
@@ -124,6 +128,7 @@ def test_a_success_takes_the_place_of_a_failure_and_not_the_other_way_round(halv
     assert results(halves / "failed") == before
 
 
+@pytest.mark.slow
 def test_another_experiment_and_other_code_are_refused_with_what_differs(halves: Path) -> None:
     fakes.play_ablation(str(halves / "tuned"), fakes.ablation(seeds=2))
     fixed = Store.open(halves / "one")
@@ -141,6 +146,7 @@ def test_another_experiment_and_other_code_are_refused_with_what_differs(halves:
     assert "twice" in str(getattr(refused.exception, "message", ""))
 
 
+@pytest.mark.slow
 def test_nothing_is_merged_while_a_driver_works_on_any_of_them(halves: Path) -> None:
     before = results(halves / "one")
     for busy in ("one", "two"):
@@ -150,6 +156,7 @@ def test_nothing_is_merged_while_a_driver_works_on_any_of_them(halves: Path) -> 
     assert results(halves / "one") == before
 
 
+@pytest.mark.slow
 def test_a_source_that_can_only_be_read_is_taken(halves: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create = Files.create
 

@@ -47,6 +47,7 @@ def test_what_can_be_written_is_and_the_streams_come_back(capfd: pytest.CaptureF
     assert capfd.readouterr().out == "é\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gone", "error", "code"),
     [

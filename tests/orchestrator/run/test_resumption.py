@@ -66,6 +66,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["sweep of the renamed file", "resume with --data", "resume of a copied storage"])
 def test_what_began_on_a_file_goes_on_wherever_the_file_and_the_storage_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
@@ -154,6 +155,7 @@ def test_a_label_that_was_mended_makes_another_corpus(tmp_path: Path) -> None:
         launch.launch(prepare(validate(PLAN | {"data": str(tmp_path / "mosi.npz")})), str(tmp_path / "runs"))
 
 
+@pytest.mark.slow
 def test_another_corpus_that_is_allowed_is_trained_beside_the_first_one_which_comes_back(tmp_path: Path) -> None:
     uri = str(tmp_path / "runs")
     first, second = (prepare(validate(PLAN | {"data": str(path)})) for path in (FIRST, SECOND))
@@ -192,6 +194,7 @@ def trap(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_trap_in_a_corpus_stands_beside_its_plan_and_all_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +272,7 @@ def test_trials_that_are_left_need_their_data_and_say_so_before_anything_is_writ
         assert content(examples) == before
 
 
+@pytest.mark.slow
 def test_a_sweep_of_version_2_goes_on_with_its_corpus_from_elsewhere(examples: Path, tmp_path: Path) -> None:
     storage, moved = str(examples / "sweep"), shutil.copy(FIRST, tmp_path / "renamed.npz")
     never_interrupted, planned = str(tmp_path / "whole"), stored(storage).plan.studies

@@ -25,6 +25,7 @@ def failing(tmp_path):
     return uri
 
 
+@pytest.mark.slow
 def test_failures_are_kept_unless_a_retry_is_asked_for(failing):
     before = rows_of(failing)
     campaign = fakes.play(failing, fakes.studies())
@@ -32,6 +33,7 @@ def test_failures_are_kept_unless_a_retry_is_asked_for(failing):
     assert rows_of(failing) == before
 
 
+@pytest.mark.slow
 def test_a_retried_trial_gets_the_same_configuration_and_replaces_its_failure(failing):
     before, again = rows_of(failing), failed(failing)
     fakes.play(failing, fakes.studies(), retry=again)
@@ -46,6 +48,7 @@ def test_a_retried_trial_gets_the_same_configuration_and_replaces_its_failure(fa
     }
 
 
+@pytest.mark.slow
 def test_only_some_are_retried_if_asked(failing):
     one = min(failed(failing))
     fakes.play(failing, fakes.studies(), retry=[one])
@@ -53,6 +56,7 @@ def test_only_some_are_retried_if_asked(failing):
     assert len(failed(failing)) == 3
 
 
+@pytest.mark.slow
 def test_a_retry_that_fails_again_is_a_failure_with_one_attempt_more(failing):
     again = failed(failing)
     fakes.play(failing, fakes.studies(), workload=fakes.failing_toy, retry=again)
@@ -60,6 +64,7 @@ def test_a_retry_that_fails_again_is_a_failure_with_one_attempt_more(failing):
     assert {rows_of(failing)[name]["attempts"] for name in again} == {2}
 
 
+@pytest.mark.slow
 def test_a_better_trial_found_by_a_retry_is_confirmed_on_all_seeds(tmp_path):
     uri, planned = str(tmp_path / "one"), fakes.studies()
     fakes.play(uri, planned)

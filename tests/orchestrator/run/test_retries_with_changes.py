@@ -99,6 +99,7 @@ def test_a_change_is_for_failed_trials_alone_and_stands_in_their_rows(failing: s
             assert row == before[name]
 
 
+@pytest.mark.slow
 def test_a_storage_that_was_killed_during_a_retry_goes_on_with_its_changes_unasked(failing: str) -> None:
     again = failed(failing)
     resumed(failing, chosen(failing, options=["training.batch_size=8"]), most=1)  # its driver is killed here

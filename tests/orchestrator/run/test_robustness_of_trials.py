@@ -250,6 +250,7 @@ def ablated(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return played(tmp_path_factory.mktemp("ablated") / "storage", asked)
 
 
+@pytest.mark.slow
 def test_the_grid_tests_the_summaries_as_it_tests_other_metrics(ablated: Store) -> None:
     grid = current(ablated).to_pandas().set_index(["variant", "split", "metric"])
     found = summaries(ablated)
@@ -269,6 +270,7 @@ def test_a_cell_of_one_modality_has_no_set_of_missing_modalities(ablated: Store)
     assert np.isfinite(grid.loc["only text", "test", "auilc_mae"]["mean"])
 
 
+@pytest.mark.slow
 def test_summaries_are_shown_where_they_are_asked_for(ablated: Store, swept: Store) -> None:
     assert "auilc" not in terminal.ablation(ablated, "latex") + terminal.tables(swept)
     assert r"test/auilc\_mae" in terminal.ablation(ablated, "latex", metrics=["mae", "auilc_mae"])

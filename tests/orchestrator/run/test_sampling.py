@@ -58,6 +58,7 @@ def finished(number, params):
     return past_trial(SPACE, number, params, state.name, value if state == TrialState.COMPLETE else None, {1: value})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", list(Direction), ids=str)
 @pytest.mark.parametrize("startup", [0, 5])
 def test_up_to_a_bound_the_suggestions_are_those_of_a_study_of_optuna_bit_for_bit(startup, direction):
@@ -139,6 +140,7 @@ def test_what_a_sampler_learns_from_is_bounded_and_the_same_however_it_came_abou
         assert [number - 1 for number, _, _ in seen] == sorted(wanted)
 
 
+@pytest.mark.slow
 def test_a_long_search_goes_on_after_an_interruption_as_if_there_had_been_none(tmp_path, monkeypatch):
     monkeypatch.setattr(sampling, "LATEST", 12)
     planned = {

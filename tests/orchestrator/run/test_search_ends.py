@@ -46,6 +46,7 @@ def uninterrupted(tmp_path_factory):
     return whole(uri)
 
 
+@pytest.mark.slow
 def test_a_search_whose_hours_are_spent_hands_out_no_more_and_confirms(tmp_path):
     campaign = play(tmp_path, studies(BUDGET_S))
     spent = [row["duration_s"] for row in rows(tmp_path)]
@@ -63,6 +64,7 @@ def test_with_several_slots_what_runs_by_then_is_finished(tmp_path):
     assert campaign.done
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_the_first_trial_that_is_good_enough(tmp_path):
     play(tmp_path / "first", studies(trials=12))
     values = [row["value"] for row in rows(tmp_path / "first") if row["state"] == "COMPLETE"]
@@ -74,6 +76,7 @@ def test_a_search_ends_with_the_first_trial_that_is_good_enough(tmp_path):
     assert len(rows(tmp_path / "target", "confirm")) == 2
 
 
+@pytest.mark.slow
 def test_more_hours_reuse_what_is_trained(tmp_path, uninterrupted):
     assert studies()[0].study_id == studies(BUDGET_S, target=0.1)[0].study_id
     uri = str(tmp_path)

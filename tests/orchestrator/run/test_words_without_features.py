@@ -79,6 +79,7 @@ def faults(source: str, config: Mapping[str, Any], **experiment: Any) -> dict[st
     return {fault.path: fault.message for fault in raised.value.faults}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["frozen", "finetune"])
 def test_an_encoder_makes_a_modality_of_raw_texts_as_it_does_where_there_are_features(
     mode: str, encoders: Mapping[str, str], save: Save, tmp_path: Path
@@ -124,6 +125,7 @@ def test_text_that_only_an_encoder_could_read_is_a_fault_that_says_so(save: Save
     }
 
 
+@pytest.mark.slow
 def test_a_corpus_of_raw_texts_alone_is_trained_with_an_encoder(
     encoders: Mapping[str, str], save: Save, tmp_path: Path
 ) -> None:
@@ -201,6 +203,7 @@ def test_token_ids_are_read_as_the_texts_that_they_were_made_of(
         assert second.tokens is None  # workers need them no more
 
 
+@pytest.mark.slow
 def test_token_ids_are_trained_on_and_a_change_of_one_is_another_corpus(
     encoders: Mapping[str, str], save: Save, tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def meet(files: Files, clock: Clock) -> str:
         return said
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(content=fields | raw, job=st.booleans())
 def test_no_content_of_a_lease_holds_a_storage_for_ever(content: dict[str, Any] | bytes, job: bool) -> None:

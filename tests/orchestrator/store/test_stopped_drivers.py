@@ -285,6 +285,7 @@ except ValueError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_stopped_until_another_one_is_at_work_writes_nothing_when_it_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-c", DRIVER, str(tmp_path)]
     stopped = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)

@@ -440,6 +440,7 @@ def test_runs_come_oldest_first_and_a_run_is_written_again_as_it_goes_on(store: 
     assert store.runs()[0]["started_at"] == "2026-03-01T09:00:00+00:00"
 
 
+@pytest.mark.slow
 def test_a_hundred_trials_cost_one_read_each_and_as_many_lists_as_one_trial(
     store: Store, make_row: MakeRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -467,6 +468,7 @@ def counted(method: Callable[..., Any], calls: Counter[str], name: str) -> Calla
     return call
 
 
+@pytest.mark.slow
 def test_reading_a_storage_imports_neither_torch_nor_ray_nor_optuna_nor_pandas() -> None:
     code = (
         "import sys, orchestrator.store, orchestrator.views.trial_tables, orchestrator.findings.status\n"

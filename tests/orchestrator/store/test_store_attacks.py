@@ -16,6 +16,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     return cases(tmp_path_factory.mktemp("attacked"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_reader_is_deceived(attacked: list[Case], kind: str) -> None:
     draw = random.Random(f"once {kind}")

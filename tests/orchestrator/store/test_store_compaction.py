@@ -103,6 +103,7 @@ def test_finished_parts_become_one_file_for_each_set_of_columns_and_no_reader_no
     assert filled.compact() == []
 
 
+@pytest.mark.slow
 def test_a_failed_trial_that_is_retried_replaces_its_fail_before_and_after_the_next_compaction(
     filled: Store, make_row: MakeRow
 ) -> None:
@@ -190,6 +191,7 @@ def test_a_trial_may_not_be_called_like_a_compact_file(store: Store, make_row: M
     assert store.finished_ids() == {"compact-first"}
 
 
+@pytest.mark.slow
 def test_rows_of_a_trial_stay_together_over_many_row_groups(
     store: Store, make_row: MakeRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +307,7 @@ def test_what_a_killed_writer_left_beside_the_new_file_is_removed(filled: Store)
     assert hidden == [".other.parquet.0123.tmp"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_a_compaction_and_nothing_is_lost(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     before, there = tables(filled), names(filled)
 
@@ -350,6 +353,7 @@ def test_a_foreign_file_that_is_called_like_a_compact_one_is_named(store: Store,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_readers_find_everything_while_compactions_go_on(store: Store, make_row: MakeRow) -> None:
     for number in range(40):
         finish(store, make_row(number))
@@ -373,6 +377,7 @@ def test_readers_find_everything_while_compactions_go_on(store: Store, make_row:
         compactor.join()
 
 
+@pytest.mark.slow
 def test_a_campaign_on_a_compacted_storage_has_nothing_to_do_again_and_goes_on_where_it_was(tmp_path: Path) -> None:
     short = {"search": {"trials": 6, "startup": 4, "seed": 0, "pruner": {"min_epochs": 1, "reduction": 3}}}
     whole, uri = str(tmp_path / "whole"), str(tmp_path / "compacted")

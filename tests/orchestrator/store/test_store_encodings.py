@@ -116,6 +116,7 @@ def test_a_damaged_chunk_is_set_aside_and_its_texts_are_missing_again(
     assert_there(cache, range(6))
 
 
+@pytest.mark.slow
 def test_every_single_flipped_byte_is_noticed_or_does_no_harm(cache: Encodings) -> None:
     hashes, features = encoded(range(2))
     cache.add(hashes, features)
@@ -234,6 +235,7 @@ for number in encodings.Encodings.beside(Files.at(sys.argv[1]), USE).keep(batche
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_seen", [1, 5, 12])
 def test_a_killed_writer_leaves_only_whole_chunks(cache: Encodings, tmp_path: Path, num_seen: int) -> None:
     storage = str(tmp_path / "runs" / "mosi")

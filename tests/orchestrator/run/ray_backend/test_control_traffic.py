@@ -343,6 +343,7 @@ def certificates(folder: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> tu
     return key.read_bytes(), cert.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
 def test_a_control_store_that_speaks_tls_is_asked_in_tls(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -76,6 +76,7 @@ def test_a_token_is_found_with_its_line(tmp_path: Path, kind: str) -> None:
     assert first(path) == [(3, kind.strip())]
 
 
+@pytest.mark.slow
 def test_a_token_is_found_in_a_notebook_in_a_long_line_and_where_pieces_meet(tmp_path: Path) -> None:
     path = tmp_path / "a.ipynb"
     picture = base64.b64encode(random.Random(0).randbytes(700_000)).decode()
@@ -98,6 +99,7 @@ def test_a_line_that_says_so_passes_and_so_does_what_stands_for_a_secret(tmp_pat
     assert first(path) == []
 
 
+@pytest.mark.slow
 def test_what_a_research_folder_is_full_of_is_no_secret(tmp_path: Path) -> None:
     chance = random.Random(0)
     hashes = [hashlib.sha256(chance.randbytes(8)).hexdigest() for _ in range(2000)]

@@ -123,6 +123,7 @@ def test_many_secrets_are_still_one_line(folder: Path) -> None:
     assert len(str(told.value)) < 1_000
 
 
+@pytest.mark.slow
 def test_this_repository_can_be_sent() -> None:
     tree = WorkingTree.of(ROOT)
     assert len(tree.sizes) > 500
