@@ -48,7 +48,7 @@ def test_a_process_that_ends_as_usual_dies_of_what_is_planted_here(crash):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("start", "crash"), zip(STARTS, CRASHES, strict=True))
+@pytest.mark.parametrize(("start", "crash"), list(zip(STARTS, CRASHES, strict=True)))
 def test_a_command_ends_with_its_own_code_whatever_libraries_leave_behind(tmp_path, start, crash):
     values = {"full": [0.7, 0.71, 0.72], "without gate": [0.8, 0.82, 0.81]}
     ablations.storage(tmp_path / "s", ablations.record(list(values)), ablations.table(values), seeds=(1, 2, 3))
