@@ -225,8 +225,7 @@ def run_prepared(prepared: Prepared, storage: str, again: Sequence[str], **how: 
         return OUT_OF_TIME
     if finished.ended is Ending.FAILING:
         say(finished.reason)
-        say(f"more: {command('msa', 'failures', storage)}", whole=True)
-        goes_on("resume", storage, "--retry-failed", *again)
+        _advise(claimed[0], storage, again)
         return FAILED
     if finished.interrupted:
         say(f"interrupted after {finished.num_new} trials")
@@ -252,6 +251,23 @@ def run_prepared(prepared: Prepared, storage: str, again: Sequence[str], **how: 
     if not failed:
         goes_on()  # all is trained
     return FAILED if failed or untested else DONE
+
+
+def _advise(store: Store, storage: str, again: Sequence[str]) -> None:
+    """What there is to do where all trials fail alike, of which the last line does what may help."""
+    from orchestrator.findings import failures
+    from orchestrator.run.retries import helping
+
+    first = failures.failures(store)[0]
+    rows = store.trials(["trial_id", "method", "config", "params"]).to_pylist()
+    row = next(row for row in rows if row["trial_id"] == first.trial_ids[0])
+    options = helping(first.cause, row, store.record.experiment.get("resources") or {})
+    say(f"what to do: {first.cause.advice}")
+    if options is None:
+        say("change the experiment there (space, config or data), and start it in a new storage")
+    say("to try all the others all the same, start it once more with --set resources.stop_after_failures=0")
+    say(f"more: {command('msa', 'failures', storage)}", whole=True)
+    goes_on(*(() if options is None else ("resume", storage, *options, *again)))
 
 
 def _warn(prepared: Prepared) -> None:

@@ -76,7 +76,8 @@ class Campaign:
         self._restarts, self._losses = restarts, Counter[str]()
         self._time_s, self._keep_best = time_s, keep_best
         self._failed_after_s = {row["trial_id"]: row["duration_s"] or 0.0 for row in again}
-        self._start = FailingStart(stop_after)
+        left = [row for row in failed if row["trial_id"] not in self._changes]
+        self._start = FailingStart(stop_after, left if self.states.keys() <= {FAIL} else ())
         self._growths = 0  # how often a trial that is out of memory may start anew with twice the room
         self._fits: Callable[[int], bool] = lambda scale: False
 

@@ -24,9 +24,9 @@ from search_spaces.dotted import flatten, placed
 from search_spaces.faults import ExperimentError, Fault, did_you_mean, listed
 from search_spaces.loading import validate
 
-BATCH, CHECKPOINTING = "training.batch_size", "text_encoder.gradient_checkpointing"
+BATCH, ACCUMULATE, CHECKPOINTING = "training.batch_size", "training.accumulate", "text_encoder.gradient_checkpointing"
 RESOURCES = ("resources.cpu", "resources.gpu", "resources.trial_time", "resources.on_timeout")
-SETTINGS = (BATCH, "training.accumulate", CHECKPOINTING)
+SETTINGS = (BATCH, ACCUMULATE, CHECKPOINTING)
 AGAIN = "again"  # in trial.json: the changes of a trial that is to be trained again and has not begun
 
 Row = Mapping[str, Any]
@@ -122,6 +122,31 @@ def with_changes(failed: Iterable[Row], started: Iterable[Row]) -> tuple[list[Ro
             going_on[row["trial_id"]] = _read(record.get(AGAIN, _of_assignment(record)))
         rows.append({**row, "changes": going_on.get(row["trial_id"], row.get("changes"))})
     return rows, going_on
+
+
+def helping(cause: FailureType, row: Row, resources: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The options of a resume with which trials that failed as this one did may come to their end; None: no change of
+    how they run does.
+    """
+    retry = ("--retry-failed",)
+    if cause in (FailureType.TIME, FailureType.WORKER_LOST):
+        return retry
+    if cause == FailureType.CODE:
+        return (*retry, "--allow-changed")  # once it is mended
+    if cause != FailureType.OUT_OF_MEMORY:
+        return None
+    flat, searched = flatten(json.loads(row["config"]))[0], json.loads(row["params"])
+    known = paths(known_method(row["method"]).Config)
+    batch, accumulate = (flat[path] if path in flat else known[path].default for path in (BATCH, ACCUMULATE))
+    gpu = resources.get("gpu") or 0
+    if batch > 1 and not {BATCH, ACCUMULATE}.intersection(searched):
+        changes = {BATCH: batch // 2, ACCUMULATE: 2 * accumulate}
+    elif gpu < 1:
+        changes = {"resources.gpu": 1} if gpu else {"resources.cpu": 2 * (resources.get("cpu") or 1)}
+    else:
+        return None
+    sets = (word for path, value in changes.items() for word in ("--set", text({path: value})))
+    return (*retry, "--cause", cause.option, *sets)
 
 
 def settings(changes: Changes) -> dict[str, Any]:

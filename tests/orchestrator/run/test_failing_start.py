@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from msa_models.data import CorpusError
 from orchestrator.cli import main
 from orchestrator.run import launch
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.failing_start import FailingStart
 from orchestrator.run.messages import Assignment, Failure
 from orchestrator.run.ray_backend.tune_state import TuneState
+from orchestrator.run.retries import ACCUMULATE, BATCH
 from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.store import Store
 from tests.orchestrator.run import fakes
@@ -60,6 +62,25 @@ def test_nothing_ends_a_run_in_which_something_works_or_that_was_told_never_to()
     assert [never.said, after.said, ahead.said] == ["", "", ""]
     ahead.failed(BROKEN, 2, [0, 2])
     assert ahead.said
+
+
+def test_a_run_that_goes_on_where_nothing_has_worked_counts_on(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    for number in (5, 6, 7):  # each of them is ended by the next failure alike
+        campaign = played(uri, broken, 5)
+        assert f"{number} of error in the code" in campaign.stopped
+        assert len(fakes.table(uri)) == number
+    assert played(uri, fakes.toy, 5).done  # one that works is enough
+
+
+def test_once_something_has_worked_a_later_run_counts_anew(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    planned = fakes.several()
+    store = Store.create(uri, fakes.record(planned))
+    fakes.train(Campaign(store, planned, fakes.PROVENANCE), uri, most=1)
+    for number in (3, 6):
+        assert played(uri, broken, 3).stopped
+        assert [row["state"] for row in fakes.table(uri)].count("FAIL") == number
 
 
 def played(uri: str, workload: Any, stop_after: int | None, retry: bool = False) -> Campaign:
@@ -118,7 +139,70 @@ def test_the_command_ends_with_one_says_why_and_how_to_go_on(
     with pytest.raises(SystemExit) as end:
         main([*command, "--set", "resources.stop_after_failures=3"])
     assert end.value.code == 1
-    *_, why, more, last = capsys.readouterr().err.splitlines()
+    *_, why, advice, others, more, last = capsys.readouterr().err.splitlines()
     assert why.startswith("stopped: the first trials fail alike, 3 of error in the code (TypeError at")
+    assert advice == "what to do: mend the code, then retry with --allow-changed"
+    assert others.endswith("start it once more with --set resources.stop_after_failures=0")
     assert more == "more: msa failures runs"
-    assert last == "go on with: msa resume runs --retry-failed"
+    assert last == "go on with: msa resume runs --retry-failed --allow-changed"
+    with pytest.raises(SystemExit):
+        main(["resume", "runs"])
+    assert "stopped: the first trials fail alike, 4 of" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command, "--set", "resources.stop_after_failures=0"])
+    said = capsys.readouterr().err
+    assert "stopped" not in said
+    assert "20 trials failed" in said
+
+
+def raising(kind: type[Exception]) -> Any:
+    def workload(assignment: Assignment, corpus: Any) -> fakes.ToyRun:
+        raise kind("oh")
+
+    return workload
+
+
+NonFiniteLoss = type("NonFiniteLoss", (Exception,), {})
+OURS = """
+method: cpsl
+data: synthetic
+objective: {metric: valid/mae}
+space: {training.batch_size: {choices: [8, 16]}}
+search: {trials: 20}
+"""
+OF_MEMORY = "--cause out_of_memory"
+RETRY = "go on with: msa resume runs --retry-failed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "experiment", "said", "last"),
+    [
+        (MemoryError, "ours.yaml", "more room", f"{RETRY} {OF_MEMORY} --set resources.cpu=2"),  # it searches the batch
+        (MemoryError, "cpsl", "smaller batch", f"{RETRY} {OF_MEMORY} --set {BATCH}=16 --set {ACCUMULATE}=2"),
+        (NonFiniteLoss, "cpsl", "search a smaller learning rate", ""),
+        (CorpusError, "cpsl", "values that do not fit together", ""),
+    ],
+)
+def test_what_is_offered_is_a_change_that_may_help_or_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: type[Exception],
+    experiment: str,
+    said: str,
+    last: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "run", fakes.driver(raising(kind)))
+    Path("ours.yaml").write_text(OURS)
+    with pytest.raises(SystemExit):
+        main(shlex.split(f"sweep {experiment} --storage runs --trials 20 --set '{TINY}'"))
+    lines = capsys.readouterr().err.splitlines()
+    assert any(said in line for line in lines)
+    assert lines[-1] == (last or "more: msa failures runs")
+    if last:
+        with pytest.raises(SystemExit) as end:
+            main([*shlex.split(last.removeprefix("go on with: msa ")), "--dry-run"])
+        assert end.value.code == 0
+    else:
+        assert "start it in a new storage" in " ".join(lines)
