@@ -9,7 +9,7 @@ B batch, T time steps, d_m feature width of modality m, M modalities.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from msa_models import seeding
 from msa_models.data.corpus import Split
 from msa_models.lazy import torch
+from msa_models.lengths import lengths, trimmed
 
 STD_EPSILON = 1e-8  # below the square root, so that the gradient of a zero deviation stays finite
 
@@ -58,20 +59,26 @@ class Batch:
 
 
 def batches(split: Split, size: int, order: np.ndarray | None = None, device: str = "cpu") -> Iterator[Batch]:
-    """Batches of `size` samples (the last may be smaller) in the given order of sample indices, or as they stand.
-
-    Rows are gathered by NumPy, so the split may live read-only in shared memory. Token ids, which have their padding at
-    the end, are cut to the longest utterance of the batch: padding costs as much as text.
-    """
+    """Batches of `size` samples (the last may be smaller) in the given order of sample indices, or as they stand."""
     order = np.arange(len(split)) if order is None else order
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        inputs = {name: _gathered(array, rows) for name, array in split.inputs.items()}
+    return gathered(split, (order[start : start + size] for start in range(0, len(order), size)), device)
+
+
+def gathered(split: Split, parts: Iterable[np.ndarray], device: str = "cpu") -> Iterator[Batch]:
+    """One batch for each array of sample indices.
+
+    Rows are gathered by NumPy, so the split may live read-only in shared memory. Padding costs as much as what is real:
+    token ids, which have theirs at the end, are cut to the longest utterance of the batch, and sequences of features to
+    about that, see `msa_models.lengths`.
+    """
+    for rows in parts:
         masks = {name: _gathered(array, rows) for name, array in split.masks.items()}
-        for name in masks:
-            if inputs[name].dim() == 2:
-                longest = int(masks[name].sum(1).max())
-                inputs[name], masks[name] = inputs[name][:, :longest], masks[name][:, :longest]
+        steps: dict[str, int | None] = {}
+        for name, mask in masks.items():
+            longest, most = int(lengths(mask.numpy()).max(initial=0)), mask.shape[1]
+            steps[name] = longest if split.inputs[name].ndim == 2 else trimmed(longest, most)
+            masks[name] = mask[:, : steps[name]]
+        inputs = {name: _gathered(array, rows, steps.get(name)) for name, array in split.inputs.items()}
         yield Batch(
             inputs={name: values.to(device) for name, values in inputs.items()},
             masks={name: mask.to(device) for name, mask in masks.items()},
@@ -123,13 +130,18 @@ def modality_dropout(batch: Batch, probability: float, seed: int, place: Sequenc
     }
 
 
-def _gathered(array: np.ndarray, rows: np.ndarray) -> torch.Tensor:
-    """Rows of an array, gathered into memory that torch allocates.
+def _gathered(array: np.ndarray, rows: np.ndarray, steps: int | None = None) -> torch.Tensor:
+    """Rows of an array, or their first steps, gathered into memory that torch allocates.
 
     NumPy aligns memory by chance, and the last bits of a sum depend on the alignment.
     """
-    out = torch.empty((len(rows), *array.shape[1:]), dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)
-    np.take(array, rows, axis=0, out=out.numpy(), mode="clip")  # any other mode would gather into a buffer first
+    shape = array.shape[1:] if steps is None else (steps, *array.shape[2:])
+    out = torch.empty((len(rows), *shape), dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)
+    if shape == array.shape[1:]:
+        np.take(array, rows, axis=0, out=out.numpy(), mode="clip")  # any other mode would gather into a buffer first
+    else:
+        for place, row in zip(out.numpy(), rows.tolist(), strict=True):
+            place[...] = array[row, :steps]
     return out
 
 

@@ -46,6 +46,11 @@ KINDS: Mapping[Kind, str] = {
     "conv": "of sequences: 1-D convolutions over three steps, with sinusoidal positions",
     "lstm": "of sequences: an LSTM in both directions, over the real steps alone",
 }
+AttentionDropout = Literal["weights", "values"]
+ATTENTION_DROPOUTS: Mapping[AttentionDropout, str] = {
+    "weights": "drops weights of attention, each query its own; costs three times the attention on a CPU",
+    "values": "drops whole steps out of what attention sums, the same for all queries of a head",
+}
 Width = Annotated[int, Ge(4)]
 Count = Annotated[int, Ge(1)]
 Dropout = Annotated[float, Ge(0), Lt(1)]
@@ -70,6 +75,9 @@ class ModalityEncoder:
     input_dropout: Dropout | None = field(default=None, metadata=LATER)
     learning_rate: LearningRate | None = field(default=None, metadata=LATER)
     weight_decay: WeightDecay | None = field(default=None, metadata=LATER)
+    attention_dropout: AttentionDropout | None = field(default=None, metadata=LATER | TRANSFORMER)
+    pool: Count | None = field(default=None, metadata=LATER)
+    stride: Count | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +86,11 @@ class EncoderConfig:
 
     What stands here holds for every modality, but for what `text`, `audio` and `vision` say of their own. `width` is
     also that of all representations and of the head; a learning rate or weight decay of null is that of `training`.
+
+    Of sequences the means of `pool` successive steps are encoded, one every `stride` steps; null: every `pool`. Where
+    `dropout` acts in the attention of a Transformer says `attention_dropout`: on the `weights`, as published, or on the
+    `values`. Each query then sums what is as likely as before, from which the same steps are missing for all queries of
+    a head. null: on the values of batches that are longer than 128 steps, on the weights of others.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -90,6 +103,9 @@ class EncoderConfig:
     input_dropout: Dropout = 0.0
     learning_rate: LearningRate | None = field(default=None, metadata=LATER)
     weight_decay: WeightDecay | None = field(default=None, metadata=LATER)
+    attention_dropout: AttentionDropout | None = field(default=None, metadata=LATER | TRANSFORMER)
+    pool: Count = field(default=1, metadata=LATER)
+    stride: Count | None = field(default=None, metadata=LATER)
     text: ModalityEncoder = field(default_factory=ModalityEncoder, metadata=LATER)
     audio: ModalityEncoder = field(default_factory=ModalityEncoder, metadata=LATER)
     vision: ModalityEncoder = field(default_factory=ModalityEncoder, metadata=LATER)
@@ -175,7 +191,10 @@ class TrainingConfig:
     one batch N times as large, but for what depends on the batch: dropout draws for each; losses over statistics of a
     batch, shared states and modulators see one at a time. `warmup` is the share of all steps in which rates rise.
     `modality_dropout` is the probability with which a modality of a sample is missing in training, see
-    `msa_models.batch`.
+    `msa_models.batch`. Samples of like length meet in `buckets` of so many batches, see `msa_models.lengths`; with 1
+    they come as they are drawn. At most `max_tokens` steps of sequences, padding and all modalities counted, are held
+    at once: a batch of an evaluation has no more, and where a batch of training has, what encoders remember of it is
+    computed a second time, part by part. That changes no result, but for rounding.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -194,3 +213,5 @@ class TrainingConfig:
     modality_dropout: Annotated[float, Ge(0), Lt(1)] = field(default=0.0, metadata=LATER)
     optimizer: OptimizerName = field(default="adamw", metadata=LATER)
     momentum: Annotated[float, Ge(0), Lt(1)] = field(default=0.9, metadata=LATER | where(optimizer="sgd"))
+    buckets: Annotated[int, Ge(1)] = field(default=1, metadata=LATER)
+    max_tokens: Annotated[int, Ge(1)] = field(default=2**16, metadata=LATER)

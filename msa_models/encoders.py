@@ -7,10 +7,15 @@ import math
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.checkpoint import checkpoint
 
 from msa_models.config import EncoderConfig
+from msa_models.lengths import LONG, alike, trimmed
 from msa_models.representations import Representation
+
+GROUP = 4096  # steps of a group of a long sequence's batch that are encoded at once, on a CPU
 
 
 class UtteranceEncoder(nn.Module):
@@ -36,6 +41,7 @@ class SequenceEncoder(nn.Module):
 
     def __init__(self, features: int, config: EncoderConfig) -> None:
         super().__init__()
+        self.pool, self.stride = config.pool, config.stride or config.pool
         self.input_dropout = nn.Dropout(config.input_dropout)
         self.project = nn.Linear(features, config.width)
         self.mix = _MIXERS[config.kind](config)
@@ -44,6 +50,8 @@ class SequenceEncoder(nn.Module):
 
     def forward(self, inputs: torch.Tensor, mask: torch.Tensor | None) -> Representation:
         assert mask is not None, "sequences come with masks"
+        if (self.pool, self.stride) != (1, 1):
+            inputs, mask = pooled(inputs, mask, self.pool, self.stride)
         hidden = self.project(self.input_dropout(inputs))
         if not isinstance(self.mix, _Lstm):  # which knows the order of the steps without
             hidden = hidden + _positions(mask, hidden.shape[2]).to(hidden)
@@ -54,6 +62,8 @@ class SequenceEncoder(nn.Module):
 
 
 class _Transformer(nn.Module):
+    """Pre-norm layers. On a CPU no fused kernel drops weights of attention: that costs T^2 in memory, and time."""
+
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         layer = nn.TransformerEncoderLayer(
@@ -66,9 +76,35 @@ class _Transformer(nn.Module):
             norm_first=True,
         )
         self.layers = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
+        self._dropout, self._on = config.dropout, config.attention_dropout
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return self.layers(hidden, src_key_padding_mask=~mask)
+        long = hidden.shape[1] > LONG
+        on_values = self._on == "values" or (self._on is None and long)
+        if not (on_values if self.training else on_values or long):
+            return self.layers(hidden, src_key_padding_mask=~mask)
+        for layer in self.layers.layers:
+            assert isinstance(layer, nn.TransformerEncoderLayer)
+            attended = self._attention(layer.self_attn, layer.norm1(hidden), mask)
+            hidden = hidden + layer.dropout1(attended)
+            inner = layer.dropout(functional.gelu(layer.linear1(layer.norm2(hidden))))
+            hidden = hidden + layer.dropout2(layer.linear2(inner))
+        return hidden
+
+    def _attention(self, weights: nn.MultiheadAttention, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Attention (B, T, D) of all steps to the real ones, of which some are dropped out of the sum in training.
+
+        A query's sum over steps is distributed as where its weights are dropped: each weight is 0 with the same
+        probability by itself, and is divided by that of staying.
+        """
+        shape = (*hidden.shape[:2], 3, weights.num_heads, -1)
+        mixed = functional.linear(hidden, weights.in_proj_weight, weights.in_proj_bias).view(shape)
+        query, key, value = mixed.permute(2, 0, 3, 1, 4)  # each (B, heads, T, D / heads)
+        if self.training and self._dropout > 0:
+            stays = functional.dropout(value.new_ones(*value.shape[:-1], 1), self._dropout)
+            value = value * stays
+        found = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        return weights.out_proj(found.transpose(1, 2).flatten(2))
 
 
 class _Convolutions(nn.Module):
@@ -126,6 +162,54 @@ def encoder(features: int, sequence: bool, config: EncoderConfig, width: int | N
     """The encoder that fits the layout of a modality; of another width than `width` it is projected to that."""
     found = SequenceEncoder(features, config) if sequence else UtteranceEncoder(features, config)
     return found if width in (None, config.width) else Projected(found, config.width, width)
+
+
+def encoded(encoder: nn.Module, inputs: torch.Tensor, mask: torch.Tensor | None, held: int | None) -> Representation:
+    """What an encoder makes of a batch, of long sequences in groups of like length, each cut to its longest.
+
+    With `held` at most so many steps are encoded at once, and what the backward pass needs of them is computed a second
+    time, with the same dropout, instead of being remembered. No sample depends on who is in its group.
+    """
+    limits = [] if held is None else [held]
+    if mask is not None and mask.shape[1] > LONG and not mask.is_cuda:  # which would wait for more and smaller kernels
+        limits.append(GROUP)
+    if mask is None or not limits:
+        return encoder(inputs, mask)
+    steps = mask.shape[1]
+    real = (mask.long() * torch.arange(1, steps + 1, device=mask.device)).amax(1).tolist()
+    groups = alike(real, steps, min(limits))
+    if len(groups) == 1 and held is None:
+        return encoder(inputs, mask)
+    found = []
+    for group in groups:
+        kept = trimmed(max(real[index] for index in group), steps) if len(groups) > 1 else steps
+        rows = torch.tensor(group, device=mask.device)
+        part = inputs.index_select(0, rows)[:, :kept], mask.index_select(0, rows)[:, :kept]
+        found.append(encoder(*part) if held is None else checkpoint(encoder, *part, use_reentrant=False))
+    masks = [each.mask for each in found]
+    longest = max(each.hidden.shape[1] for each in found)
+    back = torch.tensor([index for group in groups for index in group], device=mask.device).argsort()
+    hidden = [functional.pad(each.hidden, (0, 0, 0, longest - each.hidden.shape[1])) for each in found]
+    padded = [functional.pad(each, (0, longest - 1 - each.shape[1])) for each in masks]
+    return Representation(hidden=torch.cat(hidden).index_select(0, back), mask=torch.cat(padded).index_select(0, back))
+
+
+def pooled(inputs: torch.Tensor, mask: torch.Tensor, size: int, stride: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means (B, T', d) over the real steps of windows of `size`, one every `stride` steps from the first real one on.
+
+    With their mask (B, T'): a window without any real step is none. T' is T / stride, rounded up. So it does not matter
+    how much padding there is, nor where.
+    """
+    steps = mask.shape[1]
+    place = mask.int().argmax(1, keepdim=True) + torch.arange(steps, device=mask.device)
+    real = mask.gather(1, place.clamp_max(steps - 1)) & (place < steps)
+    values = inputs.gather(1, place.clamp_max(steps - 1).unsqueeze(-1).expand_as(inputs))
+    values = values.masked_fill(~real.unsqueeze(-1), 0.0)
+    both = functional.pad(torch.cat([values, real.unsqueeze(-1).to(values)], -1).mT, (0, size - 1))
+    means = functional.avg_pool1d(both, size, stride).mT
+    share = means[..., -1:]
+    # A share is that of real steps in a window, which cancels what the mean of all steps was divided by.
+    return means[..., :-1] / share.clamp_min(0.5 / size), share.squeeze(-1) > 0
 
 
 def _positions(mask: torch.Tensor, width: int) -> torch.Tensor:

@@ -12,7 +12,9 @@ import torch
 
 from msa_models import seeding
 from msa_models.batch import batches, dropped
+from msa_models.config import TrainingConfig
 from msa_models.data.corpus import Split
+from msa_models.lengths import epoch_order
 from msa_models.network import Network
 from msa_models.seams import Progress
 from msa_models.step import Step
@@ -42,7 +44,7 @@ class Epoch:
         start = spec.schedule.start(history, settings.epochs)
         self._start = math.inf if start is None else start
         self._reductions = settings.plateau.reductions(history) if settings.schedule == "plateau" else 0
-        self._rows = rows_of_steps(len(train), settings.batch_size * settings.accumulate, seed, epoch)
+        self._rows = rows_of_steps(train, settings, seed, epoch)
         self._sums: dict[str, torch.Tensor] = {}
         self._counts: Counter[str] = Counter()
 
@@ -81,7 +83,7 @@ class Epoch:
             self._counts.update(log.keys())  # of a mapping it would add up the values
 
 
-def rows_of_steps(num_samples: int, size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The samples of each step of an epoch, `size` of them (fewer in the last one), each sample once."""
-    order = seeding.generator(seed, "order", epoch).permutation(num_samples)
-    return [order[first : first + size] for first in range(0, num_samples, size)]
+def rows_of_steps(train: Split, settings: TrainingConfig, seed: int, epoch: int) -> list[np.ndarray]:
+    """The samples of each step of an epoch, as many in each (fewer in the last one), each sample once."""
+    order, size = epoch_order(train, settings, seed, epoch), settings.batch_size * settings.accumulate
+    return [order[first : first + size] for first in range(0, len(order), size)]

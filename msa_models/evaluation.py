@@ -28,8 +28,9 @@ import numpy as np
 import torch
 
 from msa_models import metrics, seeding
-from msa_models.batch import Batch, batches, without
+from msa_models.batch import Batch, gathered, without
 from msa_models.data.corpus import Corpus, Split, in_usual_order
+from msa_models.lengths import within
 from msa_models.network import Network
 from msa_models.printable import one_line
 from msa_models.step import NonFiniteLoss
@@ -55,10 +56,9 @@ def evaluate(network: Network, corpus: Corpus, name: str, epoch: int) -> tuple[d
 def predict(network: Network, split: Split) -> np.ndarray:
     """The predictions of a split, (N,) or (N, K) scores, finite or not. The network is left in evaluation mode."""
     network.eval()
-    size = BATCH if network.text is None else FINETUNED_BATCH
-    device = str(next(network.parameters()).device)
-    parts = [network.predict(batch) for batch in batches(split, size, device=device)]
-    return torch.cat(parts).float().cpu().numpy()
+    parts = _parts(network, split)
+    found = [network.predict(batch) for batch in gathered(split, parts, _device(network))]
+    return _in_order(torch.cat(found).float().cpu(), parts)
 
 
 def scores(corpus: Corpus, name: str, predictions: np.ndarray) -> dict[str, float]:
@@ -131,20 +131,34 @@ def evaluate_disturbed(
     nothing of the test split makes a trial fail. The network is left in evaluation mode.
     """
     network.eval()
-    split, size = corpus.splits[SPLIT], BATCH if network.text is None else FINETUNED_BATCH
-    device = str(next(network.parameters()).device)
+    split = corpus.splits[SPLIT]
+    parts = _parts(network, split)
     conditions = asked.conditions(corpus.modalities)
     predictions: list[list[torch.Tensor]] = [[] for _ in conditions]
-    starts = range(0, len(split), size)
-    for start, batch in zip(starts, batches(split, size, device=device), strict=True):
-        disturb = _Disturbance(network, asked.seed, split.ids[start : start + size].tolist(), batch)
+    for rows, batch in zip(parts, gathered(split, parts, _device(network)), strict=True):
+        disturb = _Disturbance(network, asked.seed, split.ids[rows].tolist(), batch)
         for condition, found in zip(conditions, predictions, strict=True):
             found.append(network.predict(disturb(condition)).float().cpu())
         told(len(batch))
     return [
-        _row(condition, corpus, torch.cat(found).numpy())
+        _row(condition, corpus, _in_order(torch.cat(found), parts))
         for condition, found in zip(conditions, predictions, strict=True)
     ]
+
+
+def _parts(network: Network, split: Split) -> list[np.ndarray]:
+    """The samples of each batch: however many there are, what is held at once is bounded."""
+    size = BATCH if network.text is None else FINETUNED_BATCH
+    return within(split, size, network.spec.training.max_tokens)
+
+
+def _device(network: Network) -> str:
+    return str(next(network.parameters()).device)
+
+
+def _in_order(found: torch.Tensor, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """What was found of the samples of one batch after the other, in the order of the split."""
+    return found.numpy()[np.argsort(np.concatenate(parts), kind="stable")]
 
 
 def _odd(corpus: Corpus, name: str, sample: int) -> str:

@@ -59,8 +59,10 @@ class Network(nn.Module):
 
     def encode(self, batch: Batch) -> Representations:
         """H_m of every modality of a batch that was read, with the graph of its encoder."""
+        most = self.spec.training.max_tokens
+        held = most if torch.is_grad_enabled() and sum(mask.numel() for mask in batch.masks.values()) > most else None
         return {
-            modality: encoder(batch.inputs[modality], batch.masks.get(modality))
+            modality: encoders.encoded(encoder, batch.inputs[modality], batch.masks.get(modality), held)
             for modality, encoder in self.encoders.items()
         }
 

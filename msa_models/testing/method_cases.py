@@ -31,6 +31,7 @@ ENCODERS = (  # layout, kind of the encoders of sequences
     ("text without time", "conv"),
     ("only text in time", "transformer"),
 )
+SEQUENCES = tuple(each for each in ENCODERS if each[0] != "utterances")
 OBJECTIVES = {
     "regression": Objective(metric="valid/corr", direction=Direction.MAXIMIZE),
     "classification": Objective(metric="valid/f1_macro", direction=Direction.MAXIMIZE),
@@ -143,6 +144,24 @@ def assert_continues_from_any_epoch(method: Method, corpus: Corpus, config: Any)
         assert continued.snapshot() == snapshots[-1]
         assert np.array_equal(continued.result().predictions, training.result().predictions)
         assert continued.result().metrics == training.result().metrics
+
+
+def assert_parts_equal_the_whole(method: Method, corpus: Corpus, changes: Mapping[str, Any], kind: str) -> None:
+    """Batches encoded modality by modality, and sample by sample: the same weights, with dropout to the bit.
+
+    In groups of samples dropout is drawn in another order, so these are without, and equal but for rounding.
+    """
+    config = configuration(method, changes, kind=kind)
+    still = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, dropout=0.0))
+    for each, max_tokens, tolerance in ((config, 16 * 4, 0.0), (still, 5, 1e-4)):
+        runs = []
+        for most in (2**16, max_tokens):
+            settings = dataclasses.replace(each.training, max_tokens=most, optimizer="sgd", learning_rate=0.1)
+            runs.append(training_of(method, corpus, dataclasses.replace(each, training=settings)))
+            runs[-1].train_epoch()
+        whole, parts = (run.network.state_dict() for run in runs)
+        for name, weight in whole.items():
+            torch.testing.assert_close(parts[name], weight, atol=tolerance, rtol=tolerance)
 
 
 def initial_weights(method: Method, corpus: Corpus, config: Any) -> dict[str, torch.Tensor]:

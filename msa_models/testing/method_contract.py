@@ -20,9 +20,11 @@ from msa_models.testing.cases import TASKS, Contract, over, small_corpus
 from msa_models.testing.method_cases import (
     ENCODERS,
     RULES,
+    SEQUENCES,
     SUBSETS,
     absent_from,
     assert_continues_from_any_epoch,
+    assert_parts_equal_the_whole,
     assert_trains,
     brought_in,
     components_of,
@@ -141,7 +143,8 @@ class MethodContract(Contract):
         encoder = dataclasses.replace(config.encoder, text=ModalityEncoder(kind="lstm", width=10), audio=audio)
         plateau = Plateau(patience=0, threshold=1.0)
         recipe = {"batch_size": 5, "accumulate": 3, "warmup": 0.4, "schedule": "plateau", "plateau": plateau}
-        training = dataclasses.replace(config.training, **recipe)
+        of_like_length = {"buckets": 2, "max_tokens": 20}  # the batches, and what of them is encoded at once
+        training = dataclasses.replace(config.training, **recipe, **of_like_length)
         config = dataclasses.replace(config, encoder=encoder, training=training)
         assert_continues_from_any_epoch(method, small_corpus(task, "sequences"), config)
 
@@ -153,6 +156,18 @@ class MethodContract(Contract):
         config = configuration(method, brought_in(method, rule), kind=kind)
         longer = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=4))
         assert_continues_from_any_epoch(method, small_corpus(task, layout), longer)
+
+    @over(rule=RULES, encoders=SEQUENCES)
+    def test_encoding_a_batch_in_parts_that_are_computed_twice_changes_nothing_for_a_method_with_any_balancing_rule(
+        self, method: Method, rule: str, encoders: tuple[str, str]
+    ) -> None:
+        layout, kind = encoders
+        assert_parts_equal_the_whole(method, small_corpus("regression", layout), brought_in(method, rule), kind)
+
+    @over(task=TASKS, once=True)
+    def test_nor_for_the_method_as_it_is(self, method: Method, task: str) -> None:
+        layout, kind = SEQUENCES[0]
+        assert_parts_equal_the_whole(method, small_corpus(task, layout), {}, kind)
 
     @over(layout=("sequences", "utterances"), task=TASKS, once=True)
     def test_the_encoders_of_a_method_are_passed_backward_once_in_each_step(

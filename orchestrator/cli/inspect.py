@@ -176,7 +176,7 @@ def list_() -> int:
     """The known experiments, methods, components, encoders, optimisers, schedules and corpora."""
     import msa_models.components
     import msa_models.methods
-    from msa_models.config import KINDS, OPTIMIZERS, SCHEDULES
+    from msa_models.config import ATTENTION_DROPOUTS, KINDS, OPTIMIZERS, SCHEDULES
     from msa_models.data import SYNTHETIC, layouts
     from msa_models.discovery import titles
     from orchestrator.views.screen import filled
@@ -188,6 +188,7 @@ def list_() -> int:
         "Methods": titles(msa_models.methods),
         "Components": titles(msa_models.components),
         "Encoders (encoder.kind, or that of one modality: encoder.audio.kind)": KINDS,
+        "Where dropout acts in attention (encoder.attention_dropout)": ATTENTION_DROPOUTS,
         "Optimisers (training.optimizer)": OPTIMIZERS,
         "Schedules of learning rates (training.schedule)": SCHEDULES,
         "Corpora": corpora,

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from msa_models import encoders, seeding
-from msa_models.config import EncoderConfig
+from msa_models.config import EncoderConfig, ModalityEncoder
 from msa_models.encoders import Projected, SequenceEncoder, UtteranceEncoder
+from msa_models.lengths import LONG
 from msa_models.representations import Representation
 
 KINDS, WITH_POSITIONS = ["transformer", "conv", "lstm"], ["transformer", "conv"]
@@ -205,3 +206,82 @@ def test_input_dropout_drops_inputs_in_training_only(sequence: bool) -> None:
 def test_a_width_that_is_no_multiple_of_the_heads_is_refused_with_both_numbers() -> None:
     with pytest.raises(ValueError, match=r"encoder\.width 10 is not a multiple of encoder\.heads 4; change one"):
         EncoderConfig(width=10, heads=4)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(3, 3), (2, 1), (1, 2), (4, 2), (10, 10)])
+@pytest.mark.parametrize(("front", "behind"), [(0, 0), (0, 3), (2, 0), (1, 4)])
+def test_steps_are_pooled_from_the_first_real_one_on_whatever_padding_there_is(
+    size: int, stride: int, front: int, behind: int
+) -> None:
+    inputs, mask = sequences()
+    mask[0, 3] = False  # a gap
+    padded = torch.nn.functional.pad(inputs, (0, 0, front, behind), value=7.0)
+    means, real = encoders.pooled(padded, torch.nn.functional.pad(mask, (front, behind)), size, stride)
+    assert means.shape[:2] == real.shape == (len(LENGTHS), math.ceil((STEPS + front + behind) / stride))
+    for sample, length in enumerate(LENGTHS):
+        windows = [range(start, min(start + size, length)) for start in range(0, length, stride)]
+        kept = [[step for step in window if mask[sample, step]] for window in windows]
+        assert real[sample].tolist() == [bool(k) for k in kept] + [False] * (real.shape[1] - len(kept))
+        for place, steps in enumerate(kept):
+            expected = inputs[sample, steps].mean(0) if steps else torch.zeros(FEATURES, dtype=inputs.dtype)
+            torch.testing.assert_close(means[sample, place], expected)
+
+
+def test_a_modality_can_be_pooled_by_itself() -> None:
+    config = EncoderConfig(stride=2, audio=ModalityEncoder(pool=5, stride=3), vision=ModalityEncoder(pool=4))
+    found = {name: (config.of(name).pool, config.of(name).stride) for name in ("text", "audio", "vision")}
+    assert found == {"text": (1, 2), "audio": (5, 3), "vision": (4, 2)}
+    inputs, mask = sequences(torch.float32)
+    short = encoders.encoder(FEATURES, True, EncoderConfig(pool=4))(inputs, mask)
+    assert short.mask is not None
+    assert short.steps.shape[1] == short.mask.shape[1] == 2
+    assert short.mask.sum(1).tolist() == [2, 1, 1, 1]
+
+
+def attending(on: str | None, dropout: float, steps: int = 4) -> tuple[SequenceEncoder, torch.Tensor, torch.Tensor]:
+    setting: dict[str, Any] = {"attention_dropout": on}
+    with seeding.scope(0, "encoder under test"):
+        encoder = encoders.encoder(FEATURES, True, EncoderConfig(width=8, heads=2, dropout=dropout, **setting))
+    assert isinstance(encoder, SequenceEncoder)
+    inputs = torch.from_numpy(np.random.default_rng(1).standard_normal((2, steps, FEATURES)).astype(np.float32))
+    mask = torch.arange(steps) < torch.tensor([steps, steps - 1]).unsqueeze(1)
+    return encoder, inputs, mask
+
+
+@pytest.mark.parametrize("steps", [4, LONG + 2])
+@pytest.mark.parametrize("training", [True, False])
+def test_where_dropout_acts_makes_no_difference_without_dropout(steps: int, training: bool) -> None:
+    found = []
+    for on in (None, "weights", "values"):
+        encoder, inputs, mask = attending(on, 0.0, steps)
+        with torch.set_grad_enabled(training):
+            found.append(encoder.train(training)(inputs, mask))
+    for each in found[1:]:
+        torch.testing.assert_close(real_steps(each), real_steps(found[0]), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [4, LONG + 2])
+def test_unless_said_dropout_acts_on_the_weights_of_short_sequences_and_on_the_values_of_long_ones(steps: int) -> None:
+    found = {}
+    for on in (None, "weights", "values"):
+        encoder, inputs, mask = attending(on, 0.5, steps)
+        torch.manual_seed(0)
+        found[on] = encoder.train()(inputs, mask).hidden
+    assert torch.equal(found[None], found["values" if steps > LONG else "weights"])
+    assert not torch.equal(found["weights"], found["values"])
+
+
+def test_dropped_values_give_each_query_sums_of_the_mean_and_the_variance_of_dropped_weights() -> None:
+    moments = {}
+    for on in ("weights", "values"):
+        encoder, _, mask = attending(on, 0.3)
+        layer = encoder.mix.layers.layers[0]  # type: ignore[union-attr]
+        hidden = torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(1)).expand(20_000, -1, -1)
+        torch.manual_seed(0)
+        if on == "values":
+            found = encoder.train().mix._attention(layer.self_attn, hidden, mask[:1].expand(20_000, -1))
+        else:
+            found = layer.self_attn.train()(hidden, hidden, hidden, need_weights=False)[0]
+        moments[on] = found.mean(0), found.var(0)
+    for ours, theirs in zip(moments["values"], moments["weights"], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0.01, rtol=0.05)
