@@ -14,6 +14,7 @@ from pathlib import Path
 
 from msa_models.printable import command, one_line
 from orchestrator.run.submission.listing import Listing, listed
+from orchestrator.run.submission.packed import NOT_UNPACKED
 from orchestrator.run.submission.secret_files import contents, named_like_a_secret
 
 LARGEST = 100 * 2**20  # bytes that a head takes
@@ -21,6 +22,7 @@ OUTSIDE, BROKEN, AROUND, TO_WHAT_STAYS, NO_FILE, LARGE, NO_NAME = (
     *("links out of the folder", "broken links", "links to a folder around them", "links to what stays"),
     *("neither files nor links", "larger than a cluster takes", "names that no cluster takes"),
 )
+SHUT = "archives that are not looked into for secrets"
 _SAID = (OUTSIDE, BROKEN, LARGE, NO_NAME)  # of what stays, what a user may not expect to stay
 _NUM_LARGEST, _NUM_NAMED, _NUM_SECRETS = 3, 3, 20
 
@@ -75,9 +77,7 @@ class WorkingTree:
         found = {path: "its name" for path in sorted(self.sizes) if path not in allowed and named_like_a_secret(path)}
         rest = [self.folder / path for path in sorted(self.sizes) if path not in allowed and path not in found]
         try:
-            for at, line, kind in contents(rest):
-                path = at.relative_to(self.folder).as_posix()
-                found[path] = f"line {line}: {kind}"
+            found |= {at.relative_to(self.folder).as_posix(): why for at, why in contents(rest)}
         except OSError as error:
             raise TreeError(f"cannot read {one_line(str(error.filename))} ({error.strerror}); {_KEEP}") from error
         if found:
@@ -201,6 +201,9 @@ def _resolved(folder: Path, listing: Listing, named: Sequence[str]) -> WorkingTr
                 else:
                     sizes |= found
     told = [f"{reason}, which stay here: {_some(stays, reason)}" for reason in _SAID if reason in stays.values()]
+    shut = {path: SHUT for path in sizes if path.lower().endswith(NOT_UNPACKED) and path not in named}
+    if shut:
+        told.append(f"{SHUT}, which go: {_some(shut, SHUT)}")
     return WorkingTree(folder=folder, sizes=sizes, stays=stays, notes=[*listing.notes, *told])
 
 

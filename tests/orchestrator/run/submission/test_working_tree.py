@@ -116,6 +116,13 @@ def test_all_secrets_are_refused_in_one_line_unless_they_are_named(folder: Path)
     WorkingTree.of(folder).check()
 
 
+def test_what_is_not_looked_into_is_told_unless_it_is_named(folder: Path) -> None:
+    write(folder, "a.7z", "data/b.tar.zst", "c.gz")
+    told = ["archives that are not looked into for secrets, which go: a.7z, data/b.tar.zst"]
+    assert list(WorkingTree.of(folder).notes) == told
+    assert list(WorkingTree.of(folder, ["a.7z", "data/b.tar.zst"]).notes) == []
+
+
 def test_many_secrets_are_still_one_line(folder: Path) -> None:
     write(folder, *(f"keys/{number:03}.pem" for number in range(300)))
     with pytest.raises(SecretsError, match=r"300 files look like secrets: .* and 280 more; ") as told:
