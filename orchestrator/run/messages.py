@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from msa_models.metrics import Direction
@@ -45,7 +45,9 @@ class Assignment:
 
     def to_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
+        values = {each.name: getattr(self, each.name) for each in fields(self)}  # no copy of all that is in there
+        members = None if self.members is None else asdict(self.members)
+        return json.dumps(values | {"members": members}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:

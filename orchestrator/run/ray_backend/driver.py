@@ -219,9 +219,9 @@ def _fit(worker: Any, state: Any) -> None:
     """One Tuner, until the campaign hands out nothing more and what runs has ended, or until a stop."""
     from ray import tune
 
-    from orchestrator.run.ray_backend import tune_adapters
+    from orchestrator.run.ray_backend import frugal, tune_adapters
 
-    with TemporaryDirectory(prefix="msa-ray-") as scratch:
+    with TemporaryDirectory(prefix="msa-ray-") as scratch, frugal.frugal():
         tune.Tuner(
             worker,
             tune_config=tune.TuneConfig(

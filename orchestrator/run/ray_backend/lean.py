@@ -44,10 +44,10 @@ def lean() -> Iterator[None]:
 
     with ExitStack() as stack:
         for name in ("start_monitor", "start_log_monitor", "start_api_server"):
-            stack.enter_context(_replaced(node.Node, name, skip))
-        stack.enter_context(_replaced(services, "start_ray_process", start_process))
+            stack.enter_context(replaced(node.Node, name, skip))
+        stack.enter_context(replaced(services, "start_ray_process", start_process))
         # ray 2.60.0: `uv run` and a hook of the user ask for an environment, and workers here have that of the driver
-        stack.enter_context(_replaced(worker, "_maybe_modify_runtime_env", lambda environment, skip_hook: environment))
+        stack.enter_context(replaced(worker, "_maybe_modify_runtime_env", lambda environment, skip_hook: environment))
         yield
 
 
@@ -68,7 +68,7 @@ def plain_workers() -> Iterator[None]:
         return known[trainable]
 
     # ray 2.60.0: whose `get` has each class made an actor, once
-    with _replaced(class_cache._ActorClassCache, "get", get):
+    with replaced(class_cache._ActorClassCache, "get", get):
         yield
 
 
@@ -95,7 +95,8 @@ def _lean(command: list[str]) -> list[str]:
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, replacement: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, replacement: Any) -> Iterator[None]:
+    """An attribute is another one in this block."""
     before = getattr(owner, name)
     setattr(owner, name, replacement)
     try:

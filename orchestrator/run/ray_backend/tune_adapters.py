@@ -20,6 +20,7 @@ from ray.tune.search import Searcher
 from orchestrator.run.endings import deaf
 from orchestrator.run.messages import Assignment, Failure, inputs_key
 from orchestrator.run.ray_backend.cluster import Demand
+from orchestrator.run.ray_backend.frugal import forget
 from orchestrator.run.trial_runner import TrialRunner, out_of_reach
 from orchestrator.store import Files, StorageError, Store
 from orchestrator.store.failure_types import WORKER_DIED
@@ -31,9 +32,13 @@ if TYPE_CHECKING:  # a worker needs nothing of the driver
 
 def room(demand: Demand) -> Callable[[dict[str, Any]], PlacementGroupFactory]:
     """What Ray Tune reserves for a trial, by its scale and its changes."""
-    return lambda config: PlacementGroupFactory(
-        [demand.changed(config.get("changes", {})).bundle(config.get("scale", 1))]
-    )
+    known: dict[str, PlacementGroupFactory] = {}  # Tune compares those of all its trials, which identity cuts short
+
+    def of(config: dict[str, Any]) -> PlacementGroupFactory:
+        bundle = demand.changed(config.get("changes", {})).bundle(config.get("scale", 1))
+        return known.setdefault(repr(bundle), PlacementGroupFactory([bundle]))
+
+    return of
 
 
 class CampaignSearcher(Searcher):
@@ -76,6 +81,7 @@ class CampaignScheduler(FIFOScheduler):
         """
         if self._state.leaves_workers:
             tune_controller._tune_controller._cleanup_cached_actors(force_all=True)  # ray 2.60.0
+        forget(tune_controller._tune_controller)
         return None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
