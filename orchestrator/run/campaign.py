@@ -1,6 +1,8 @@
 """A campaign: all studies of an experiment being run against one storage; knows nothing of Ray.
 
-It hands out assignments, decides on pruning, and writes every finished trial before anybody else hears of it.
+It hands out assignments, decides on pruning, and writes every finished trial: on a folder before anybody else hears of
+it, on an object store meanwhile. There a driver that is killed has perhaps handed out what follows from a trial that is
+not on file; both are taken up again, to come to the same.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from orchestrator.run.study_state import COMPLETE, FAIL, PRUNED, StudyState
 from orchestrator.run.trial_row import Started, trial_row
 from orchestrator.run.unit_race import races
 from orchestrator.store import OutOfReach, Store
+from orchestrator.store.commits import Commits
 from orchestrator.store.failure_types import TRIAL_TIME, FailureType, failure_type_of
 from search_spaces.durations import seconds
 
@@ -73,6 +76,7 @@ class Campaign:
         self.states = Counter(history.states[trial_id] for trial_id in self._cells)
         self._num_before = len(self._cells)
         self._running: dict[str, Started] = {}
+        self._commits = Commits(store)
         self._restarts, self._losses = restarts, Counter[str]()
         self._time_s, self._keep_best = time_s, keep_best
         self._failed_after_s = {row["trial_id"]: row["duration_s"] or 0.0 for row in again}
@@ -99,9 +103,11 @@ class Campaign:
 
     @property
     def done(self) -> bool:
-        """Whether every planned trial of every study is finished."""
+        """Whether every planned trial of every study is finished, and on file."""
         while self._open and self._open[0].done:  # by a trial that another study trained, or because its leader failed
             self._open.popleft()
+        if not self._open:
+            self._commits.settle()
         return not self._open
 
     @property
@@ -189,6 +195,11 @@ class Campaign:
         started = self._running[trial_id]
         self._hand_back(started, started.assignment)
 
+    def settled(self) -> Campaign:
+        """Itself, once all that has finished is on file. Raises StorageError."""
+        self._commits.settle()
+        return self
+
     def _as_asked(self, assignment: Assignment) -> Assignment:
         """With its changes, and the time that it may train as it is asked for now, whatever it was before."""
         changes = self._changes.get(assignment.trial_id, assignment.changes)
@@ -220,7 +231,7 @@ class Campaign:
         self, started: Started, state: str, *, outcome: Outcome | None = None, failure: Failure | None = None
     ) -> None:
         row = trial_row(started, state, self._provenance, self._store.metrics, outcome=outcome, failure=failure)
-        self._store.finish(row, started.measurements)
+        self._commits.finish(row, started.measurements, lambda: self.states.update([state]))
         started.study.finish(started.assignment, state, row["value"], started.curve, started.busy_s)
         self._cells[started.assignment.trial_id] = row["value"]
         for race in self._races:
@@ -230,7 +241,6 @@ class Campaign:
         elif started.study.done:
             self._open.remove(started.study)
         del self._running[started.assignment.trial_id]
-        self.states[state] += 1
         if failure is None:
             self._start.succeeded()
         else:

@@ -11,9 +11,9 @@ trial stands in two files with the same rows, readers take it once, and the next
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +25,7 @@ from orchestrator.store.files import Files
 from orchestrator.store.rows import part_path, parts_among, read_parts, read_rows, spread
 
 FOLDERS = ("trials", "measurements", "predictions", "robustness")
-_SETTLED = ("COMPLETE", "PRUNED")
+SETTLED = ("COMPLETE", "PRUNED")  # states of which a trial never leaves
 _TRIALS_AT_ONCE = 200  # in memory, and in a row group
 
 
@@ -49,7 +49,7 @@ def compact(files: Files, *, least: int, warn: Callable[[str], None]) -> list[Fo
     for line in found.warnings:
         warn(line)
     rows = chain.from_iterable(table.to_pylist() for table in found.tables)
-    settled = {row["trial_id"] for row in rows if row["state"] in _SETTLED}
+    settled = {row["trial_id"] for row in rows if row["state"] in SETTLED}
     done = [_fold(files, folder, settled, least, warn) for folder in FOLDERS]
     return [each for each in done if each.num_parts or each.num_files]
 
@@ -119,22 +119,43 @@ def _groups(files: Files, folder: str, parts: Sequence[str], held: Mapping[str, 
 
 def _write(files: Files, folder: str, group: _Group) -> None:
     """A new compact file with all trials of the group."""
-    path = next_path(compact_paths(files.names(folder), folder), folder)
     trial_ids, parts = group.trial_ids, set(group.parts)
+
+    def rows_of(wanted: list[str]) -> pa.Table:
+        rows = [*read_parts(files, folder, [each for each in wanted if each in parts], strict=True).tables.values()]
+        for old, ids in group.compacts.items():
+            rows.append(read_compact(files, old, ids.intersection(wanted), proven=True).rows)
+        table = pa.concat_tables(rows).sort_by("trial_id")
+        if table["trial_id"].unique().to_pylist() != wanted:
+            raise OutOfReach(f"{files.uri_of(folder)} changed while it was being compacted; try again")
+        return table
+
+    stretches = (trial_ids[start : start + _TRIALS_AT_ONCE] for start in range(0, len(trial_ids), _TRIALS_AT_ONCE))
+    _write_rows(files, folder, group.schema, map(rows_of, stretches))
+
+
+def _write_rows(files: Files, folder: str, schema: pa.Schema, row_groups: Iterable[pa.Table]) -> None:
+    """A new compact file of these."""
+    path = next_path(compact_paths(files.names(folder), folder), folder)
     files.sweep(path)
     with files.writing(path) as temporary:
-        with pq.ParquetWriter(temporary, group.schema, compression="zstd") as writer:
-            for start in range(0, len(trial_ids), _TRIALS_AT_ONCE):
-                wanted = trial_ids[start : start + _TRIALS_AT_ONCE]
-                tables = read_parts(files, folder, [each for each in wanted if each in parts], strict=True).tables
-                rows = [*tables.values()]
-                for old, ids in group.compacts.items():
-                    rows.append(read_compact(files, old, ids.intersection(wanted), proven=True).rows)
-                table = pa.concat_tables(rows).sort_by("trial_id")
-                if table["trial_id"].unique().to_pylist() != wanted:
-                    raise OutOfReach(f"{files.uri_of(folder)} changed while it was being compacted; try again")
-                writer.write_table(table, row_group_size=max(table.num_rows, 1))
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for rows in row_groups:
+                writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
         proof.seal_parquet(path, temporary)
+
+
+def fold_rows(files: Files, folder: str, rows: pa.Table) -> None:
+    """Put rows of settled trials that are on file in parts, all there are of each, into a new compact file of its own.
+
+    Only the holder of the `Lease` may. The parts go once it is whole and durable; none is read.
+    """
+    rows = rows.sort_by("trial_id")  # which is stable
+    trial_ids = rows["trial_id"].to_pylist()
+    firsts = [first for first, each in enumerate(trial_ids) if not first or each != trial_ids[first - 1]]
+    ends = pairwise([*firsts[::_TRIALS_AT_ONCE], len(trial_ids)])
+    _write_rows(files, folder, rows.schema, (rows.slice(first, end - first) for first, end in ends))
+    spread(files, files.delete, [part_path(folder, trial_ids[first]) for first in firsts])
 
 
 def remove_rows(files: Files, folder: str, trial_ids: Set[str]) -> None:

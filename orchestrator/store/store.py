@@ -36,7 +36,8 @@ from orchestrator.store.schema import (
 )
 
 _Kind = type[StartedRecord] | type[RunRecord]
-_ORDER = (("study_id", "ascending"), ("phase", "descending"), ("number", "ascending"), ("seed", "ascending"))
+_UP = "ascending"
+_ORDER = [("study_id", _UP), ("phase", "descending"), ("number", _UP), ("seed", _UP), ("trial_id", _UP)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,19 +112,19 @@ class Store:
             trials += self._json_files([_started({"trial_id": trial_id})], StartedRecord, _started)
         return trials
 
-    def finish(self, row: Mapping[str, Any], measurements: Sequence[Mapping[str, float | None]]) -> None:
-        """Commit a finished trial; the row of a retried trial replaces its FAIL.
+    def finish(self, row: Mapping[str, Any], measurements: Sequence[Mapping[str, float | None]]) -> dict[str, pa.Table]:
+        """Commit a finished trial; the row of a retried trial replaces its FAIL. What was written, by its folder.
 
         A FAIL keeps its folder with the checkpoint for a retry. Failing to remove the folder of another one is no fault
         of the trial: `running` does it later.
         """
-        trial = parquet(trial_table(row, self.metrics))
-        trial_id = _checked(row["trial_id"])
-        table = parquet(measurements_table(trial_id, measurements))
-        proof.write(self.files, part_path("measurements", trial_id), table, durable=True)
-        proof.write(self.files, part_path("trials", trial_id), trial, durable=True)
+        trial, trial_id = trial_table(row, self.metrics), _checked(row["trial_id"])
+        written = {"measurements": measurements_table(trial_id, measurements), "trials": trial}
+        for folder, data in [(folder, parquet(table)) for folder, table in written.items()]:
+            proof.write(self.files, part_path(folder, trial_id), data, durable=True)
         if row["state"] != "FAIL":
             self._forget(trial_id)
+        return written
 
     def write_run(self, record: Mapping[str, Any]) -> None:
         """Write (again) the record of one driver run, known by its `started_at` (aware datetime or ISO 8601)."""
@@ -179,12 +180,12 @@ class Store:
         names = schema.names if columns is None else list(columns)
         if unknown := [name for name in names if name not in schema.names]:
             raise ValueError(f"unknown columns {unknown}; the columns are {schema.names}")
-        order = [*_ORDER, ("trial_id", "ascending")]
-        needed = [column.name for column in schema if column.name in {*names, *(name for name, _ in order)}]
-        rows = self._read("trials", None, columns=None if columns is None else needed, strict=strict)
-        empty = schema.empty_table().select(needed)
-        table = pa.concat_tables([empty, *rows.tables], promote_options="default").combine_chunks()
-        return table.sort_by(order).select(names)
+        needed = [column.name for column in schema if column.name in {*names, *(name for name, _ in _ORDER)}]
+        tables = self._read("trials", None, columns=None if columns is None else needed, strict=strict).tables
+        table = pa.concat_tables([schema.empty_table().select(needed), *tables], promote_options="default")
+        del tables  # of 100,000 trials as much memory as the result, and so is what follows
+        table = table.combine_chunks()
+        return table.sort_by(_ORDER).select(names)
 
     def finished_ids(self, states: Iterable[str] | None = None) -> set[str]:
         """The ids of the finished trials (in these states); a damaged row does not count as finished.

@@ -192,7 +192,7 @@ class _Training:
             workload=self._workload,
             driver=self._lease.token,
         )
-        self.stop.finish = lambda: record.write(campaign.num_new)
+        self.stop.finish = lambda: record.write(campaign.settled().num_new)
         self.stop.trains = True
         try:
             while not (campaign.done or state.stopping):  # again if a trial was lost when no worker was kept for it

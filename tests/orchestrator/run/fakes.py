@@ -254,11 +254,13 @@ def train(
         while len(active) < slots and (assignment := campaign.next()) is not None:
             active[assignment.trial_id] = TrialRunner(assignment, read(assignment), Store.open(uri), workload, clock)
         if not active:
+            campaign.settled()
             return
         for trial_id, runner in list(active.items()):
             if campaign.report(trial_id, runner.stretch()):
                 del active[trial_id]
             if campaign.num_new >= most or campaign.stopped:
+                campaign.settled()
                 return
 
 
