@@ -9,14 +9,16 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from msa_models.printable import command, printable
 from orchestrator.run.endings import left_behind
+from orchestrator.run.last_words import last_words
 from orchestrator.run.outlet import outlet
 from orchestrator.store import Files
 from orchestrator.store.faults import os_fault
@@ -73,8 +75,10 @@ class Silent:
 
 
 @contextlib.contextmanager
-def captured(files: Files) -> Iterator[TextIO]:
+def captured(files: Files, goes_on: Sequence[str] = ()) -> Iterator[TextIO]:
     """Point the process's stdout and stderr at `logs/<started>.log` of the storage; yields the terminal's stdout.
+
+    `goes_on`: the command to be named on its stderr should this process be ended meanwhile before it says anything.
 
     The redirection is one of file descriptors: native code and the processes that Ray starts are captured too. It stays
     where a thread is left behind in Ray, whose words would else follow our last ones. On storages that are no local
@@ -88,7 +92,8 @@ def captured(files: Files) -> Iterator[TextIO]:
             log = path.open("ab", buffering=0)
         except OSError as error:
             raise os_fault(f"cannot write {files.uri_of(name)}", error) from error
-        with log, _redirected(log.fileno()) as terminal:
+        sudden = last_words(_sudden(name, files, goes_on)) if goes_on else contextlib.nullcontext()
+        with log, sudden, _redirected(log.fileno()) as terminal:
             logging.captureWarnings(True)
             try:
                 yield terminal
@@ -96,6 +101,14 @@ def captured(files: Files) -> Iterator[TextIO]:
                 logging.captureWarnings(False)
         if not files.local:
             files.write(name, path.read_bytes())
+
+
+def _sudden(log: str, files: Files, goes_on: Sequence[str]) -> str:
+    where = printable(f"; {files.uri_of(log)} has more" if files.local else "")
+    return (
+        "error: this run was ended before it could say why: by a Ray that lost its servers, by `kill -9`, or for want "
+        f"of memory (`dmesg` tells){where}\ngo on with: {command(*goes_on)}\n"
+    )
 
 
 @contextlib.contextmanager

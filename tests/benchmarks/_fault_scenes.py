@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from tests.benchmarks._fault_outcomes import mounted, remount
-from tests.end_to_end import toy_msa
+from tests.end_to_end import toy_driver, toy_msa
 from tests.end_to_end.driver_process import DriverProcess
 from tests.end_to_end.victim import Tally, Victim
 from tests.patience import wait_until
@@ -105,6 +105,7 @@ def another_ray(scene: Scene, *, joined: bool = False) -> Iterator[None]:
     token.write_text("0" * 32)
     access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     environment = os.environ | {"RAY_TMPDIR": str(scratch), "TMPDIR": str(scratch)} | access
+    environment |= scene.variables | {toy_driver.TOY_LOG: str(scene.folder / "epochs.log")}  # of its workers
     words = [*RAY, "start", "--head", "--block", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2"]
     words += ["--include-dashboard=false", "--disable-usage-stats"]
     out = scene.folder / "head.out"

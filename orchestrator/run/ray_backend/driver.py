@@ -102,7 +102,8 @@ def run(
             if limit is not None:
                 limit.check()
             training = _Training(campaign, store, lease, read, demand, workload, listener, limit, address)
-            with captured(store.files) as terminal, listener.running(campaign, terminal), training.steered:
+            again = ("msa", "resume", store.files.uri, *(() if address is None else ("--address", address)))
+            with captured(store.files, again) as terminal, listener.running(campaign, terminal), training.steered:
                 listener.waits("Ray to start" if address is None else f"the Ray cluster at {address}")
                 apart(training, training.stop, listener.say)
             out_of_time = training.stop.out_of_time
@@ -138,8 +139,7 @@ class _Training:
     ) -> None:
         self._campaign, self._store, self._lease, self._corpora = campaign, store, lease, corpora
         self._demand, self._workload, self._listener, self._address = demand, workload, listener, address
-        self._limit, self.steered = limit, Steered(store.files)
-        self.stop, self._services = Stop(limit), Services()
+        self._limit, self.stop, self._services, self.steered = limit, Stop(limit), Services(), Steered(store.files)
         self.stop.end_services, self.stop.check_services = self._services.end, self._services.check
 
     def __call__(self) -> None:
