@@ -62,7 +62,9 @@ class Resources(Part):  # nothing of it changes a result, so nothing of it is pa
 
     expects = "a mapping such as {cpu: 1, gpu: 0, max_concurrent: null}"
 
-    cpu: Annotated[Finite, Gt(0)] = Field(default=1.0, description="CPU slots per trial.")
+    cpu: Annotated[Finite, Gt(0)] = Field(
+        default=1.0, description="CPU slots per trial; one thread computes in each whole one."
+    )
     gpu: Annotated[Finite, Ge(0)] = Field(default=0.0, description="GPUs per trial; 0.5 shares one.")
     max_concurrent: Annotated[int, Ge(1)] | None = Field(
         default=None, description="Trials at a time; null: as many as the cluster holds."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 from msa_models.metrics import Direction
@@ -42,6 +42,12 @@ class Assignment:
     time_s: float | None = None  # that it may train, over all attempts
     keep_best: bool = False  # whether it is complete at its best epoch when that is over, or has failed
     changes: Mapping[str, Any] = field(default_factory=dict)  # by path, what it has instead; see `run.retries`
+    threads: int = 1  # that compute
+
+    def on(self, cpu: float) -> Self:
+        """The same where a trial has so many CPU slots, unless it has others: a thread computes for each whole one."""
+        slots = self.changes.get("resources.cpu", cpu) * self.scale
+        return replace(self, threads=max(1, int(slots)))
 
     def to_json(self) -> str:
         """One line of JSON."""

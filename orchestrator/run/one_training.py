@@ -52,7 +52,8 @@ def of_experiment(prepared: Prepared, *, study: str | None = None, seed: int = 0
     found = prepared.plan.studies[0 if study is None else names.index(study)]
     known = paths(known_method(found.method).Config)
     params = {path: _first(each, known[path].default) for path, each in found.distributions.items()}
-    return Asked(assignment=replace(_assignment(found, SEARCH, 0, seed, params), members=None), study=found)
+    assignment = replace(_assignment(found, SEARCH, 0, seed, params), members=None)
+    return Asked(assignment=assignment.on(prepared.experiment.resources.cpu), study=found)
 
 
 def of_trial(prepared: Prepared, store: Store, trial_id: str) -> Asked:
@@ -66,14 +67,14 @@ def of_trial(prepared: Prepared, store: Store, trial_id: str) -> Asked:
         study = _known(studies, row["study_id"], trial_id)
         where = row["phase"], row["number"], row["seed"], json.loads(row["params"])
         asked = replace(_assignment(study, *where), config=json.loads(row["config"]), trial_id=trial_id)
-        asked = replace(asked, changes=json.loads(row.get("changes") or "{}"))
+        asked = replace(asked, changes=json.loads(row.get("changes") or "{}")).on(prepared.experiment.resources.cpu)
         curve = tuple(store.measurements([trial_id]).to_pylist())
         return Asked(assignment=asked, study=study, row=row, curve=curve)
     if "assignment" not in begun.get(trial_id, {}):
         raise StorageError(
             f"trial {trial_id} of {store.files.uri} is not begun, so nothing knows its configuration yet"
         )
-    asked = Assignment.from_json(begun[trial_id]["assignment"])
+    asked = Assignment.from_json(begun[trial_id]["assignment"]).on(prepared.experiment.resources.cpu)
     return Asked(assignment=asked, study=_known(studies, asked.study_id, trial_id))
 
 

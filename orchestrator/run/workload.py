@@ -32,8 +32,11 @@ torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
 
 
 def train(assignment: Assignment, corpus: Corpus) -> Training:
-    """A `Training` of the assignment, on CUDA where the worker has been given a GPU."""
-    torch.set_num_threads(1)
+    """A `Training` of the assignment, on CUDA where the worker has been given a GPU.
+
+    Its threads are those of the assignment, whatever OMP_NUM_THREADS says, which Ray sets in a worker.
+    """
+    torch.set_num_threads(assignment.threads)
     method = known_method(assignment.method)
     return Training(
         method.build(configure(method.Config, placed(assignment.config, settings(assignment.changes)))),

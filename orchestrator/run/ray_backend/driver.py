@@ -191,6 +191,7 @@ class _Training:
             storage=store.files.uri,
             workload=self._workload,
             driver=self._lease.token,
+            cpu=demand.cpu,
         )
         self.stop.finish = lambda: record.write(campaign.settled().num_new)
         self.stop.trains = True

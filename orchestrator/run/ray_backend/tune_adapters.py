@@ -132,11 +132,18 @@ class Worker(Trainable):
     """
 
     def setup(
-        self, config: dict[str, Any], corpora: Any = None, storage: str = "", workload: str = "", driver: str = ""
+        self,
+        config: dict[str, Any],
+        corpora: Any = None,
+        storage: str = "",
+        workload: str = "",
+        driver: str = "",
+        cpu: float = 1.0,
     ) -> None:
         """`corpora`, by what a trial reads, are in this machine's object store, not copied; `workload` names one.
 
         `driver`: the token of its lease. A worker of a driver that was stopped writes nothing where another one works.
+        `cpu`: the slots of a trial that has no others.
         """
         deaf()
         if not ray.get_gpu_ids():  # asked for none: without this it would see, and use, all of the node
@@ -146,12 +153,13 @@ class Worker(Trainable):
             self.store = Store.open(driven_by(Files.at(storage), driver))
         except StorageError as error:  # as on a node without the mount: no fault of any trial
             self.fault = f"{error} (on {platform.node()})"
+        self.cpu = cpu
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next assignment; the process, torch and the corpora stay warm."""
         if not self.fault:
-            assignment = Assignment.from_json(new_config["assignment"])
+            assignment = Assignment.from_json(new_config["assignment"]).on(self.cpu)
             corpus = self.corpora[inputs_key(assignment.data_fingerprint, assignment.config)]
             self.runner = TrialRunner(assignment, corpus, self.store, self.workload)
         return True

@@ -59,9 +59,9 @@ def test_a_larger_trial_fits_where_a_single_node_has_the_room(nodes):
 
 
 def seeing(assignment, corpus):
-    """The workload: writes down what CUDA would see."""
+    """The workload: writes down what CUDA would see, and in how many threads it is to compute."""
     with open(os.environ[SEEN], "a") as file:
-        file.write(json.dumps(os.environ.get("CUDA_VISIBLE_DEVICES")) + "\n")
+        file.write(json.dumps([os.environ.get("CUDA_VISIBLE_DEVICES"), assignment.threads]) + "\n")
     return fakes.ToyRun(assignment)
 
 
@@ -80,17 +80,19 @@ def ray_with_a_gpu(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_trial_sees_the_gpus_it_was_given_and_no_others(tmp_path, monkeypatch, ray_with_a_gpu):
+def test_a_trial_sees_the_gpus_and_has_the_threads_that_it_was_given_and_no_others(
+    tmp_path, monkeypatch, ray_with_a_gpu
+):
     log = tmp_path / "seen"
     monkeypatch.setenv(SEEN, str(log))
     ray_with_a_gpu()
     planned = fakes.studies(config={"training.epochs": 1}, search={"trials": 6, "pruner": {"kind": "none"}})
-    for gpu, visible in ((0.0, {""}), (0.3, {"0", "1"}), (2.0, {"0,1"})):
+    for gpu, cpu, visible in ((0.0, 1.0, {""}), (0.3, 1.0, {"0", "1"}), (2.0, 2.0, {"0,1"})):
         storage = tmp_path / str(gpu)
         with Lease(Files.at(storage)) as lease:
             store = Store.create(storage, fakes.record(planned))
-            run(store, lease, planned, fakes.corpora, demand=Demand(gpu=gpu), workload=f"{__name__}:seeing")
-        seen = {json.loads(line) for line in log.read_text().splitlines()}
-        assert seen, gpu
+            run(store, lease, planned, fakes.corpora, demand=Demand(gpu=gpu, cpu=cpu), workload=f"{__name__}:seeing")
+        seen, threads = (set(each) for each in zip(*map(json.loads, log.read_text().splitlines()), strict=True))
         assert seen <= visible, gpu
+        assert threads == {cpu}
         log.unlink()
