@@ -173,9 +173,10 @@ class Training:
         self.network.load_state_dict(groups["network"], strict=False)  # the names are the right ones, as just seen
         snapshot.load_optimizer_state(self.step.optimizer, groups["optimizer"])
         if self.step.displacement is not None:
-            self.step.displacement.restore(groups["displacement"], self.device)
+            moved = snapshot.copied(groups["displacement"], self.device)
+            self.step.displacement.restore(moved, self.device)
         best = groups["best"] or (groups["network"] if progress["best_epoch"] else {})
-        self._best = {name: tensor.to(self.device) for name, tensor in best.items()}
+        self._best = snapshot.copied(best, self.device)
         self.measurements = progress["measurements"]
         self.best_epoch, self.best_value = progress["best_epoch"], progress["best_value"]
 
@@ -199,7 +200,7 @@ class Training:
         known, groups = snapshot.unpack(data)
         expected = {what: value for what, value in self._identity().items() if what != "spec"}
         snapshot.check(known.get("trial", {}), expected, [groups["network"]], self.network.learned())
-        self._best = {name: tensor.to(self.device) for name, tensor in groups["network"].items()}
+        self._best = snapshot.copied(groups["network"], self.device)
         self.best_epoch = known["best_epoch"]
 
     def _identity(self) -> dict[str, str]:

@@ -51,7 +51,8 @@ def read(files: Files, trial_id: str) -> Iterator[bytes]:
     """The whole checkpoints, newest first; those that are not are set aside."""
     for each in reversed(_found(files, trial_id)):
         try:
-            data = files.read(_path(trial_id, each))
+            with files.open(_path(trial_id, each)) as file:
+                data = file.read(file.size())  # into one buffer: without a size there are two
         except AbsentFile:  # another worker of this trial has just moved on
             continue
         if _checksum(data) == each.checksum:
