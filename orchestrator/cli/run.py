@@ -219,7 +219,7 @@ def run_prepared(prepared: Prepared, storage: str, again: Sequence[str], **how: 
         claimed.append(store)
         goes_on("resume", storage, *again)
 
-    finished = launch(prepared, storage, listener=Live(), claimed=goes_on_with, **how)
+    finished = launch(prepared, storage, listener=Live(), claimed=goes_on_with, release=True, **how)
     if finished.ended is Ending.OUT_OF_TIME:
         say(f"out of time after {finished.num_new} trials")
         return OUT_OF_TIME

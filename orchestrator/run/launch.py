@@ -43,12 +43,14 @@ def launch(
     claimed: Callable[[Store], None] | None = None,
     limit: TimeLimit | None = None,
     num_gpus: int | None = None,
+    release: bool = False,
 ) -> Finished:
     """Run everything that is planned and not finished in this storage; the storage is made if it is new.
 
     `retry` says which failed trials of the storage are trained again, `listener` hears how the run goes, `claimed` gets
     the store once it holds this experiment, so that it can be resumed, `limit` says when the run is to be over, and
-    `num_gpus` how many GPUs of this machine a Ray that is started here uses (None: all).
+    `num_gpus` how many GPUs of this machine a Ray that is started here uses (None: all). With `release` the corpora
+    leave `prepared` for the workers: who runs it needs them no more.
 
     Raises AddressError for what is no address of a cluster, StorageError if the storage holds another experiment, was
     made by other code, of other data or with other versions (unless `allow_changed`), or if another driver works on it,
@@ -68,11 +70,11 @@ def launch(
         return Store(files=found.proven(files), record=record)
 
     def begin(done: bool) -> None:
-        nonlocal prepared, store
+        nonlocal prepared, store, release
         for line in store.warnings_:  # of rows that are damaged, whose trials are trained again
             (listener or Silent()).say(line)
         if prepared.whole is not None and not done:
-            prepared = prepared.whole()
+            prepared, release = prepared.whole(), True
             store = checked(prepared)
         write_record(files, store.record, found.version)
         if claimed is not None:
@@ -88,7 +90,7 @@ def launch(
             store,
             lease,
             prepared.plan.studies,
-            lambda: _inputs(prepared, store, Watched(listener or Silent(), limit)),
+            lambda: _inputs(prepared, store, Watched(listener or Silent(), limit), release=release),
             begin=begin,
             demand=Demand(
                 cpu=wanted.cpu,
@@ -159,8 +161,11 @@ def _recorded(arguments: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _inputs(prepared: Prepared, store: Store, listener: Listener) -> Mapping[str, Corpus]:
+def _inputs(prepared: Prepared, store: Store, listener: Listener, *, release: bool) -> Mapping[str, Corpus]:
     """What the trials read; texts are encoded here."""
     studies = prepared.plan.studies
     corpora = {info.name: prepared.corpora[info.fingerprint] for info in prepared.infos}
-    return inputs(studies, corpora, prepared.encoders, store.files, listener)
+    found = inputs(studies, corpora, prepared.encoders, store.files, listener)
+    if release:
+        prepared.corpora.clear()
+    return found

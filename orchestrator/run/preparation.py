@@ -41,7 +41,7 @@ class Prepared:
     """
 
     experiment: Experiment
-    corpora: Mapping[str, Corpus]
+    corpora: dict[str, Corpus]
     infos: tuple[CorpusInfo, ...]
     plan: Plan
     encoders: Encoders = field(default_factory=Encoders)

@@ -1,9 +1,9 @@
 """What a corpus takes of the memory of its processes: `python -m tests.benchmarks.corpus_memory [SHAPE ...]`.
 
-Each row is a process of its own, whose memory is looked at every 20 ms: PSS, which counts what processes share once
-over all of them, private memory (what cannot be dropped as a page of a file can), and resident memory, all at the peak
-and beyond what the imports take. `sweep` is a sweep of two trials of one epoch on two slots, with its workers. Corpora
-are generated into a temporary folder; `MSA_CORPORA` keeps them in a folder.
+Each row is a process of its own, whose memory is looked at every 20 ms, of a sweep every 0.4 s: PSS, which counts what
+processes share once over all of them, private memory (what cannot be dropped as a page of a file can), and resident
+memory, all at the peak. `sweep` is a sweep of two trials of one epoch, with its workers. Corpora are generated into a
+temporary folder; `MSA_CORPORA` keeps them in a folder.
 """
 
 import os
@@ -24,7 +24,15 @@ STEPS = {
     "load": "corpus = load(path)",
     "load, standardise": "corpus = load(path).standardised()",
 }
-SWEEP = ("method=concat", "search.trials=2", "training.epochs=1", "confirm.seeds=[]", "encoder.sequence=conv")
+EXPERIMENT = """
+method: concat
+data: {path}
+objective: {{metric: valid/mae}}
+config: {{training: {{epochs: 1}}, encoder: {{kind: conv, width: 32}}}}
+space: {{training.learning_rate: {{low: 1e-4, high: 1e-3, log: true}}}}
+search: {{trials: 2}}
+confirm: {{seeds: 0}}
+"""
 EVERY_S, GB = 0.02, 1e9
 
 
@@ -40,6 +48,10 @@ def main(names: list[str] | None = None) -> None:
             print(f"{'':24}{'PSS':>8}{'private':>9}{'RSS':>8}  GB at the peak (CPU s)")
             for what, code in STEPS.items():
                 row(what, *watched([sys.executable, "-c", f"path = {str(path)!r}\n{IMPORTS}{code}"]))
+            experiment = Path(folder) / "experiment.yaml"
+            experiment.write_text(EXPERIMENT.format(path=path))
+            asked = ("sweep", str(experiment), "--storage", f"{folder}/{name}")
+            row("sweep", *watched([sys.executable, "-m", "orchestrator.cli", *asked], quiet=True))
             if "MSA_CORPORA" not in os.environ:
                 path.unlink()
 
@@ -52,24 +64,31 @@ def row(what: str, peaks: dict[str, dict[str, float]], cpu_s: float) -> None:
         print(f"{title:24}{pss:8.2f}{private:9.2f}{rss:8.2f}  ({cpu_s:.0f})", flush=True)
 
 
-def watched(command: list[str]) -> tuple[dict[str, dict[str, float]], float]:
-    """Peaks of memory in bytes by kind of process and of memory, and the CPU seconds of the command."""
+def watched(command: list[str], *, quiet: bool = False) -> tuple[dict[str, dict[str, float]], float]:
+    """Peaks of memory in bytes by kind of process and of memory, and the CPU seconds of the command itself.
+
+    Of workers those of the largest, and of all processes together.
+    """
     peaks: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL if quiet else None)
     main, cpu_s = psutil.Process(process.pid), 0.0
     while process.poll() is None:
+        together: dict[str, float] = defaultdict(float)
         try:
-            of = {"process": memory(main)}
             cpu_s = sum(main.cpu_times()[:2])
+            for each in (main, *main.children(recursive=True)):
+                kind = "itself" if each is main else "worker" if "Worker" in " ".join(each.cmdline()) else "Ray"
+                for what, value in memory(each).items():
+                    peaks[kind][what] = max(peaks[kind][what], value)
+                    together[what] += value
         except (psutil.Error, OSError):
-            break
-        for kind, found in of.items():
-            for what, value in found.items():
-                peaks[kind][what] = max(peaks[kind][what], value)
-        time.sleep(EVERY_S)
+            continue
+        for what, value in together.items():
+            peaks["together"][what] = max(peaks["together"][what], value)
+        time.sleep(20 * EVERY_S if quiet else EVERY_S)  # looking at many processes costs them time
     if code := process.wait():
         sys.exit(f"{' '.join(command)} ended with {code}")
-    return peaks, cpu_s
+    return peaks if len(peaks) > 2 else {"itself": peaks["itself"]}, cpu_s
 
 
 def memory(process: psutil.Process) -> dict[str, float]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from msa_models.data import Corpus
+from msa_models.data.lending import Lender
 from orchestrator.plan.studies import Study
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.messages import Report
@@ -22,13 +20,13 @@ from orchestrator.run.ray_backend.cluster import Autoscaling, Demand, Slots, cap
 from orchestrator.run.ray_backend.sharing import Sharing
 from orchestrator.run.ray_backend.start import Services
 from orchestrator.run.retries import Retry
+from orchestrator.run.run_record import RunRecord
 from orchestrator.run.time_limit import OutOfTime, TimeLimit
 from orchestrator.run.watchdog import Watchdog
 from orchestrator.store import Lease, StorageError, Store
 from orchestrator.store.steering import Steered
 
 TRAIN = "orchestrator.run.workload:train"  # a name, because importing it imports torch, which only workers need
-RECORD_EVERY_S = 10.0
 
 
 class Ending(StrEnum):
@@ -98,10 +96,9 @@ def run(
     campaign.keep_retries()
     if not campaign.done:
         try:
-            read = corpora()
+            training = _Training(campaign, store, lease, dict(corpora()), demand, workload, listener, limit, address)
             if limit is not None:
                 limit.check()
-            training = _Training(campaign, store, lease, read, demand, workload, listener, limit, address)
             again = ("msa", "resume", store.files.uri, *(() if address is None else ("--address", address)))
             with captured(store.files, again) as terminal, listener.running(campaign, terminal), training.steered:
                 listener.waits("Ray to start" if address is None else f"the Ray cluster at {address}")
@@ -130,7 +127,7 @@ class _Training:
         campaign: Campaign,
         store: Store,
         lease: Lease,
-        corpora: Mapping[str, Corpus],
+        corpora: dict[str, Corpus],
         demand: Demand,
         workload: str,
         listener: Listener,
@@ -165,7 +162,7 @@ class _Training:
             slots.require(demand.changed(changes))
         if demand.grow:
             campaign.grow(demand.retries, slots.fits)
-        record = _RunRecord(store, slots(), self._limit)
+        record = RunRecord(store, slots(), self._limit)
 
         def heard(report: Report) -> None:
             self._lease.stop_if_lost()
@@ -185,14 +182,16 @@ class _Training:
             sharing if grows else None,
             self._lease.stop_if_lost,
         )
+        lender = Lender()
         worker = tune.with_parameters(
             tune_adapters.Worker,
-            corpora=dict(self._corpora),
+            corpora=self._corpora if grows else lender.lend(self._corpora),
             storage=store.files.uri,
             workload=self._workload,
             driver=self._lease.token,
             cpu=demand.cpu,
         )
+        self._corpora.clear()  # the workers have them now
         self.stop.finish = lambda: record.write(campaign.settled().num_new)
         self.stop.trains = True
         try:
@@ -201,11 +200,13 @@ class _Training:
                 state.rest()
         except Exception as error:
             if state.error is None:
-                raise RunStopped(f"Ray ended the run ({_last_line(error)}); {store.files.uri}/logs has more") from error
+                why = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+                raise RunStopped(f"Ray ended the run ({why}); {store.files.uri}/logs has more") from error
         finally:
             if autoscaling is not None:
                 autoscaling.ask(0)
                 sharing.leave()
+            lender.close()
         if isinstance(state.error, StorageError):
             raise RunStopped(str(state.error)) from state.error
         if state.error is not None:  # a fault of this program
@@ -242,59 +243,3 @@ def _fit(worker: Any, state: Any) -> None:
                 verbose=0,
             ),
         ).fit()
-
-
-class _RunRecord:
-    """`runs/<started>.json`, written anew every few seconds, so that a driver that is killed leaves one too.
-
-    Utilisation is the share of the slots' wall time spent inside training and evaluation. A slot's clock starts with
-    the first stretch of the worker that fills it first, so start-up is left out, and everything after it counts: gaps
-    between trials, checkpoints, workers that are replaced, slots that idle at the end.
-    """
-
-    def __init__(self, store: Store, slots: int, limit: TimeLimit | None) -> None:
-        self._store, self._slots, self._limit = store, slots, None if limit is None else str(limit)
-        self._started_at, self._written = datetime.now(UTC), time.monotonic()
-        self._workers: dict[tuple[str, int], float] = {}  # first stretch of each
-        self._busy_s, self._last = 0.0, 0.0
-
-    def take(self, report: Report, num_finished: int, slots: int) -> None:
-        """Count a report that has just arrived; of a cluster that grows and shrinks the most slots count."""
-        self._slots = max(self._slots, slots)
-        self._busy_s += report.busy_s
-        self._last = time.time()
-        worker = (report.host, report.pid)
-        self._workers[worker] = min(self._workers.get(worker, report.started), report.started)
-        if time.monotonic() - self._written > RECORD_EVERY_S:
-            self.write(num_finished)
-
-    @property
-    def wall_s(self) -> float:
-        """From the first stretch of the first worker to the last report."""
-        return self._last - min(self._workers.values(), default=self._last)
-
-    @property
-    def utilisation(self) -> float | None:
-        """Between 0 and 1; None before the first report."""
-        slot_s = sum(self._last - first for first in sorted(self._workers.values())[: self._slots])
-        return self._busy_s / slot_s if slot_s > 0 else None
-
-    def write(self, num_finished: int) -> None:
-        """`num_finished`: trials finished in this run."""
-        self._written = time.monotonic()
-        self._store.write_run(
-            {
-                "started_at": self._started_at.isoformat(),
-                "host": platform.node(),
-                "slots": self._slots,
-                "num_finished": num_finished,
-                "busy_s": self._busy_s,
-                "wall_s": self.wall_s,
-                "utilisation": self.utilisation,
-                "limit": self._limit,
-            }
-        )
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

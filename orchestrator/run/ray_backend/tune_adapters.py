@@ -17,6 +17,7 @@ from ray.tune import Callback, PlacementGroupFactory, Stopper, Trainable
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from msa_models.data.lending import borrowed
 from orchestrator.run.endings import deaf
 from orchestrator.run.messages import Assignment, Failure, inputs_key
 from orchestrator.run.ray_backend.cluster import Demand
@@ -140,7 +141,7 @@ class Worker(Trainable):
         driver: str = "",
         cpu: float = 1.0,
     ) -> None:
-        """`corpora`, by what a trial reads, are in this machine's object store, not copied; `workload` names one.
+        """`corpora`, by what a trial reads, are mapped or in the object store, not copied; `workload` names one.
 
         `driver`: the token of its lease. A worker of a driver that was stopped writes nothing where another one works.
         `cpu`: the slots of a trial that has no others.
@@ -148,7 +149,8 @@ class Worker(Trainable):
         deaf()
         if not ray.get_gpu_ids():  # asked for none: without this it would see, and use, all of the node
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        self.corpora, self.workload, self.fault = corpora, pkgutil.resolve_name(workload), ""
+        self.corpora = {key: borrowed(corpus) for key, corpus in (corpora or {}).items()}
+        self.workload, self.fault = pkgutil.resolve_name(workload), ""
         try:
             self.store = Store.open(driven_by(Files.at(storage), driver))
         except StorageError as error:  # as on a node without the mount: no fault of any trial
