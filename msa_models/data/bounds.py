@@ -13,10 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from msa_models.data.corpus import CorpusError
+from msa_models.printable import command
 
 LIMIT = "MSA_CORPUS_GB"  # the environment variable that raises the limit, or lowers it
 ROOM = 2 << 30  # bytes that reading any file may take
 _GB = 1e9
+_OF_PICKLES = 1.25  # times its size; its arrays are views of its bytes, see `pickles`
+_PROC_CGROUP, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def most_bytes() -> float:
@@ -42,6 +45,37 @@ def check(num_bytes: float, what: str) -> None:
             f"{what} take {num_bytes / _GB:,.2f} GB, expected at most {limit / _GB:,.2f} ({why}); if that is what it "
             f"is meant to be, raise the limit: {LIMIT}={num_bytes / _GB + 1:.0f}"
         )
+
+
+def check_pickle(size: int, path: Path) -> None:
+    """Raises CorpusError where a pickle of so many bytes takes more memory than is free: it is read as a whole."""
+    need, free = _OF_PICKLES * size, free_bytes()
+    if os.environ.get(LIMIT) is None and free is not None and need > free:
+        converted = command("msa", "data", "convert", str(path), str(path.with_suffix(".npz")))
+        raise CorpusError(
+            f"it is a pickle of {size / _GB:,.2f} GB, which takes about {need / _GB:,.2f} GB of memory, and "
+            f"{free / _GB:,.2f} GB are free; convert it once on a machine that has more ({converted}): that file is "
+            f"mapped, and takes little. If you know better, {LIMIT}={need / _GB + 1:.0f} reads it"
+        )
+
+
+def free_bytes() -> float | None:
+    """Memory that this process may still take, on this machine and within its control groups; None: nobody knows."""
+    try:
+        import psutil
+    except ImportError:
+        return None
+    found = [float(psutil.virtual_memory().available)]
+    with suppress(OSError, ValueError, IndexError):
+        here = next(line[3:] for line in _PROC_CGROUP.read_text().splitlines() if line.startswith("0::"))
+        for folder in (_CGROUPS / here.strip("/"), *(_CGROUPS / here.strip("/")).parents):
+            with suppress(OSError, ValueError):  # no limit here
+                limit, taken = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                found.append(limit - taken + int(stat["inactive_file"]))
+            if folder == _CGROUPS:
+                break
+    return max(0.0, min(found))
 
 
 @contextmanager

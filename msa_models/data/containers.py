@@ -116,6 +116,7 @@ def _content(path: Path, trust: bool) -> object:
 def _read_pickle(path: Path) -> object:
     size = path.stat().st_size
     bounds.check(size, "its bytes")
+    bounds.check_pickle(size, path)
     with path.open("rb") as file, bounds.at_most(_MOST_EXPANDED * size):
         return pickles.load(file)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msa_models.data import CorpusError, load
+from msa_models.data import CorpusError, bounds, load
 from msa_models.data.bounds import LIMIT, at_most
 from msa_models.data.containers import read
 from tests.msa_models.data.conftest import build_mmsa
@@ -173,3 +173,30 @@ def test_splits_that_can_be_taken_for_each_other_are_named(tmp_path: Path) -> No
     raw: dict[Any, Any] = build_mmsa()
     path.write_bytes(pickle.dumps(raw | {"Train": raw["train"]}))
     assert "its splits 'train' and 'Train' can be taken for each other" in refusal(path)
+
+
+def test_a_pickle_that_does_not_fit_into_what_is_free_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.pkl"
+    path.write_bytes(bytes(10**6))
+    monkeypatch.setattr(bounds, "free_bytes", lambda: 0.9e6)
+    monkeypatch.setattr(bounds, "_GB", 1e6)
+    line = refusal(path)
+    assert "it is a pickle of 1.00 GB, which takes about 1.25 GB of memory, and 0.90 GB are free" in line
+    assert "msa data convert" in line
+    monkeypatch.setenv(LIMIT, "3")
+    assert "damaged" in refusal(path), "who knows better may try"
+
+
+def test_the_limit_of_a_control_group_is_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = tmp_path / "job"
+    job.mkdir()
+    for name, text in (("max", "1000"), ("current", "900"), ("stat", "anon 5\ninactive_file 300\n")):
+        (job / f"memory.{name}").write_text(text)
+    (tmp_path / "memory.max").write_text("max")
+    (tmp_path / "cgroup").write_text("0::/job\n")
+    monkeypatch.setattr(bounds, "_CGROUPS", tmp_path)
+    assert (bounds.free_bytes() or 0) > 1000
+    monkeypatch.setattr(bounds, "_PROC_CGROUP", tmp_path / "cgroup")
+    assert bounds.free_bytes() == 400
