@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.run.ray_backend.auth import AccessError, AddressError, check_cluster
 from orchestrator.run.ray_backend.lean import plain_workers
 from orchestrator.run.ray_backend.start import PATIENT, ClusterError, Services, clear, session_folder, start
+from orchestrator.run.room import Node
 
 if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
@@ -222,6 +223,16 @@ def capacity() -> dict[str, float]:
         for kind, amount in node.items():
             total[kind] += amount
     return total
+
+
+def nodes(demand: Demand) -> list[Node]:
+    """How many trials each node holds, and what Ray says of its memory."""
+    found = []
+    for node in _nodes():
+        fits = _room_on(node, demand.bundle())
+        slots = min(fits, demand.max_concurrent or fits)
+        found.append(Node(slots=slots, memory=node.get("memory"), store=node.get("object_store_memory")))
+    return found
 
 
 def _room_on(node: Mapping[str, float], bundle: Mapping[str, float]) -> int:

@@ -16,10 +16,11 @@ from orchestrator.run.messages import Report
 from orchestrator.run.output import Listener, Silent, captured
 from orchestrator.run.provenance import Provenance, provenance
 from orchestrator.run.ray_backend.apart import RunStopped, Stop, apart
-from orchestrator.run.ray_backend.cluster import Autoscaling, Demand, Slots, capacity, cluster
+from orchestrator.run.ray_backend.cluster import Autoscaling, Demand, Slots, capacity, cluster, nodes
 from orchestrator.run.ray_backend.sharing import Sharing
 from orchestrator.run.ray_backend.start import Services
 from orchestrator.run.retries import Retry
+from orchestrator.run.room import shortages
 from orchestrator.run.run_record import RunRecord
 from orchestrator.run.time_limit import OutOfTime, TimeLimit
 from orchestrator.run.watchdog import Watchdog
@@ -162,6 +163,9 @@ class _Training:
             slots.require(demand.changed(changes))
         if demand.grow:
             campaign.grow(demand.retries, slots.fits)
+        studies = [each.study for each in campaign.studies]
+        if line := shortages(studies, self._corpora, nodes(demand), mapped=not grows):
+            self._listener.say(line)
         record = RunRecord(store, slots(), self._limit)
 
         def heard(report: Report) -> None:
