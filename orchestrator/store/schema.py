@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from msa_models.plain_json import parsed
@@ -58,10 +59,13 @@ TRIAL_COLUMNS: dict[str, pa.DataType] = {
     "attempts": _COUNT,
     "changes": _TEXT,  # JSON: settings with which a failed trial was trained again, by dotted path; mostly null
 }
+_UP = "ascending"
+TRIAL_ORDER = [("study_id", _UP), ("phase", "descending"), ("number", _UP), ("seed", _UP), ("trial_id", _UP)]
 _JSON = ("intermediate_values", "params", "config", "versions", "changes")
 _REQUIRED = ("trial_id", "study_id", "method", "dataset", "modalities", "phase", "seed", "number", "state", "params")
 _REQUIRED += ("config",)
 _MIN_COMPRESSED_BYTES = 256
+_MANY = 10_000  # rows of trials, of which a copy is felt
 _NEEDED = {
     "trials": _REQUIRED,
     "measurements": ("trial_id", "epoch"),
@@ -104,6 +108,14 @@ def trial_table(row: Mapping[str, Any], metric_names: Sequence[str]) -> pa.Table
     if row["state"] == "FAIL" and value is not None:
         raise ValueError(f"trial {name}: FAIL with the value {value}; a FAIL has none")
     return pa.table([_cell(name, field, row.get(field.name)) for field in schema], schema=schema)
+
+
+def in_order(trials: pa.Table) -> pa.Table:
+    """Trials by study, phase ('search' first), number and seed; without a copy of very many that are so already."""
+    places = pc.call_function("sort_indices", [trials], pc.SortOptions(TRIAL_ORDER)).to_numpy()
+    if trials.num_rows > _MANY and (places[1:] > places[:-1]).all():
+        return trials
+    return trials.take(places).combine_chunks()
 
 
 def measurements_table(trial_id: str, measurements: Sequence[Mapping[str, float | None]]) -> pa.Table:

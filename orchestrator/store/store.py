@@ -26,6 +26,8 @@ from orchestrator.store.files import Files
 from orchestrator.store.record import Record, RunRecord, StartedRecord
 from orchestrator.store.rows import SAFE_NAME, Rows, ids_in, part_path, read_rows
 from orchestrator.store.schema import (
+    TRIAL_ORDER,
+    in_order,
     measurements_table,
     parquet,
     predictions_table,
@@ -36,8 +38,6 @@ from orchestrator.store.schema import (
 )
 
 _Kind = type[StartedRecord] | type[RunRecord]
-_UP = "ascending"
-_ORDER = [("study_id", _UP), ("phase", "descending"), ("number", _UP), ("seed", _UP), ("trial_id", _UP)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,12 +180,10 @@ class Store:
         names = schema.names if columns is None else list(columns)
         if unknown := [name for name in names if name not in schema.names]:
             raise ValueError(f"unknown columns {unknown}; the columns are {schema.names}")
-        needed = [column.name for column in schema if column.name in {*names, *(name for name, _ in _ORDER)}]
+        needed = [column.name for column in schema if column.name in {*names, *(name for name, _ in TRIAL_ORDER)}]
         tables = self._read("trials", None, columns=None if columns is None else needed, strict=strict).tables
         table = pa.concat_tables([schema.empty_table().select(needed), *tables], promote_options="default")
-        del tables  # of 100,000 trials as much memory as the result, and so is what follows
-        table = table.combine_chunks()
-        return table.sort_by(_ORDER).select(names)
+        return in_order(table).select(names)
 
     def finished_ids(self, states: Iterable[str] | None = None) -> set[str]:
         """The ids of the finished trials (in these states); a damaged row does not count as finished.

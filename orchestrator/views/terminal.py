@@ -29,6 +29,7 @@ from orchestrator.views.table import Table, blocks, render, transposed, with_dat
 from orchestrator.views.trial_tables import confirmed, leaderboard
 
 _NUM_SHOWN = 5  # of many names
+_BEWARE = list(dict.fromkeys((*UNTESTED_COLUMNS, *CHANGED_COLUMNS)))
 
 
 def tables(
@@ -50,8 +51,11 @@ def tables(
     whole = format in ("csv", "json")  # for programs
     if whole:
         phase = phase or "search"
-    trials, objective = with_summaries(store, store.trials()), store.record.objective
+    objective = store.record.objective
     named = store.metrics if whole and metrics is None else shown_metrics(metrics, store.record)
+    columns = trial_tables.columns(store.metrics, objective, named)
+    read = store.trials(list(dict.fromkeys((*columns, *_BEWARE))))
+    trials = with_summaries(store, read)
     facts = trials, objective, store.record.direction, named
     several = len(set(trials["study_id"].to_pylist())) > 1
     search = leaderboard(*facts, top=top or (1 if several else 5), shared_only=several and not whole, whole_paths=whole)
@@ -60,7 +64,7 @@ def tables(
     search, confirm = robustness_tables.with_areas([search, confirm], store)
     both = [search, confirm] if confirm.rows else [search]
     shown = {"search": [search], "confirm": [confirm], None: both}[phase]
-    below = _shown([transposed(table) for table in shown] if plain else shown, format, store)
+    below = _shown([transposed(table) for table in shown] if plain else shown, format, store, read)
     return f"{_comparison(store, format)}\n\n{below}" if compared and phase is None else below
 
 
@@ -107,10 +111,10 @@ def robustness(store: Store, format: str = "plain", metrics: Sequence[str] | Non
 
 def importance(store: Store, format: str = "plain") -> str:
     """How much each hyperparameter of each search matters."""
-    trials = store.trials(["study_id", "phase", "number", "state", "value", "params"])
+    trials = store.trials(["phase", "number", "value", "params", *_BEWARE])
     whole = format in ("csv", "json")
     table = trial_tables.importance(store.record, importances(store.record, trials), whole_paths=whole)
-    return _shown([table], format, store)
+    return _shown([table], format, store, trials)
 
 
 def status(summary: dict[str, Any]) -> str:
@@ -275,15 +279,15 @@ def _chosen(store: Store, trials: pa.Table) -> dict[str, list[str]] | None:
     return {called[study_id]: [row["trial_id"] for row in rows.values()] for study_id, rows in found.items()}
 
 
-def warnings(store: Store) -> list[str]:
+def warnings(store: Store, trials: pa.Table | None = None) -> list[str]:
     """What to beware of in the data, trials whose time was over, that were changed, or that have no test metrics."""
-    rows = store.trials((*UNTESTED_COLUMNS, *CHANGED_COLUMNS)).to_pylist()
+    rows = (store.trials(_BEWARE) if trials is None else trials.select(_BEWARE)).to_pylist()
     return [*store.record.warnings, *cut_short(rows), *changed(rows, store.record), *untested(rows)]
 
 
-def _shown(tables: Sequence[Table], format: str, store: Store) -> str:
+def _shown(tables: Sequence[Table], format: str, store: Store, trials: pa.Table | None = None) -> str:
     """One below the other, and what to beware of; plain ones as many columns as fit the screen."""
-    columns, beware = width(), tuple(warnings(store))
+    columns, beware = width(), tuple(warnings(store, trials))
     if format != "plain":
         return "\n\n".join(render(table, format) for table in (*tables[:-1], replace(tables[-1], warnings=beware)))
     parts = []

@@ -17,12 +17,21 @@ import pyarrow as pa
 from msa_models.metrics import Direction
 from orchestrator.findings.importance import FEWEST
 from orchestrator.store.record import Record
+from orchestrator.store.schema import SPLITS, trial_schema
 from orchestrator.store.selection import CELL, Row, best_trial, one_per_seed, ranked
 from orchestrator.views.table import Cell, MeanSd, Table
 from search_spaces.faults import did_you_mean
 
+COLUMNS = ("trial_id", "study_id", "variant", "dataset", *CELL, "phase", "seed", "number", "state", "objective")
+COLUMNS += ("value", "params", "epochs", "best_epoch", "duration_s", "finished_at")
 _WHERE = ("dataset", "modalities")
 _Row = dict[str, Any]
+
+
+def columns(known: Sequence[str], objective: str, metrics: Sequence[str]) -> list[str]:
+    """The columns of trials that these tables are made of; `known`: the metrics that a storage has."""
+    names = {objective, *(f"{split}/{name}" for split in SPLITS for name in metrics)}
+    return [*COLUMNS, *(name for name in trial_schema(known).names if name in names)]
 
 
 def leaderboard(
@@ -182,8 +191,7 @@ def _rows(trials: pa.Table, phase: str, objective: str, direction: Direction, co
         known = [name for name in trials.column_names if name.startswith("valid/")]
         hint = did_you_mean(objective, known)
         raise ValueError(f"no metric {objective!r} in this storage; it has {', '.join(known)}{hint}")
-    base = ("trial_id", "study_id", "variant", "dataset", *CELL, "phase", "seed", "number", "state", "objective")
-    wanted = [*base, "value", "params", "epochs", "best_epoch", "duration_s", "finished_at", *columns]
+    wanted = [*COLUMNS, *columns]
     if objective in trials.column_names and objective not in wanted:
         wanted.append(objective)
     rows = [row for row in trials.select(wanted).to_pylist() if row["phase"] == phase]
