@@ -18,7 +18,7 @@ test: $(READY_DEV)
 	$(BIN)/pytest -n 3
 
 test-quick: $(READY_DEV)
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 # Jobs of a real SLURM, which has to be installed: its time limits want a machine that does nothing else meanwhile.
 test-slurm: $(READY_DEV)

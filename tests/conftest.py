@@ -20,14 +20,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 SIGNALS = {number: signal.getsignal(number) for number in endings.ANY_RUN}
 
 
-QUICK_CASES = 2  # of a test; of a contract one of each subject
 # Files whose tests share what takes long to make: one worker of pytest-xdist takes all of them.
 TOGETHER = ("test_ablate.py", "test_sweep.py", "test_submit.py", "test_hosts.py", "test_three_hosts.py")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Those files first, as they take longest, then test by test."""
+    """Those files first, as they take longest, then test by test, but for what is asked for by --dist."""
+    if config.getvalue("dist") != "load":
+        return None
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
@@ -40,7 +41,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests begin first, so that none is left for the end; and few cases of a test are in the quick subset."""
+    """Slow tests begin first, so that none is left for the end. The quick subset has one case of each other test, and
+    of a contract one of each subject.
+    """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     seen = Counter[tuple[object, ...]]()
     for item in items:
@@ -48,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             subject = item.callspec.id.partition("-")[0] if hasattr(item.cls, "subject") else None  # of a contract
             test = (item.path, item.cls, item.originalname, subject)
             seen[test] += 1
-            if seen[test] > (QUICK_CASES if subject is None else 1):
+            if seen[test] > 1:
                 item.add_marker(pytest.mark.slow)
 
 

@@ -35,6 +35,7 @@ def test_each_host_has_its_own_name_address_and_processes(network):
     assert one.run("ps", "-e", "-o", "comm=").stdout.split() == ["cat", "ps"]
 
 
+@pytest.mark.slow
 def test_hosts_reach_each_other_until_one_is_unplugged(network):
     one, two = network.host("one"), network.host("two")
     listener = two.start("python", "-c", LISTEN, stdout=subprocess.PIPE)

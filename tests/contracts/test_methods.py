@@ -42,6 +42,13 @@ def finetuning(pooling: Any) -> dict[str, Any]:
 class TestMethods(testing.MethodContract):
     subjects = METHODS
 
+    # each of their cases trains with one component after the other
+    for _each in (
+        testing.MethodContract.test_a_method_trains_with_any_one_component_brought_in,
+        testing.MethodContract.test_a_method_with_any_balancing_rule_continued_from_any_epoch_equals_one_never_interrupted,
+    ):
+        pytest.mark.slow(_each)
+
 
 class TestFinetuning(Contract):
     """With a text encoder that is fine-tuned."""
@@ -49,6 +56,7 @@ class TestFinetuning(Contract):
     subject = "method"
     subjects = METHODS
 
+    @pytest.mark.slow
     @over(task=TASKS[:2], pooled=(("tokens", "sequences"), ("mean", "utterances")))
     def test_a_method_that_fine_tunes_trains_and_continues_from_any_epoch(
         self, method: Method, task: str, pooled: tuple[str, str]

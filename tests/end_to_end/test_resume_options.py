@@ -73,6 +73,7 @@ def test_failures_are_shown_by_cause_and_retried_when_asked(msa, said, failing):
     }
 
 
+@pytest.mark.slow
 def test_changed_versions_are_refused_with_what_changed_and_go_on_when_allowed(msa, said):
     few = (*SMALL, "search.trials=2", "confirm.seeds=1")
     assert said(*msa.sweep_arguments("changed", few)).returncode == 0

@@ -62,6 +62,7 @@ def test_a_damaged_file_is_a_corpus_or_one_clear_line(number: int, changes: list
     outcome(content, suffix)
 
 
+@pytest.mark.slow
 @few
 @given(content=st.binary(max_size=80), suffix=st.sampled_from([".pkl", ".npz", ".pt", ".pth", ".joblib"]))
 def test_any_bytes_are_one_clear_line(content: bytes, suffix: str) -> None:
@@ -189,6 +190,7 @@ def named(module: str, name: str, protocol: int) -> bytes:
     return b"".join(b"\x8c" + bytes([len(text)]) + text.encode() for text in (module, name)) + b"\x93"
 
 
+@pytest.mark.slow
 @few
 @given(
     name=st.sampled_from(NAMES),

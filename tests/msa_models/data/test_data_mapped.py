@@ -103,6 +103,7 @@ print(1024 * (peak() - before))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="as Linux counts the memory of a process")
 def test_loading_and_standardising_a_converted_corpus_takes_little_memory(tmp_path: Path) -> None:
     shape = Shape(samples={"train": 900, "valid": 100, "test": 100}, modalities={"audio": (500, 74)})

@@ -35,6 +35,7 @@ def test_a_shipped_experiment_plans_without_a_fault(name: str, corpus: CorpusInf
         assert study.distributions or name in PUBLISHED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_every_suggestion_of_a_shipped_experiment_is_a_configuration_of_its_method(
     name: str, corpus: CorpusInfo

@@ -42,6 +42,7 @@ def write_and_be_killed(store: Store, delay_ms: float) -> None:
         assert writer.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay_ms", [0.0, 0.7, 1.9, 3.3, 5.1])
 def test_a_killed_writer_leaves_only_whole_files_and_at_most_one_trial_in_the_air(
     store: Store, delay_ms: float
@@ -61,6 +62,7 @@ def test_a_killed_writer_leaves_only_whole_files_and_at_most_one_trial_in_the_ai
     assert store.warnings_ == []
 
 
+@pytest.mark.slow
 def test_what_a_killed_writer_left_in_the_air_is_finished_by_the_next(
     store: Store, make_row: Callable[..., dict[str, Any]]
 ) -> None:

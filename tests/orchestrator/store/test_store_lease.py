@@ -105,6 +105,7 @@ def test_a_second_driver_is_refused_and_told_by_whom_since_when_and_what_to_do(
         pass
 
 
+@pytest.mark.slow
 def test_of_many_drivers_that_start_together_exactly_one_wins(files: Files) -> None:
     processes = start_holders(Path(files.root), 5)
     with ended(*processes):
@@ -132,6 +133,7 @@ def test_the_lease_of_a_killed_driver_on_this_host_is_taken_over_at_once(
             assert on_file(files)["pid"] == os.getpid()
 
 
+@pytest.mark.slow
 def test_of_many_drivers_that_find_a_dead_one_exactly_one_takes_over(files: Files) -> None:
     (first,) = start_holders(Path(files.root), 1)
     with ended(first):

@@ -68,6 +68,7 @@ def test_studies_of_one_search_are_shown_as_before(tmp_path: Path) -> None:
     assert "says nothing of which study is better" in " ".join(terminal.tables(store).split())
 
 
+@pytest.mark.slow
 def test_a_sweep_that_ends_shows_both_and_writes_the_grid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -189,6 +189,7 @@ def test_an_address_for_others_than_drivers_is_one_line_with_what_to_use(here: P
         pytest.fail("connected")
 
 
+@pytest.mark.slow
 def test_nobody_at_the_address_is_one_line(here: Path) -> None:
     with (
         pytest.raises(ClusterError, match=r"cannot reach the Ray cluster at 127\.0\.0\.1:1: no head"),
