@@ -96,16 +96,25 @@ def disk(name: str, tries: int, folder: Path) -> Outcome:
     return outcome
 
 
-def _deaths(name: str, tries: int, folder: Path, play: Callable[[str], object], read: Callable[[str], Any]) -> Outcome:
+def _deaths(
+    name: str,
+    tries: int,
+    folder: Path,
+    play: Callable[[str], object],
+    read: Callable[[str], Any],
+    prepare: Callable[[str], object] = lambda uri: None,
+) -> Outcome:
     """Death before and after operations on the disk, drawn from all of them; each time it is played to its end."""
     outcome, whole = Outcome(name), str(folder / "whole")
     counted = Disk(whole, death_after, lambda kind, number: False)
+    prepare(whole)
     with _on(counted):
         play(whole)
     expected, draw = read(whole), random.Random(name)
     for number in range(tries):
         uri, place = str(folder / str(number)), draw.randrange(counted.counts.total())
         dead, began = False, time.monotonic()
+        prepare(uri)
         with _on(Disk(uri, draw.choice([death_before, death_after]), lambda *_: True, spared=place)):
             try:
                 play(uri)
@@ -119,8 +128,8 @@ def _deaths(name: str, tries: int, folder: Path, play: Callable[[str], object], 
             outcome.wrong("a finished trial is lost or rewritten")
         if difference := first_difference(expected, read(uri)):
             outcome.wrong(f"different: {difference}")
-        outcome.rows = Store.open(uri).trials().num_rows
-        shutil.rmtree(uri)
+        outcome.rows = Store.open(uri).trials().num_rows if recorded(uri) else 0
+        shutil.rmtree(uri, ignore_errors=True)
     return outcome
 
 
@@ -132,20 +141,16 @@ def race(name: str, tries: int, folder: Path) -> Outcome:
         fakes.play_ablation(uri, prepared)
         grid.write(Store.open(uri))
 
-    return _deaths(name, tries, folder, play, lambda uri: results(Path(uri)))
+    return _deaths(name, tries, folder, play, results)
 
 
 def compaction(name: str, tries: int, folder: Path) -> Outcome:
     """What is folded is folded again."""
-    whole = str(folder / "parts")
-    assert sweep(whole)[0] == 0
-
-    def play(uri: str) -> None:
-        if not Path(uri).exists():
-            shutil.copytree(whole, uri)
-        Store.open(uri).compact()
-
-    return _deaths(name, tries, folder, play, lambda uri: results(Path(uri)))
+    parts = str(folder / "parts")
+    assert sweep(parts)[0] == 0
+    return _deaths(
+        name, tries, folder, lambda uri: Store.open(uri).compact(), results, lambda uri: shutil.copytree(parts, uri)
+    )
 
 
 def encoding(name: str, tries: int, folder: Path) -> Outcome:
