@@ -24,6 +24,7 @@ LOOK_S = 0.2
 DRAIN_S = 9.0  # after the first signal, how long running steps get to come to their end
 END_S = 7.0  # after that, until Ray is left behind
 AT_ONCE_S = 4.0  # the same after Ctrl-C once more
+STUCK_S = 15.0  # so long may a start of Ray take to notice that a server of its own has ended, and to try again
 REFUSED_S = 2.0  # a head that is gone for so long while the run ends is not waited for
 _MOST_WITHOUT_HEAD = "RAY_gcs_rpc_server_reconnect_timeout_s"  # ray 2.60.0: then its C++ ends the process
 WRITE_S = 5.0  # how long a write that has begun may take
@@ -128,14 +129,17 @@ def apart(work: Callable[[], None], stop: Stop, say: Callable[[str], None]) -> N
 
 def _watch(over: threading.Event, stop: Stop, say: Callable[[str], None], take_back: Callable[[], None]) -> None:
     head: _Head | None = None
-    told = False
+    told, well_at = False, time.monotonic()
     while not over.wait(LOOK_S):
         if stop.head and head is None:
             take_back()  # ray 2.60.0: whoever joins has SIGTERM taken by C++
             head = _Head(stop.head)
         stop.look_at_the_clock()
         gone_s, refused = head.look() if head else (0.0, False)
-        lost = _lost(stop) if head else ""
+        lost = _lost(stop)
+        well_at = well_at if lost else time.monotonic()
+        if not head and time.monotonic() - well_at < STUCK_S:
+            lost = ""
         if not stop.asked:
             if head and gone_s > head.patience_s:
                 lost = f"the head of the Ray cluster at {stop.head} does not answer for {gone_s:.0f} s"

@@ -142,6 +142,27 @@ def test_a_server_of_our_own_ray_that_ends_by_itself_ends_the_run_at_once(
     assert work.stop.left
 
 
+@pytest.mark.parametrize("notices", [False, True])
+def test_a_start_that_does_not_notice_that_a_server_has_ended_is_left_behind(
+    work: Work, monkeypatch: pytest.MonkeyPatch, notices: bool
+) -> None:
+    monkeypatch.setattr(module, "STUCK_S", LIMIT_S if notices else 0.0)
+    looked = list[int]()
+
+    def look() -> None:
+        looked.append(1)
+        gone()
+
+    work.stop.check_services = look
+    work.ends = lambda: notices and len(looked) > 2
+    if notices:
+        work.run()
+    else:
+        with pytest.raises(RunStopped, match=r"^Ray on this machine is gone"):
+            work.run()
+    assert work.stop.left is not notices
+
+
 def test_a_run_that_ends_does_not_wait_for_a_ray_that_is_gone(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_Head", head(0.0, refuses=False))
     monkeypatch.setattr(module, "DRAIN_S", LIMIT_S)
