@@ -57,10 +57,11 @@ class Outcome:
             self.wrong(f"code {code}: {lines[-4:]}")
         if code in (0, -9):
             return
-        wanted_line = f"go on with: msa {'resume ' + goes_on if begun else 'sweep'}"
+        errors = [line for line in lines if line.startswith("error: ")]
+        resumes = begun and not any("/experiment.json: " in line for line in errors)
+        wanted_line = f"go on with: msa {'resume ' + goes_on if resumes else ''}"
         if code != 2 and not (lines and lines[-1].startswith(wanted_line)):
             self.wrong(f"last line: {lines[-1:]}")
-        errors = [line for line in lines if line.startswith("error: ")]
         if len(errors) != 1 or not any(word in errors[0] for word in says.split("|")):
             self.wrong(f"errors: {lines[-4:]}")
         self.said.update(line.replace(goes_on, "STORAGE") for line in errors)
