@@ -144,6 +144,7 @@ def table(
     robustness: bool,
 ) -> int:
     """The best trials of STORAGE's search, and its best configuration over several seeds; or its ablation."""
+    from orchestrator.findings.status import without_results
     from orchestrator.store import Store
     from orchestrator.views import terminal
 
@@ -158,7 +159,11 @@ def table(
     if len(asked) > 1:
         raise click.UsageError(f"{' and '.join(asked)} exclude each other: got {len(asked)}, expected one of them")
     store, named = Store.open(storage), None if metrics is None else words(metrics)
-    if ablation:
+    if nothing := without_results(store):
+        say(nothing)
+    if nothing and layout == "plain":
+        pass  # a table of nothing tells nothing
+    elif ablation:
         show(terminal.ablation(store, layout, metrics=named, notes=notes))
     elif robustness:
         show(terminal.robustness(store, layout, metrics=named))

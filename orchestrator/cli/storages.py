@@ -95,9 +95,12 @@ def drop(storage: str, study: str, dry_run: bool, yes: bool) -> int:
         planned = dropping.planned_drop(store, study)
         counts = [f"{number} {phase}" for phase, number in planned.trials.items()]
         counts += [f"{planned.interrupted} interrupted"] * bool(planned.interrupted)
+        counts += [f"{planned.damaged} damaged"] * bool(planned.damaged)
         show(f"{one_line(planned.name)}: trials that go: {', '.join(counts) or 'none'}")
         if planned.kept:
             show(f"{planned.kept} trials stay, which other studies count, too")
+        for path in planned.doubtful:
+            say(warning(f"{store.files.uri_of(path)} cannot be read, and stays; delete it if it is of that study"))
         if dry_run:
             return DONE
         sure(one_line(f"Drop {planned.name} from {storage}?"), yes)
@@ -149,10 +152,10 @@ def merge(sources: tuple[str, ...], target: str, dry_run: bool, allow_changed: b
 
         record = merged_record([*there(), *stores], files, Found.at(files), allow_changed=allow_changed)
         if not dry_run:
-            files = held.enter_context(Lease(files)).files
-            for source in stores:
+            for source in stores:  # before the target, which nothing is written to where any is in use
                 with suppress(OutOfReach):  # one that can only be read
                     held.enter_context(Lease(source.files))
+            files = held.enter_context(Lease(files)).files
             found = Found.at(files)
             record = merged_record([*there(), *stores], files, found, allow_changed=allow_changed)
             write_record(files, record, found.version)
@@ -160,13 +163,14 @@ def merge(sources: tuple[str, ...], target: str, dry_run: bool, allow_changed: b
         for source in stores:
             planned = planned_transfer(source, into[0] if into else None)
             show(merged(planned, target))
-            code = FAILED if planned.differing else code
+            code = FAILED if planned.differing or planned.damaged else code
+            lost = [f"trial {trial_id} is not taken: {why}" for trial_id, why in planned.damaged.items()]
             if not dry_run:
-                lost: list[str] = []
+                before = len(lost)
                 transfer(planned, into[0], lost.append)
-                code = FAILED if lost else code
-                for line in lost:
-                    say(warning(line))
+                code = FAILED if len(lost) > before else code
+            for line in (*source.warnings_, *lost):
+                say(warning(line))
         if not dry_run and record.ablation:
             grid.write(Store.open(files))
     return code

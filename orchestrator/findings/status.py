@@ -11,9 +11,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from msa_models.metrics import Direction
+from msa_models.printable import command
 from orchestrator.findings.failures import changed, cut_short, untested
 from orchestrator.plan.search import ended_by
 from orchestrator.store import Store, holder
+from orchestrator.store.experiment_file import unfinished_drop
+from orchestrator.store.rows import part_ids, read_parts
 from orchestrator.store.schema import PHASES, STATES
 from orchestrator.store.selection import COLUMNS, best_trial, chosen_params
 from orchestrator.store.sizes import sizes
@@ -22,6 +25,7 @@ from search_spaces.parts import Search
 
 _COLUMNS = ("trial_id", "study_id", "phase", "number", "state", "value", "error_type", "attempts", "finished_at")
 _COLUMNS += ("dataset", "warning", "duration_s", "variant", "changes")
+_FEW = 20
 
 
 def summary(store: Store, *, with_sizes: bool = False) -> dict[str, Any]:
@@ -66,9 +70,30 @@ def summary(store: Store, *, with_sizes: bool = False) -> dict[str, Any]:
             *cut_short(rows),
             *changed(rows, store.record),
             *untested(rows),
+            *filter(None, [unfinished_drop(store.files, store.record)]),
             *store.warnings_,
         ],
     }
+
+
+def without_results(store: Store) -> str:
+    """What there is of a storage in which no trial is complete, in a line; '' where one is."""
+    few = part_ids(store.files, "trials")[:_FEW]
+    parts = read_parts(store.files, "trials", few, columns=("trial_id", "state")).tables.values()
+    if any("COMPLETE" in part["state"].to_pylist() for part in parts):
+        return ""  # mostly so, without reading the rest
+    rows = store.trials(["trial_id", "state", "error_type"]).to_pylist()
+    states = Counter(row["state"] for row in rows)
+    if states["COMPLETE"]:
+        return ""
+    errors = ", ".join(dict.fromkeys(row["error_type"] or "unknown" for row in rows if row["state"] == "FAIL"))
+    known = {row["trial_id"]: row["state"] for row in rows}
+    begun = len({trial["trial_id"] for trial in store.running(clean=False, states=known)} - known.keys())
+    found = [f"{states['FAIL']} failed ({errors})"] if states["FAIL"] else []
+    found += [f"{number} {what}" for number, what in ((states["PRUNED"], "pruned"), (begun, "begun")) if number > 0]
+    planned = sum(store.record.planned.values())
+    again = command("msa", "failures" if states["FAIL"] else "status", store.files.uri)
+    return f"no trial of {planned} is complete: {', '.join(found) or 'none has begun'}; {again} has more"
 
 
 def _studies(

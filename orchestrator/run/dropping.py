@@ -1,8 +1,9 @@
 """A study dropped from a storage: from the experiment, so that no resume trains it again, and with its trials.
 
 The experiment without it is planned again, on the corpora as they are recorded: it has to come to all other studies
-that there are, and to nothing else. Trials go before the record does. So whoever is killed leaves a storage in which
-the study has fewer trials, of which it may be dropped again.
+that there are, and to nothing else. Trials go before the record does, and before them a file says what goes. So whoever
+is killed leaves a storage in which the study has fewer trials, of which it may be dropped again, and which no run goes
+on with before it is.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import Any
 
 from orchestrator.plan import seeds
 from orchestrator.plan.plan import Plan
-from orchestrator.run.resumption import replanned
+from orchestrator.run.resumption import recorded_anew, replanned
 from orchestrator.store import StorageError, Store
-from orchestrator.store.experiment_file import Found, write_record
+from orchestrator.store.experiment_file import Found, begin_drop, begun_drop, end_drop, write_record
 from orchestrator.store.record import AblationRecord, Record, StudyRecord
 from orchestrator.store.removal import remove_trials
+from orchestrator.store.rows import part_ids, part_path
 from search_spaces.dotted import placed
 from search_spaces.faults import ExperimentError, did_you_mean, listed
 
@@ -36,6 +38,8 @@ class Drop:
     trials: Mapping[str, int]  # finished ones that go, by phase
     interrupted: int
     kept: int
+    damaged: int  # whose files cannot be read, and are called after a search of it
+    doubtful: tuple[str, ...]  # files that cannot be read either, of which nobody can tell whose they are
     trial_ids: frozenset[str]
     record: Record  # without them
 
@@ -43,29 +47,43 @@ class Drop:
 def planned_drop(store: Store, asked: str) -> Drop:
     """What dropping a study comes to, by its name or id. Raises StorageError where it cannot be dropped."""
     record = store.record
-    name, study_ids = _asked(store, asked)
+    begun = begun_drop(store.files)
+    if begun is not None and begun[0] == asked and not begun[1].intersection(record.identity):
+        name, study_ids, without = asked, set[str](), record  # all but the end of it was done
+    else:
+        name, study_ids = _asked(store, asked)
+        without = _without(store, name, study_ids)
     left = {study_id: study for study_id, study in record.studies.items() if study_id not in study_ids}
     rows = store.trials(list(_COLUMNS), strict=True).to_pylist()
     mine = [row for row in rows if row["study_id"] in study_ids]
     gone = [row for row in mine if row["phase"] == "search" or not any(_counts(row, each) for each in left.values())]
-    begun = [each for each in store.running(clean=False) if _study_of(each) in study_ids]
+    started = [each for each in store.running(clean=False) if _study_of(each) in study_ids]
     finished = {row["trial_id"] for row in rows}
-    interrupted = {each["trial_id"] for each in begun} - finished
+    unread = (set(part_ids(store.files, "trials")) | set(store.files.folders("running"))) - finished
+    damaged = {each for each in unread if any(each.startswith(f"{study_id}-") for study_id in study_ids)}
+    damaged -= {each["trial_id"] for each in started}
+    doubtful = set(part_ids(store.files, "trials")) - finished - damaged
+    doubtful = {each for each in doubtful if not any(each.startswith(f"{study_id}-") for study_id in left)}
+    interrupted = {each["trial_id"] for each in started} - finished
     return Drop(
         name=name,
         study_ids=tuple(sorted(study_ids)),
         trials=dict(Counter(row["phase"] for row in gone)),
         interrupted=len(interrupted),
         kept=len(mine) - len(gone),
-        trial_ids=frozenset({row["trial_id"] for row in gone} | interrupted),
-        record=_without(store, name, study_ids),
+        damaged=len(damaged),
+        doubtful=tuple(part_path("trials", each) for each in sorted(doubtful)),
+        trial_ids=frozenset({row["trial_id"] for row in gone} | interrupted | damaged),
+        record=without,
     )
 
 
 def drop(store: Store, planned: Drop) -> None:
     """Remove the trials, then write the record. Hold the `Lease`. Raises StorageError; it may be done again."""
+    begin_drop(store.files, planned.name, planned.study_ids)
     remove_trials(store.files, planned.trial_ids)
     write_record(store.files, planned.record, Found.at(store.files).version)
+    end_drop(store.files)
 
 
 def _asked(store: Store, asked: str) -> tuple[str, set[str]]:
@@ -112,20 +130,9 @@ def _without(store: Store, name: str, study_ids: set[str]) -> Record:
         found = _planned(record, data)
         if found is None or {study.study_id for study in found.studies} != wanted:
             continue
-        grid = found.grid and AblationRecord.planned_as(found.grid)
-        if grid is not None and name in {cell.variant for cell in grid.cells}:
+        if found.grid is not None and name in {cell.variant for cell in AblationRecord.planned_as(found.grid).cells}:
             continue
-        planned: Counter[str] = Counter()
-        for study in found.studies:
-            planned.update(study.least)
-        changed = {
-            "experiment": data,
-            "identity": identity,
-            "studies": {each.study_id: StudyRecord.planned_as(each).model_dump(mode="json") for each in found.studies},
-            "planned": dict(planned),
-            "ablation": grid and grid.model_dump(mode="json"),
-        }
-        return Record.of({**record.plain(), **changed})
+        return recorded_anew(record, data, found, identity)
     raise StorageError(
         f"{name!r} cannot be dropped from {store.files.uri}: no experiment asks for all of the others and not for it "
         "(a factorial or additive design has no cell less, nor has a comparison of two studies over several searches)"

@@ -7,14 +7,13 @@ are recorded, to see that it comes to just these.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from orchestrator.run.resumption import replanned
+from orchestrator.run.resumption import recorded_anew, replanned
 from orchestrator.store import Files, StorageError, Store
 from orchestrator.store.experiment_file import Found, check_record, differences
-from orchestrator.store.record import AblationRecord, Record, StudyRecord
+from orchestrator.store.record import Record
 from search_spaces.faults import ExperimentError
 
 _LISTS = ("leave_one_out", "modalities", "corpora")  # of an ablation, of which two may have different entries
@@ -57,20 +56,9 @@ def _union(record: Record, other: Record, mine: Store, theirs: Store) -> Record:
         plan = replanned(record, data).plan
     except ExperimentError as error:
         raise _others(mine, theirs, [str(error)]) from None
-    studies = {each.study_id: StudyRecord.planned_as(each) for each in plan.studies}
-    if set(studies) != wanted:
+    if {study.study_id for study in plan.studies} != wanted:
         raise _others(mine, theirs, list(_why(record, other)))
-    planned: Counter[str] = Counter()
-    for study in plan.studies:
-        planned.update(study.least)
-    changed = {
-        "experiment": data,
-        "identity": identity,
-        "studies": {study_id: each.model_dump(mode="json") for study_id, each in studies.items()},
-        "planned": dict(planned),
-        "ablation": plan.grid and AblationRecord.planned_as(plan.grid).model_dump(mode="json"),
-    }
-    return Record.of({**record.plain(), **changed})
+    return recorded_anew(record, data, plan, identity)
 
 
 def _has_more(record: Record, than: Record) -> bool:

@@ -5,7 +5,8 @@ A corpus is its fingerprint: it may lie anywhere, under any name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from typing import Any
 from msa_models import printable
 from msa_models.data import SYNTHETIC, CorpusError
 from orchestrator.plan.corpora import CorpusInfo, EncoderInfo
+from orchestrator.plan.plan import Plan
 from orchestrator.run.inputs import Encoders
 from orchestrator.run.preparation import Prepared, Read, asked_corpora, planned_on, prepare, read_corpus
 from orchestrator.store import Store
 from orchestrator.store.experiment_file import check_corpora
-from orchestrator.store.record import CorpusRecord, Record
+from orchestrator.store.record import AblationRecord, CorpusRecord, Record, StudyRecord
 from search_spaces.faults import listed
 from search_spaces.loading import validate
 from search_spaces.parts import Data
@@ -74,6 +76,21 @@ def replanned(record: Record, experiment: Mapping[str, Any]) -> Prepared:
     ablation = record.ablation is not None and not record.is_of_studies
     planned = planned_on(asked, infos, ablation=ablation)
     return Prepared(experiment=asked, corpora={}, infos=tuple(infos), plan=planned, encoders=encoders)
+
+
+def recorded_anew(record: Record, experiment: Mapping[str, Any], plan: Plan, identity: Collection[str]) -> Record:
+    """The record of a storage whose experiment is now this one, which comes to this plan."""
+    planned: Counter[str] = Counter()
+    for study in plan.studies:
+        planned.update(study.least)
+    changed = {
+        "experiment": dict(experiment),
+        "identity": sorted(identity),
+        "studies": {each.study_id: StudyRecord.planned_as(each).model_dump(mode="json") for each in plan.studies},
+        "planned": dict(planned),
+        "ablation": plan.grid and AblationRecord.planned_as(plan.grid).model_dump(mode="json"),
+    }
+    return Record.of({**record.plain(), **changed})
 
 
 def _info(name: str, corpus: CorpusRecord, record: Record, encoders: Encoders) -> CorpusInfo:

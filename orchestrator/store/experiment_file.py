@@ -8,10 +8,11 @@ says of itself decides for all: from version 5 on a file without a proof is dama
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msa_models.printable import command
 from orchestrator.store import proof
 from orchestrator.store.faults import AbsentFile, DamagedFile, StorageError
 from orchestrator.store.files import Files
@@ -23,6 +24,7 @@ from search_spaces.dotted import flatten
 
 PATH = "experiment.json"
 LEASE_PATH = "lease.json"
+DROP_PATH = "drop.json"  # what a drop has begun to remove
 JOBS_PATH = "slurm"  # scripts and outputs of batch jobs, which may be there before anything else is
 _ORIGINS = ("provenance", "texts", "encoders")  # and corpora, what results come from: nobody hears too late
 _NUM_SHOWN = 3
@@ -78,6 +80,8 @@ def check_record(files: Files, record: Record, found: Found, *, allow_changed: b
                 "use a new or an empty folder"
             )
         return record
+    if line := unfinished_drop(files, before):
+        raise StorageError(line)
     old, new = before.plain(), record.plain()
     others = list(_other_corpora(before.corpora, record.corpora))
     changed = others.copy()
@@ -93,6 +97,37 @@ def check_record(files: Files, record: Record, found: Found, *, allow_changed: b
         )
     names = {**before.corpus_names, **record.corpus_names}
     return Record.of({**old, **new, "corpus_names": names, "created_at": before.created_at})
+
+
+def begin_drop(files: Files, name: str, study_ids: Collection[str]) -> None:
+    """Put on file that these studies are being removed, until their trials and the record are."""
+    proof.write_json(files, DROP_PATH, {"name": name, "study_ids": sorted(study_ids)}, durable=True)
+
+
+def end_drop(files: Files) -> None:
+    """All of it is removed."""
+    files.delete(DROP_PATH)
+
+
+def begun_drop(files: Files) -> tuple[str, set[str]] | None:
+    """The name, and the ids of the studies, of a drop that has begun and not come to its end."""
+    try:
+        found = proof.read_json(replace(files, proven=True), DROP_PATH)
+        return str(found["name"]), set(map(str, found["study_ids"]))
+    except (AbsentFile, DamagedFile, KeyError, TypeError):
+        return None
+
+
+def unfinished_drop(files: Files, record: Record) -> str:
+    """A line where a drop was killed that has removed trials, which a run would train again; else ''."""
+    begun = begun_drop(files)
+    if begun is None or not begun[1].intersection(record.identity):
+        return ""
+    again = command("msa", "drop", files.uri, begun[0])
+    return (
+        f"{files.uri}: the drop of {begun[0]!r} was killed before its end, and trials of it are gone: {again} goes on "
+        f"with it; or delete {DROP_PATH} to keep the study, of which a resume trains what is gone"
+    )
 
 
 def check_corpora(files: Files, record: Record, corpora: Mapping[str, CorpusRecord]) -> None:

@@ -10,14 +10,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 
 from orchestrator.store import checkpoints
-from orchestrator.store.experiment_file import JOBS_PATH, LEASE_PATH, PATH
+from orchestrator.store.experiment_file import DROP_PATH, JOBS_PATH, LEASE_PATH, PATH
 from orchestrator.store.files import Files
 from orchestrator.store.rows import SAFE_NAME, strangers
 from orchestrator.store.sealing import GRID, TABLES
 from orchestrator.store.steering import STEERING_PATH
 
 _STARTED = r"\d{8}T\d{6}\.\d{6}Z"
-_FILES = (PATH, LEASE_PATH, STEERING_PATH, GRID, "report.html")
+_FILES = (PATH, LEASE_PATH, STEERING_PATH, DROP_PATH, GRID, "report.html")
 _FOLDERS = (*TABLES, "running", "runs", "models", "logs", JOBS_PATH, "encodings")
 _COPY = re.compile(r"copy|conflict|\(\d+\)| \d+$|~|\.bak$|\.old$", re.IGNORECASE)
 _OURS: dict[str, Callable[[str], bool]] = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +16,14 @@ import pyarrow as pa
 
 from orchestrator.store import proof
 from orchestrator.store.faults import AbsentFile, DamagedFile
-from orchestrator.store.rows import read_rows
+from orchestrator.store.rows import part_ids, part_path, read_rows
 from orchestrator.store.store import Store
 
 # What says how a trial was trained and not what came out: it differs wherever the same is trained twice.
 _INCIDENTAL = ("duration_s", "started_at", "finished_at", "host", "git_commit", "code_fingerprint", "versions")
 _INCIDENTAL += ("error_message", "traceback", "attempts", "changes", "warning", "variant", "dataset", "number")
 _TABLES = ("measurements", "predictions", "robustness")
+_MODEL, _AT_ONCE = ".safetensors", 500
 Row = Mapping[str, Any]
 
 
@@ -36,13 +37,15 @@ class Transfer:
     same: int = 0
     differing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # columns by trial; those of the target stay
     unfinished: int = 0
+    damaged: Mapping[str, str] = field(default_factory=dict)  # why, by trial: those that cannot be taken
 
 
 def planned_transfer(source: Store, target: Store | None) -> Transfer:
     """What of the source the target has not, has alike, and has otherwise. Raises StorageError."""
     mine = {} if target is None else {row["trial_id"]: row for row in target.trials(strict=True).to_pylist()}
     taken, replacing, same, differing = list[Row](), list[str](), 0, dict[str, tuple[str, ...]]()
-    for row in source.trials(strict=True).to_pylist():
+    rows = source.trials(strict=True).to_pylist()
+    for row in rows:
         trial_id = row["trial_id"]
         other = mine.get(trial_id)
         if other is None or (other["state"] == "FAIL" and row["state"] != "FAIL"):
@@ -52,13 +55,17 @@ def planned_transfer(source: Store, target: Store | None) -> Transfer:
             same += 1
         else:
             differing[trial_id] = columns
+    damaged = _damaged(source, [row["trial_id"] for row in taken])
+    for trial_id in set(part_ids(source.files, "trials")) - {row["trial_id"] for row in rows}:
+        damaged[trial_id] = f"{source.files.uri_of(part_path('trials', trial_id))} is damaged"
     return Transfer(
         source=source,
-        rows=tuple(taken),
-        replacing=tuple(replacing),
+        rows=tuple(row for row in taken if row["trial_id"] not in damaged),
+        replacing=tuple(each for each in replacing if each not in damaged),
         same=same,
         differing=differing,
         unfinished=len(source.running(clean=False)),
+        damaged=damaged,
     )
 
 
@@ -83,6 +90,29 @@ def transfer(planned: Transfer, target: Store, warn: Callable[[str], None]) -> i
     return number
 
 
+def _damaged(source: Store, trial_ids: Sequence[str]) -> dict[str, str]:
+    """Why trials cannot be taken whole, by trial."""
+    found: dict[str, str] = {}
+    for start in range(0, len(trial_ids), _AT_ONCE):
+        some = trial_ids[start : start + _AT_ONCE]
+        for folder in _TABLES:
+            rows = read_rows(source.files, folder, some, columns=("trial_id",), strict=True)
+            whole = {trial_id for table in rows.tables for trial_id in table["trial_id"].unique().to_pylist()}
+            lost = set(some) - whole - set(rows.absent)
+            lost |= set(rows.absent) if any("compact-" in line for line in rows.warnings) else set()
+            for trial_id in sorted(lost):
+                path = source.files.uri_of(part_path(folder, trial_id))
+                said = [line for line in rows.warnings if path in line] or [f"its {folder} cannot be read"]
+                found.setdefault(trial_id, said[0])
+    models = {name.removesuffix(_MODEL) for name in source.files.names("models") if name.endswith(_MODEL)}
+    for trial_id in [each for each in trial_ids if each in models and each not in found]:
+        try:
+            proof.read(source.files, f"models/{trial_id}{_MODEL}")
+        except DamagedFile as error:
+            found[trial_id] = str(error)
+    return found
+
+
 def _take(source: Store, target: Store, row: Row) -> None:
     trial_id = row["trial_id"]
     tables = {folder: _rows_of(source, folder, trial_id) for folder in _TABLES}
@@ -91,7 +121,7 @@ def _take(source: Store, target: Store, row: Row) -> None:
         target.write_predictions(trial_id, columns)
     if (table := tables["robustness"]) is not None:
         target.write_robustness(trial_id, table.drop_columns(["trial_id"]).to_pylist())
-    path = f"models/{trial_id}.safetensors"
+    path = f"models/{trial_id}{_MODEL}"
     with contextlib.suppress(AbsentFile):
         model = proof.read(source.files, path)
         if proof.carries(path, proof.Content.of(model)):

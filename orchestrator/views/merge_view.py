@@ -19,6 +19,8 @@ def merged(planned: Transfer, target: str) -> str:
     lines[0] += f" for {into}"
     if planned.replacing:
         lines.append(f"  {len(planned.replacing)} of them in the place of a failure")
+    if planned.damaged:
+        lines.append(f"  {len(planned.damaged)} trials are not whole there and are not taken")
     if planned.same:
         lines.append(f"  {planned.same} trials are in both")
     if planned.differing:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from orchestrator.cli import msa
 from orchestrator.findings.status import summary
 from orchestrator.store import Lease, Store
 from orchestrator.views.sizes_view import in_bytes
@@ -29,6 +31,27 @@ def busy(store: Store, make_row: MakeRow) -> Store:
     for epoch in (2, 4):
         store.checkpoint_write("later", epoch, b"")
     return store
+
+
+def test_a_table_of_nothing_says_what_there_is_instead(store: Store, make_row: MakeRow) -> None:
+    def table(*options: str) -> tuple[str, str]:
+        done = CliRunner().invoke(msa, ["table", store.files.uri, *options], standalone_mode=False)
+        assert done.return_value == 0
+        return done.stdout, done.stderr
+
+    uri = store.files.uri
+    assert table() == ("", f"no trial of 65 is complete: none has begun; msa status {uri} has more\n")
+    store.finish(make_row(2, state="PRUNED"), [])
+    store.begin({"trial_id": "failed", "attempts": 1})
+    store.finish(make_row(3, state="FAIL", trial_id="failed"), [])
+    store.begin({"trial_id": "later", "attempts": 1})
+    line = f"no trial of 65 is complete: 1 failed (NonFiniteLoss), 1 pruned, 1 begun; msa failures {uri} has more\n"
+    for options in ((), ("--importance",), ("--robustness",)):
+        assert table(*options) == ("", line)
+    out, said = table("--format", "json")  # which a program reads
+    assert (json.loads(out)["rows"], said) == ([], line)
+    store.finish(make_row(4), [])
+    assert "is complete" not in table()[1]
 
 
 def test_an_empty_storage_has_counts_of_zero_and_what_is_planned(store: Store) -> None:

@@ -10,10 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.cli import msa
+from orchestrator.findings.status import summary
 from orchestrator.run.dropping import drop, planned_drop
 from orchestrator.run.resumption import replanned
 from orchestrator.store import Files, Lease, LeaseHeld, StorageError, Store
 from orchestrator.store.compaction import FOLDERS
+from orchestrator.store.experiment_file import Found, check_record
 from orchestrator.store.rows import ids_in
 from tests.orchestrator.run import fakes
 from tests.orchestrator.run.faulty_disk import Death
@@ -104,6 +106,7 @@ def test_a_drop_that_is_killed_at_any_write_or_delete_is_done_by_the_next(
                 found = Store.open(storage).trials(strict=True).to_pylist()
                 assert kept <= {row["trial_id"] for row in found}
                 assert all(row in before for row in found)
+                assert_nothing_is_trained_again(storage, before)
                 continue
         break
     assert most > 5
@@ -111,6 +114,39 @@ def test_a_drop_that_is_killed_at_any_write_or_delete_is_done_by_the_next(
 
 
 @pytest.mark.slow
+def assert_nothing_is_trained_again(uri: str, before: list[dict[str, Any]]) -> None:
+    """Where a drop has removed anything of a study that is still recorded, no run goes on, and the status says why."""
+    store = Store.open(uri)
+    gone = len(store.trials(strict=True)) < len(before)
+    recorded = CELL in {study.name for study in store.record.studies.values()}
+    if gone and recorded:
+        with pytest.raises(StorageError, match=r"was killed before its end.*msa drop .* goes on with it"):
+            check_record(store.files, store.record, Found.at(store.files))
+        assert any("was killed before its end" in line for line in summary(store)["warnings"])
+    if not recorded:
+        assert check_record(store.files, store.record, Found.at(store.files)) == store.record
+
+
+def test_what_is_damaged_of_a_study_goes_with_it(storage: str) -> None:
+    before = Store.open(storage).trials().to_pylist()
+    mine = [row for row in before if row["variant"] == CELL]
+    search = next(row["trial_id"] for row in mine if row["phase"] == "search")
+    for folder in ("trials", "measurements"):
+        Path(storage, folder, f"{search}.parquet").write_bytes(b"damaged")
+    begun = Path(storage, "running", f"{mine[0]['study_id']}-00099", "trial.json")
+    begun.parent.mkdir(parents=True)
+    begun.write_text("damaged")
+    strange = Path(storage, "trials", "0123456789abcdef.parquet")
+    strange.write_bytes(b"damaged")
+    done = run("drop", storage, CELL, "--yes")
+    assert done.exception is None
+    assert "0123456789abcdef.parquet cannot be read, and stays; delete it" in " ".join(done.stderr.split())
+    strange.unlink()
+    left = run("verify", storage).stderr.splitlines()
+    assert [line for line in left if "/models/" not in line] == []  # those here were never whole
+    assert_without(storage, before)
+
+
 @pytest.mark.parametrize(
     ("name", "said"), [("full", "compared with"), ("without gate_fusion", "Did you mean 'without gated_fusion'")]
 )

@@ -147,6 +147,32 @@ def test_another_experiment_and_other_code_are_refused_with_what_differs(halves:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("folder", ["measurements", "predictions", "models", "trials"])
+def test_what_is_damaged_is_told_before_it_is_left_out(halves: Path, folder: str) -> None:
+    one, two = halves / "one", halves / "two"
+    shutil.rmtree(two)
+    ablation(two, [3, 4])
+    trial_id = Store.open(two).trials()["trial_id"][0].as_py()
+    path = two / folder / f"{trial_id}.{'safetensors' if folder == 'models' else 'parquet'}"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"damaged")
+    for options in (["--dry-run"], []):
+        done = run("merge", str(two), "--into", str(one), *options)
+        assert done.return_value == 1
+        assert "5 trials (5 COMPLETE)" in " ".join(done.stdout.split())
+        assert "1 trials are not whole there and are not taken" in " ".join(done.stdout.split())
+        told = " ".join(done.stderr.split())
+        assert (trial_id in told, f"{folder}/{path.name} is damaged" in told) == (True, True)
+    assert Store.open(one).trials().num_rows == 11
+
+
+def test_a_merge_that_is_refused_leaves_nothing(halves: Path) -> None:
+    with Lease(Files.at(halves / "two")):
+        done = run("merge", str(halves / "one"), str(halves / "two"), "--into", str(halves / "new"))
+    assert isinstance(done.exception, LeaseHeld)
+    assert not (halves / "new").exists()
+
+
 def test_nothing_is_merged_while_a_driver_works_on_any_of_them(halves: Path) -> None:
     before = results(halves / "one")
     for busy in ("one", "two"):
