@@ -75,6 +75,8 @@ def check_record(files: Files, record: Record, found: Found, *, allow_changed: b
     before = found.record
     if before is None:
         if strangers := [name for name in files.names() + files.folders() if name not in (LEASE_PATH, JOBS_PATH)]:
+            if (now := Found.at(files)).record is not None:  # another driver has begun it since
+                return check_record(files, record, now, allow_changed=allow_changed)
             raise StorageError(
                 f"{files.uri} is not empty and no storage (it has {', '.join(strangers[:_NUM_SHOWN])}, but no {PATH}); "
                 "use a new or an empty folder"

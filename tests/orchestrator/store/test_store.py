@@ -19,6 +19,8 @@ import pytest
 from optuna.distributions import FloatDistribution, distribution_to_json
 
 from orchestrator.store import SCHEMA_VERSION, Files, StorageError, Store, proof
+from orchestrator.store.experiment_file import Found, check_record
+from orchestrator.store.record import Record
 from orchestrator.store.schema import parquet
 from tests.orchestrator.findings.ablations import study
 
@@ -126,6 +128,17 @@ def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Pa
     with pytest.raises(StorageError, match="not empty and no storage"):
         Store.create(tmp_path, record)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
+
+
+def test_a_storage_that_another_driver_begins_meanwhile_is_no_folder_with_other_things(
+    tmp_path: Path, record: dict[str, Any]
+) -> None:
+    files, mine = Files.at(tmp_path / "s"), Record.of(record)
+    found = Found.at(files)
+    Store.create(files, record).begin({"trial_id": "t0"})
+    assert check_record(files, mine, found).identity == mine.identity
+    with pytest.raises(StorageError, match="holds another experiment"):
+        check_record(files, Record.of(record | {"identity": ["another"]}), found)
 
 
 def test_a_lease_and_dot_files_do_not_make_a_folder_occupied(tmp_path: Path, record: dict[str, Any]) -> None:
