@@ -13,6 +13,7 @@ from msa_models.representations import Representations
 
 FOLLOWED = 8  # F: enough that the lengths of their updates are within a few percent of those of a whole encoder
 TOGETHER = 64  # steps that are followed at once
+_STEP = ("gathered", "scale", "norm")
 
 
 class Displacement:
@@ -77,15 +78,25 @@ class Displacement:
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
-        """What is to be remembered at the end of an epoch."""
-        return {**self._averages, "steps": torch.tensor(self._num_steps)}
+        """What is to be remembered between two steps; inside an epoch those that are not yet followed, too."""
+        state = {**self._averages, "steps": torch.tensor(self._num_steps)}
+        if self._lengths is not None:
+            state["lengths"] = self._lengths
+        for index, values in enumerate(self._steps):
+            named = zip(_STEP, values, strict=True)
+            state |= {f"{index}.{name}": value for name, value in named if value is not None}
+        return state
 
     def restore(self, state: Mapping[str, torch.Tensor], device: str) -> None:
-        """Go on from the `state` that another had at the end of an epoch."""
-        self._gathered, self._lengths = None, None
+        """Go on from the `state` that another had."""
+        left = {name: tensor.to(device) for name, tensor in state.items() if name != "steps"}
+        self._num_steps, self._gathered = int(state["steps"]), None
+        self._lengths = left.pop("lengths", None)
         self._steps.clear()
-        self._averages = {name: tensor.to(device) for name, tensor in state.items() if name != "steps"}
-        self._num_steps = int(state["steps"])
+        while (gathered := left.pop(f"{len(self._steps)}.{_STEP[0]}", None)) is not None:
+            scale, norm = (left.pop(f"{len(self._steps)}.{name}", None) for name in _STEP[1:])
+            self._steps.append((gathered, scale, norm))
+        self._averages = left
 
     def _follow(self) -> None:
         """Add the lengths of what both optimisers make of the steps that came in, all at once."""

@@ -1,11 +1,13 @@
 """One epoch of a training: the steps that it takes, and the means of what they log.
 
-Everything that is drawn depends on (seed, epoch) alone.
+Everything that is drawn depends on (seed, epoch) alone. An epoch can be cut between any two steps and be continued bit
+for bit, in another process too: then the generators are as they were at the cut, whoever has drawn from them since.
 """
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,15 +49,44 @@ class Epoch:
         self._rows = rows_of_steps(train, settings, seed, epoch)
         self._sums: dict[str, torch.Tensor] = {}
         self._counts: Counter[str] = Counter()
+        self._taken = 0  # steps
+        self._generators: Mapping[str, torch.Tensor] = {}  # their states at the cut
 
-    def train(self) -> None:
-        """Take all steps. Raises NonFiniteLoss."""
-        torch.manual_seed(seeding.derive(self._seed, "dropout", self._epoch))
+    def train(self, pause: Callable[[], bool]) -> bool:
+        """Take the steps that are left, but none after one at which `pause` says so; whether all are taken, unpaused.
+
+        Raises NonFiniteLoss.
+        """
+        if self._generators:
+            _set_generators(self._generators, self._device)
+        else:
+            torch.manual_seed(seeding.derive(self._seed, "dropout", self._epoch))
         if self._network.text is not None:
             self._network.text.stage(self._epoch)
         self._network.train()
-        for step in range(len(self._rows)):
-            self._take(step)
+        while self._taken < len(self._rows):
+            self._take(self._taken)
+            self._taken += 1
+            if pause():
+                self._generators = _generators(self._device)
+                return False
+        return True
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """Of an epoch that is cut what is plain data; `state` has the tensors."""
+        return {"taken": self._taken, "counts": dict(self._counts)}
+
+    @property
+    def state(self) -> dict[str, Mapping[str, torch.Tensor]]:
+        """Of an epoch that is cut what it remembers, in named groups."""
+        return {"sums": self._sums, "generators": self._generators}
+
+    def restore(self, progress: Mapping[str, Any], state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """Go on from where another one was cut; of `state` only the own groups are read."""
+        self._taken, self._counts = progress["taken"], Counter(progress["counts"])
+        self._sums = {name: state["sums"][name].to(self._device) for name in self._counts}
+        self._generators = state["generators"]
 
     def means(self) -> dict[str, float | list[float]]:
         """What was logged, over the batches that have it; of each modality where it is one number for each."""
@@ -87,3 +118,15 @@ def rows_of_steps(train: Split, settings: TrainingConfig, seed: int, epoch: int)
     """The samples of each step of an epoch, as many in each (fewer in the last one), each sample once."""
     order, size = epoch_order(train, settings, seed, epoch), settings.batch_size * settings.accumulate
     return [order[first : first + size] for first in range(0, len(order), size)]
+
+
+def _generators(device: str) -> dict[str, torch.Tensor]:
+    """The states of torch's generators that training on a device draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state(device)} if torch.device(device).type == "cuda" else {})
+
+
+def _set_generators(states: Mapping[str, torch.Tensor], device: str) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.device(device).type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)

@@ -1,6 +1,6 @@
-"""Training: a stream of measurements, one per epoch, that can be cut at any epoch and continued bit for bit.
+"""Training: a stream of measurements, one per epoch, that can be cut at any step and continued bit for bit.
 
-The draws of an epoch depend on (seed, epoch) alone, so a snapshot needs no generator state.
+The draws of an epoch depend on (seed, epoch) alone, so a snapshot between two epochs needs no generator state.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -73,6 +73,7 @@ class Training:
         self.measurements: list[Measurement] = []
         self.best_epoch, self.best_value = 0, None
         self._best: dict[str, torch.Tensor] = {}
+        self._begun: Epoch | None = None  # and not over
 
     @property
     def epoch(self) -> int:
@@ -85,6 +86,11 @@ class Training:
         settings = self.spec.training
         exhausted = settings.patience is not None and self.epoch - self.best_epoch >= settings.patience
         return self.epoch >= settings.epochs or exhausted
+
+    @property
+    def inside(self) -> bool:
+        """Whether an epoch has begun and is not over."""
+        return self._begun is not None
 
     def __iter__(self) -> Iterator[Measurement]:
         while not self.done:
@@ -100,17 +106,20 @@ class Training:
         regression `warnings/correlation_undefined`, 1 where `valid/corr` is 0 because it does not exist; and of texts
         that are fine-tuned `text_encoder/autocast`, 1 where it computed in bfloat16.
         """
-        epoch = Epoch(
-            self.network,
-            self.step,
-            self.corpus.splits["train"],
-            epoch=self.epoch,
-            history=self._history(),
-            seed=self.seed,
-            device=self.device,
-        )
-        epoch.train()
-        measurement = self._measure(epoch.means())
+        measurement = self.advance(lambda: False)
+        assert measurement is not None, "nobody has paused it"
+        return measurement
+
+    def advance(self, pause: Callable[[], bool]) -> Measurement | None:
+        """Train to the end of the epoch and measure it, see `train_epoch`; None where `pause` says so after a step.
+
+        What comes next then, here or wherever the snapshot is restored, is the rest of the epoch.
+        """
+        self._begun = self._begun or self._next_epoch()
+        if not self._begun.train(pause):
+            return None
+        measurement = self._measure(self._begun.means())
+        self._begun = None
         self.measurements.append(measurement)
         self._remember_best(measurement[self.objective.metric])
         return measurement
@@ -148,7 +157,7 @@ class Training:
         return snapshot.pack({"trial": self._identity(), "best_epoch": self.best_epoch}, {"network": self._best})
 
     def snapshot(self) -> bytes:
-        """Everything needed to continue, as one safetensors file; draws need no generator state."""
+        """Everything needed to continue, as one safetensors file."""
         progress = {
             "trial": self._identity(),
             "measurements": self.measurements,
@@ -156,10 +165,16 @@ class Training:
             "best_value": self.best_value,
         }
         optimizer = snapshot.optimizer_state(self.step.optimizer)
-        best = {} if self.best_epoch == self.epoch else self._best  # else it is the network as it is
-        groups = {"network": self.network.learned(), "best": best, "optimizer": optimizer}
+        is_last = self.best_epoch == self.epoch and not self.inside  # then the best is the network as it is
+        groups: dict[str, Mapping[str, torch.Tensor]] = {
+            "network": self.network.learned(),
+            "best": {} if is_last else self._best,
+            "optimizer": optimizer,
+        }
         if self.step.displacement is not None:
             groups["displacement"] = self.step.displacement.state
+        if self._begun is not None:
+            progress["inside"], groups = self._begun.progress, groups | self._begun.state
         return snapshot.pack(progress, groups)
 
     def restore(self, data: bytes) -> None:
@@ -179,6 +194,10 @@ class Training:
         self._best = snapshot.copied(best, self.device)
         self.measurements = progress["measurements"]
         self.best_epoch, self.best_value = progress["best_epoch"], progress["best_value"]
+        self._begun = None
+        if "inside" in progress:
+            self._begun = self._next_epoch()
+            self._begun.restore(progress["inside"], groups)
 
     def robustness(
         self, asked: Robustness | Mapping[str, Any], told: Callable[[int], None] = lambda number: None
@@ -216,6 +235,17 @@ class Training:
         if self.network.text is not None:
             identity["pretrained"] = repr((self.network.text.pretrained.name, self.network.text.pretrained.fingerprint))
         return identity
+
+    def _next_epoch(self) -> Epoch:
+        return Epoch(
+            self.network,
+            self.step,
+            self.corpus.splits["train"],
+            epoch=self.epoch,
+            history=self._history(),
+            seed=self.seed,
+            device=self.device,
+        )
 
     def _measure(self, logged: Mapping[str, float | list[float]]) -> Measurement:
         """The measurement of the epoch that is just over, of which this was logged."""

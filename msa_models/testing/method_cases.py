@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
@@ -162,6 +163,25 @@ def assert_parts_equal_the_whole(method: Method, corpus: Corpus, changes: Mappin
         whole, parts = (run.network.state_dict() for run in runs)
         for name, weight in whole.items():
             torch.testing.assert_close(parts[name], weight, atol=tolerance, rtol=tolerance)
+
+
+def assert_continues_from_any_step(method: Method, corpus: Corpus, config: Any, *, seed: int = 0) -> None:
+    """Cut after any step of any epoch, it comes to the same bits, and so does one that goes on from such a snapshot."""
+    draw, whole = random.Random(seed), training_of(method, corpus, config)
+    list(whole)
+    cut, snapshots = training_of(method, corpus, config), list[bytes]()
+    while not cut.done:
+        if cut.advance(lambda: draw.random() < 0.5) is None:
+            snapshots.append(cut.snapshot())
+        torch.rand(3)
+    assert cut.snapshot() == whole.snapshot()
+    continued, data = training_of(method, corpus, config), draw.choice(snapshots)
+    continued.restore(data)
+    assert continued.inside
+    assert continued.snapshot() == data
+    list(continued)
+    assert continued.measurements == whole.measurements
+    assert continued.snapshot() == whole.snapshot()
 
 
 def initial_weights(method: Method, corpus: Corpus, config: Any) -> dict[str, torch.Tensor]:

@@ -24,6 +24,7 @@ from msa_models.testing.method_cases import (
     SUBSETS,
     absent_from,
     assert_continues_from_any_epoch,
+    assert_continues_from_any_step,
     assert_parts_equal_the_whole,
     assert_trains,
     brought_in,
@@ -168,6 +169,13 @@ class MethodContract(Contract):
     def test_nor_for_the_method_as_it_is(self, method: Method, task: str) -> None:
         layout, kind = SEQUENCES[0]
         assert_parts_equal_the_whole(method, small_corpus(task, layout), {}, kind)
+
+    @over(rule=RULES, task=TASKS)
+    def test_so_does_one_that_is_cut_after_any_step_of_an_epoch(self, method: Method, rule: str, task: str) -> None:
+        config = configuration(method, brought_in(method, rule))
+        several = {"batch_size": 4, "accumulate": 1 + (task == "classification"), "epochs": 2}
+        config = dataclasses.replace(config, training=dataclasses.replace(config.training, **several))
+        assert_continues_from_any_step(method, small_corpus(task, "utterances"), config)
 
     @over(layout=("sequences", "utterances"), task=TASKS, once=True)
     def test_the_encoders_of_a_method_are_passed_backward_once_in_each_step(

@@ -16,6 +16,7 @@ from msa_models.testing.method_cases import (
     RULES,
     absent_from,
     assert_continues_from_any_epoch,
+    assert_continues_from_any_step,
     assert_trains,
     brought_in,
     configuration,
@@ -65,6 +66,7 @@ class TestFinetuning(Contract):
         corpus, config = tokens(task, layout), configuration(method, finetuning(pooling))
         assert_trains(training_of(method, corpus, config))
         assert_continues_from_any_epoch(method, corpus, config)
+        assert_continues_from_any_step(method, corpus, config)
 
     @pytest.mark.slow
     @over(rule=RULES, task=TASKS)

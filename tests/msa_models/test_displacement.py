@@ -120,6 +120,19 @@ def test_how_many_steps_are_followed_at_once_makes_no_difference(
     np.testing.assert_allclose(measured(trained(corpus, rule)), whole, rtol=1e-5)
 
 
+def test_it_goes_on_from_any_step_of_an_epoch(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(displacement, "TOGETHER", 3)  # of eight steps an epoch: some are followed already, some not
+    corpus = make_corpus(layout="utterances")
+    whole, cut = trained(corpus, Drop(after=0.25)), trained(corpus, Drop(after=0.25))
+    list(whole)
+    while not cut.done:
+        if cut.advance(lambda: True) is None:
+            continued = trained(corpus, Drop(after=0.25))
+            continued.restore(cut.snapshot())
+            cut = continued
+    assert cut.measurements == whole.measurements
+
+
 def _momentum(optimizer: str) -> dict[str, float]:
     return {"momentum": 0.9} if optimizer == "sgd" else {}
 
