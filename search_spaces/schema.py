@@ -44,8 +44,8 @@ def _longer_than_a_start(text: str) -> str:
     if durations.seconds(text) < FIRST_WORD_S:
         least = durations.words(FIRST_WORD_S)
         raise ValueError(
-            f"got {show(text)}, expected at least {least}, as a worker says nothing while it starts and trains an "
-            "epoch; take more than the longest epoch, or null"
+            f"got {show(text)}, expected at least {least}, as a worker says nothing while it starts and while it "
+            "evaluates; take more than the longest evaluation, or null"
         )
     return text
 
@@ -78,7 +78,7 @@ class Resources(Part):  # nothing of it changes a result, so nothing of it is pa
     trial_time: Span | None = Field(
         default=None,
         description="Time that a trial may train, over all attempts, such as 2h or 1:30:00; null: as long as it takes. "
-        "It is looked at after each epoch; a retry of what failed so has it once more.",
+        "It is looked at after each step; a retry of what failed so has it once more.",
     )
     on_timeout: Literal["fail", "keep_best"] = Field(
         default="fail",
@@ -87,8 +87,8 @@ class Resources(Part):  # nothing of it changes a result, so nothing of it is pa
     silent_after: Annotated[Span, AfterValidator(_longer_than_a_start)] | None = Field(
         default=None,
         description="Time without a word from a worker, such as 6h, after which it is given up and its trial starts "
-        "anew, as after any lost worker; at least 5m, and longer than the longest epoch; null: never, as an epoch of a "
-        "large corpus on CPUs may take hours.",
+        "anew, as after any lost worker; at least 5m, and longer than the longest evaluation, during "
+        "which it says nothing; null: never.",
     )
     stop_after_failures: Annotated[int, Ge(0)] | None = Field(
         default=None,

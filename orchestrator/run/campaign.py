@@ -175,7 +175,7 @@ class Campaign:
         elif isinstance(report.end, Failure):
             if not self._started_anew(started, report.end):
                 self._finish(started, FAIL, failure=report.end)
-        elif started.study.prune(started.assignment, started.curve):
+        elif started.study.prune(started.assignment, started.curve, inside=report.inside):
             self._finish(started, PRUNED)
         else:
             return False

@@ -49,16 +49,31 @@ class MemberRuns:
         """Whether every member has ended."""
         return len(self._ended) == len(self._members)
 
+    @property
+    def inside(self) -> bool:
+        """Whether a member has begun an epoch that is not over."""
+        return any(run.inside for run in self._runs.values())
+
     def train_epoch(self) -> dict[str, float]:
+        """As `advance`, to the end."""
+        measurement = self.advance(lambda: False)
+        assert measurement is not None, "nobody has paused it"
+        return measurement
+
+    def advance(self, pause: Callable[[], bool]) -> dict[str, float] | None:
         """One epoch of each member that goes on, or of the one whose turn it is; the last measurement.
 
-        Raises what a member raises: a configuration that fails on one seed has failed.
+        None where `pause` says so after a step; the same member goes on then. Raises what a member raises: a
+        configuration that fails on one seed has failed.
         """
         going_on = [index for index in range(len(self._members)) if index not in self._ended]
         before = len(self._ended)
-        for index in going_on[:1] if self._members.in_turn else going_on:
+        for index in going_on[:1] if self._members.in_turn else self._behind(going_on):
             run = self._runs[index] if index in self._runs else self._begin(index)
-            row: dict[str, float] = dict(run.train_epoch())
+            measured = run.advance(pause)
+            if measured is None:
+                return None
+            row: dict[str, float] = dict(measured)
             if run.done:
                 self._ended.add(index)
                 del self._runs[index]
@@ -118,6 +133,11 @@ class MemberRuns:
             runs[index] = self._made(index)
             runs[index].restore(part)
         self._runs, self._ended, self.measurements = runs, ended, head["measurements"]
+
+    def _behind(self, going_on: list[int]) -> list[int]:
+        """Those that have yet to train the epoch that some of them have begun; all of them between two epochs."""
+        epochs = {index: len(self._runs[index].measurements) if index in self._runs else 0 for index in going_on}
+        return [index for index in going_on if epochs[index] < max(epochs.values())] or going_on
 
     def _begin(self, index: int) -> Any:
         self._runs[index] = self._made(index)

@@ -99,6 +99,7 @@ class Report:
     busy_s: float  # spent inside training and evaluation
     total_s: float = 0.0  # the same of the whole trial so far, over all attempts
     end: Outcome | Failure | None = None
+    inside: bool = False  # whether it ends inside an epoch, where nothing is decided
     torch: str = ""  # the build that trained, which on a node with GPUs is another than the driver's
     storage_fault: str = ""  # the storage could not be written or read: no fault of the trial, which stays unfinished
 

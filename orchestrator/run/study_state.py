@@ -161,15 +161,16 @@ class StudyState:
         self._waiting.appendleft(assignment)
         self.num_started -= 1
 
-    def prune(self, assignment: Assignment, curve: Sequence[float]) -> bool:
+    def prune(self, assignment: Assignment, curve: Sequence[float], *, inside: bool = False) -> bool:
         """Whether to stop this trial now, given its best value so far after each epoch (1, 2, ...).
 
         Rungs it passed before are recorded too: a trial continued from a checkpoint may not have reported them to us.
+        One that is `inside` the epoch after these has passed the last of them as well.
         """
         for epoch in assignment.rungs:
-            if epoch < len(curve):
+            if epoch < len(curve) + inside:
                 self._rungs.record(assignment.number, epoch, curve[epoch - 1])
-        if len(curve) not in assignment.rungs:
+        if inside or len(curve) not in assignment.rungs:
             return False
         return self._rungs.prune(assignment.number, len(curve), curve[-1])
 

@@ -27,7 +27,7 @@ from orchestrator.store import StorageError, Store
 from orchestrator.store.failure_types import CUT_SHORT, TRIAL_TIME
 from search_spaces.durations import words
 
-STRETCH_S = 5.0  # a stretch ends after the epoch in which this is over, so that the driver can be interrupted
+STRETCH_S = 5.0  # a stretch ends after the step in which this is over, so that the driver can be interrupted
 TIMES_CHECKPOINT = 10.0  # but it lasts so many times what the last checkpoint took: those of large models take seconds
 
 
@@ -48,7 +48,9 @@ class Run(Protocol):
 
     @property
     def done(self) -> bool: ...
-    def train_epoch(self) -> dict[str, float]: ...
+    @property
+    def inside(self) -> bool: ...
+    def advance(self, pause: Callable[[], bool]) -> dict[str, float] | None: ...
     def snapshot(self) -> bytes: ...
     def restore(self, data: bytes) -> None: ...
     def result(self) -> Any: ...
@@ -88,7 +90,8 @@ class TrialRunner:
         self._assignment, self._store, self._workload, self._clock = assignment, store, workload, clock
         self._corpus = corpus if assignment.phase == "confirm" else corpus.without_test()
         self._run: Run | None = None
-        self._num_reported = self._num_on_file = 0  # measurements
+        self._num_reported = 0  # measurements
+        self._trained = False  # anything in this stretch
         self._checkpoint_s = 0.0  # to make and write the last one
         self._total_s = 0.0  # inside training, over all attempts
 
@@ -96,7 +99,7 @@ class TrialRunner:
         """One stretch; a checkpoint is on file before it is reported. Raises nothing that the trial caused."""
         started, began, busy_s = time.time(), self._clock(), 0.0
         end: Outcome | Failure | None = None
-        storage_fault = ""
+        storage_fault, self._trained = "", False
         try:
             run = self._train(began)
             if run.done:
@@ -104,10 +107,9 @@ class TrialRunner:
             elif self._is_late(began):
                 end = self._cut_short(run, self._total_s + self._clock() - began)
             busy_s = self._clock() - began
-            if not isinstance(end, Outcome) and len(run.measurements) > self._num_on_file:
-                self._num_on_file = len(run.measurements)
+            if not isinstance(end, Outcome) and self._trained:
                 self._store.checkpoint_write(
-                    self._assignment.trial_id, self._num_on_file, run.snapshot(), self._total_s + busy_s
+                    self._assignment.trial_id, len(run.measurements), run.snapshot(), self._total_s + busy_s
                 )
                 self._checkpoint_s = self._clock() - began - busy_s
         except StorageError as error:
@@ -126,6 +128,7 @@ class TrialRunner:
             busy_s=busy_s,
             total_s=self._total_s,
             end=end,
+            inside=self._run is not None and self._run.inside,
             torch=version("torch"),
             storage_fault=storage_fault,
         )
@@ -136,12 +139,18 @@ class TrialRunner:
             several = self._assignment.members is not None
             make = partial(MemberRuns, workload=self._workload) if several else self._workload
             self._run = make(self._assignment, self._corpus)
-            if self._restore(self._run) and progress(self._run.measurements) in rungs:
+            restored = self._restore(self._run) and not self._run.inside
+            if restored and progress(self._run.measurements) in rungs:
                 return self._run  # the driver may have died before it decided at this rung: it decides first
         run, stretch_s = self._run, max(STRETCH_S, TIMES_CHECKPOINT * self._checkpoint_s)
+
+        def pause() -> bool:
+            return self._clock() - began > stretch_s or self._is_late(began)
+
         while not run.done:
-            run.train_epoch()
-            if progress(run.measurements) in rungs or self._clock() - began > stretch_s or self._is_late(began):
+            self._trained = True
+            measured = run.advance(pause)
+            if measured is None or progress(run.measurements) in rungs or pause():
                 break
         return run
 
@@ -168,7 +177,6 @@ class TrialRunner:
             except ValueError:  # whole, but not of this trial as it is now: the one before may do
                 self._store.checkpoint_set_aside(self._assignment.trial_id, data)
                 continue
-            self._num_on_file = len(run.measurements)
             self._total_s = self._store.checkpoint_busy_s(self._assignment.trial_id, data)
             return True
         return False

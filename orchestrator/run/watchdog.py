@@ -12,7 +12,7 @@ from orchestrator.store.failure_types import CUT_SHORT, TRIAL_TIME, WORKER_SILEN
 from search_spaces.durations import words
 from search_spaces.schema import FIRST_WORD_S
 
-TIMES_STRETCH = 2.0  # of the longest stretch a trial may be over its time: its worker ends it between two epochs
+TIMES_STRETCH = 2.0  # of the longest stretch a trial may be over its time: its worker ends it between two steps
 
 
 @dataclass

@@ -37,11 +37,14 @@ def newest(files: Files, trial_id: str) -> str | None:
 
 
 def write(files: Files, trial_id: str, epoch: int, data: bytes, busy_s: float = 0.0) -> None:
-    """Write the checkpoint of an epoch, then remove all older ones but one, and others of the same epoch."""
+    """Write the checkpoint of an epoch, or of one inside the next one, then remove all older ones but one.
+
+    Of the same epoch that one is older for which the trial had trained less; others of it go, too.
+    """
     new = _Checkpoint(epoch, _checksum(data), round(1_000 * busy_s))
     files.write(_path(trial_id, new), data)
     found = _found(files, trial_id)
-    kept = [each for each in found if each.epoch < epoch][-(_NUM_KEPT - 1) :]
+    kept = [each for each in found if each.place < new.place][-(_NUM_KEPT - 1) :]
     for each in found:
         if each.epoch <= epoch and each not in (new, *kept):
             files.delete(_path(trial_id, each))
@@ -82,7 +85,7 @@ def is_checkpoint(path: str) -> bool:
 def progress(paths: Iterable[str]) -> tuple[int, float]:
     """Of the checkpoints of one trial how many epochs the newest has, and for how long it was trained, in s."""
     found = [match for path in paths if (match := _NAME.fullmatch(path.rpartition("/")[2]))]
-    newest = max(found, key=lambda match: int(match["epoch"]), default=None)
+    newest = max(found, key=lambda match: (int(match["epoch"]), int(match["busy_ms"] or 0)), default=None)
     return (0, 0.0) if newest is None else (int(newest["epoch"]), int(newest["busy_ms"] or 0) / 1_000)
 
 
@@ -100,13 +103,19 @@ class _Checkpoint(NamedTuple):
     checksum: str
     busy_ms: int
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """What is greater of a later one."""
+        return self.epoch, self.busy_ms
+
 
 def _found(files: Files, trial_id: str) -> list[_Checkpoint]:
-    """By epoch; files with other names are none of ours."""
+    """The older ones first; files with other names are none of ours."""
     matches = (_NAME.fullmatch(name) for name in files.names(folder(trial_id)))
-    return sorted(
+    found = (
         _Checkpoint(int(match["epoch"]), match["checksum"], int(match["busy_ms"] or 0)) for match in matches if match
     )
+    return sorted(found, key=lambda each: (each.place, each.checksum))
 
 
 def _set_aside(files: Files, path: str, data: bytes) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from orchestrator.run import trial_runner
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.launch import record_of
 from orchestrator.run.messages import Assignment, Outcome
@@ -82,6 +84,12 @@ def assert_taken_up(make: Callable[[Any], tuple[Prepared, Assignment, Store]], f
         resumed, later = trained(prepared, assignment, store)
         assert resumed == whole
         assert later == checkpoints[epoch - 1 :]
+
+
+@pytest.fixture(autouse=True)
+def endless_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, an epoch is not cut."""
+    monkeypatch.setattr(trial_runner, "STRETCH_S", math.inf)
 
 
 @pytest.mark.slow

@@ -82,6 +82,15 @@ def test_a_checkpoint_that_is_written_again_with_other_content_replaces_the_firs
     assert list(checkpoints.read(files, TRIAL)) == [b"another", b"the one before"]
 
 
+def test_two_of_the_same_epoch_are_kept_and_the_one_that_was_trained_longer_comes_first(files: Files) -> None:
+    for busy_s, data in ((1.0, b"one"), (10.0, b"ten"), (5.0, b"five")):
+        checkpoints.write(files, TRIAL, 3, data, busy_s)
+    assert list(checkpoints.read(files, TRIAL)) == [b"five", b"one"]
+    checkpoints.write(files, TRIAL, 3, b"twenty", 20.0)
+    assert list(checkpoints.read(files, TRIAL)) == [b"twenty", b"five"]
+    assert checkpoints.progress(files.names("running/t")) == (3, 20.0)
+
+
 def test_two_damaged_checkpoints_leave_nothing_to_go_on_from(files: Files) -> None:
     for name in two(files):
         files.write(f"running/t/{name}", b"")
