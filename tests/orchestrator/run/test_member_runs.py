@@ -223,7 +223,8 @@ def test_a_trial_of_folds_taken_up_from_any_checkpoint_ends_with_the_same_bits(
     assert len(checkpoints) >= 2
     for number, checkpoint in list(enumerate(checkpoints))[:: max(1, len(checkpoints) // 5)]:  # of every step
         runner, assignment, store = made(str(number))
-        store.checkpoint_write(assignment.trial_id, 1, checkpoint)
+        epoch = len(json.loads(checkpoint.partition(b"\n")[0])["measurements"])
+        store.checkpoint_write(assignment.trial_id, epoch, checkpoint)
         resumed, later = trained(runner, assignment, store)
         assert resumed == whole
         assert [each for each in later if each != checkpoint] == checkpoints[number + 1 :]
