@@ -201,7 +201,7 @@ def _time_needed(prepared: Prepared) -> str:
     if any(study.encoders for study in prepared.plan.studies):
         return "no estimate of the time: with a text encoder it is known once trials run (msa status)"
     found = estimate_time(prepared.plan.studies, prepared.corpora)
-    return plan_costs.estimated(found.slot_hours, found.most_slot_hours, dict(found.epoch_s))
+    return plan_costs.estimated(found.slot_hours, found.most_slot_hours, found.epoch_s, of_parts=found.of_parts)
 
 
 def run_prepared(prepared: Prepared, storage: str, again: Sequence[str], **how: Any) -> int:

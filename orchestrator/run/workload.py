@@ -13,19 +13,24 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from msa_models.batch import batches
 from msa_models.data import Corpus
+from msa_models.epoch import steps_of_pass
 from msa_models.training import Objective, Training
 from orchestrator.plan.configure import configure, known_method
 from orchestrator.plan.search import members
 from orchestrator.run.messages import Assignment
 from orchestrator.run.pruning import rungs_of
-from orchestrator.run.retries import settings
+from orchestrator.run.retries import settings as changed_settings
+from orchestrator.run.time_limit import Clock
 from search_spaces.dotted import placed
 
 if TYPE_CHECKING:  # a worker needs no Optuna
     from orchestrator.plan.studies import Study
 
 NUM_CONFIGURATIONS = 3  # of the full method, drawn as its search would draw them
+MEASURED_S = 20.0  # that they are trained for, whatever an epoch takes; by then a step has come to its end
+_SAMPLES = 16  # evaluated at a time while that is measured
 
 # The first optimiser of a process imports another second and a half of torch: before the first trial, not inside it.
 torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
@@ -39,7 +44,7 @@ def train(assignment: Assignment, corpus: Corpus) -> Training:
     torch.set_num_threads(assignment.threads)
     method = known_method(assignment.method)
     return Training(
-        method.build(configure(method.Config, placed(assignment.config, settings(assignment.changes)))),
+        method.build(configure(method.Config, placed(assignment.config, changed_settings(assignment.changes)))),
         corpus.select(assignment.modalities),
         seed=assignment.seed,
         objective=Objective(metric=assignment.metric, direction=assignment.direction),
@@ -54,14 +59,22 @@ class Estimate:
     slot_hours: float
     epoch_s: Mapping[str, float]
     most_slot_hours: float  # where a race gives every cell all its units
+    of_parts: bool  # whether epochs were too long to be trained, so that this is reckoned from some of their steps
 
 
-def estimate_time(studies: Sequence[Study], corpora: Mapping[str, Corpus]) -> Estimate:
-    """From one epoch of a few configurations of the first study on each dataset, as if all cells cost the same."""
+def estimate_time(
+    studies: Sequence[Study], corpora: Mapping[str, Corpus], clock: Clock = time.perf_counter
+) -> Estimate:
+    """From one epoch of a few configurations of the first study on each dataset, as if all cells cost the same.
+
+    Or from the steps of it that fit into `MEASURED_S`.
+    """
     first: dict[str, Study] = {}
     for study in studies:
         first.setdefault(study.dataset, study)
-    epoch_s = {name: _seconds_per_epoch(study, corpora[study.data_fingerprint]) for name, study in first.items()}
+    most_s = MEASURED_S / len(first) / NUM_CONFIGURATIONS
+    found = {name: _epochs_of(study, corpora[study.data_fingerprint], most_s, clock) for name, study in first.items()}
+    epoch_s = {name: sum(each for each, _ in measured) / len(measured) for name, measured in found.items()}
     seconds = most = 0.0
     for study in studies:
         search, confirm = epoch_s[study.dataset] * _expected_epochs(study), epoch_s[study.dataset] * _epochs(study)
@@ -69,23 +82,50 @@ def estimate_time(studies: Sequence[Study], corpora: Mapping[str, Corpus]) -> Es
         budget = math.inf if study.search.budget is None else 3600 * study.search.budget
         seconds += min(search * least["search"], budget) + confirm * (least["confirm"] + least.get("select", 0))
         most += min(search * study.search.trials, budget) + confirm * (len(study.confirm_seeds) + num_selects)
-    return Estimate(slot_hours=seconds / 3600, epoch_s=epoch_s, most_slot_hours=most / 3600)
+    return Estimate(
+        slot_hours=seconds / 3600,
+        epoch_s=epoch_s,
+        most_slot_hours=most / 3600,
+        of_parts=any(is_part for measured in found.values() for _, is_part in measured),
+    )
 
 
-def _seconds_per_epoch(study: Study, corpus: Corpus) -> float:
+def _epochs_of(study: Study, corpus: Corpus, most_s: float, clock: Clock) -> list[tuple[float, bool]]:
+    """What `_epoch_s` says of a few configurations."""
     from orchestrator.run.study_state import StudyState
 
     state = StudyState(study, code_fingerprint="", cells={})
-    seconds = []
+    measured = []
     for _ in range(NUM_CONFIGURATIONS):
         assignment = state.next()
         if assignment is None:  # fewer trials than that
             break
-        run = train(assignment, corpus)
-        started = time.perf_counter()
-        run.train_epoch()
-        seconds.append(time.perf_counter() - started)
-    return sum(seconds) / len(seconds)
+        measured.append(_epoch_s(train(assignment, corpus), most_s, clock))
+    return measured
+
+
+def _epoch_s(run: Training, most_s: float, clock: Clock) -> tuple[float, bool]:
+    """Seconds of an epoch with its evaluation, and whether it takes longer, so that these are reckoned from a part."""
+    num_steps, num_evaluated, started = 0, 0, clock()
+
+    def late() -> bool:
+        nonlocal num_steps
+        num_steps += 1
+        return clock() - started > most_s
+
+    if run.advance(late) is not None:
+        return clock() - started, False
+    settings, splits = run.spec.training, run.corpus.splits
+    training_s = settings.steps(steps_of_pass(splits["train"], settings)) * (clock() - started) / num_steps
+    run.network.eval()
+    started = clock()
+    with torch.no_grad():
+        for batch in batches(splits["valid"], _SAMPLES, device=run.device):
+            run.network.predict(batch)
+            num_evaluated += len(batch)
+            if clock() - started > most_s / 4:
+                break
+    return training_s + len(splits["valid"]) * (clock() - started) / num_evaluated, True
 
 
 def _epochs(study: Study) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orchestrator.plan.plan import Grid
 from orchestrator.plan.studies import Study
@@ -66,11 +66,12 @@ def choices(experiment: Experiment, grid: Grid) -> list[tuple[str, str, str, str
     return [(name, how, f"{searches * own:,}", f"{cells * number * seeds:,}") for name, how, searches, cells in found]
 
 
-def estimated(slot_hours: float, most_slot_hours: float, epoch_s: dict[str, float]) -> str:
-    """One line on how long it would take."""
+def estimated(slot_hours: float, most_slot_hours: float, epoch_s: Mapping[str, float], *, of_parts: bool) -> str:
+    """One line on how long it would take; `of_parts`: reckoned from some steps of an epoch."""
     each = ", ".join(f"{seconds:.2g} s an epoch on {name}" for name, seconds in epoch_s.items())
     most = f" to {_time(most_slot_hours)}" if _time(most_slot_hours) != _time(slot_hours) else ""
-    return f"about {_time(slot_hours)}{most} on one slot, start-up not counted (the full method takes {each} here)"
+    how = ", reckoned from the first steps of one" if of_parts else ""
+    return f"about {_time(slot_hours)}{most} on one slot, start-up not counted (the full method takes {each} here{how})"
 
 
 def _number(least: int, most: int) -> str:
