@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 _LATER, _WHERE = "later", "where"
 LATER: dict[str, Any] = {_LATER: True}  # configurations were stored before this field came: see `is_traceless`
@@ -195,6 +195,10 @@ class TrainingConfig:
     they come as they are drawn. At most `max_tokens` steps of sequences, padding and all modalities counted, are held
     at once: a batch of an evaluation has no more, and where a batch of training has, what encoders remember of it is
     computed a second time, part by part. That changes no result, but for rounding.
+
+    An epoch is a pass over the training split, or else as many steps of the optimiser as `epoch_steps` says, or the
+    share `epoch_share` of a pass, to whole steps; the next one goes on in the same pass. Whatever counts epochs counts
+    these: measurements, rungs of a pruner, `patience`, schedules.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -215,3 +219,13 @@ class TrainingConfig:
     momentum: Annotated[float, Ge(0), Lt(1)] = field(default=0.9, metadata=LATER | where(optimizer="sgd"))
     buckets: Annotated[int, Ge(1)] = field(default=1, metadata=LATER)
     max_tokens: Annotated[int, Ge(1)] = field(default=2**16, metadata=LATER)
+    epoch_steps: Annotated[int, Ge(1)] | None = field(default=None, metadata=LATER)
+    epoch_share: Annotated[float, Gt(0), Le(1)] = field(default=1.0, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        if self.epoch_steps is not None and self.epoch_share != 1.0:
+            raise ValueError("training.epoch_steps and training.epoch_share both say how long an epoch is; set one")
+
+    def steps(self, steps_of_pass: int) -> int:
+        """Of an epoch, where a pass over the training split has so many."""
+        return self.epoch_steps or max(1, round(self.epoch_share * steps_of_pass))

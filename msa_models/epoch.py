@@ -88,9 +88,16 @@ class Epoch:
         self._sums = {name: state["sums"][name].to(self._device) for name in self._counts}
         self._generators = state["generators"]
 
-    def means(self) -> dict[str, float | list[float]]:
-        """What was logged, over the batches that have it; of each modality where it is one number for each."""
-        return {name: (value / self._counts[name]).tolist() for name, value in self._sums.items()}
+    def means(self, modalities: Sequence[str]) -> dict[str, float]:
+        """What was logged, over the batches that have it; `<name>/<modality>` where it is one number for each."""
+        flat: dict[str, float] = {}
+        for name, total in self._sums.items():
+            mean = total / self._counts[name]
+            names = [f"{name}/{modality}" for modality in modalities] if mean.dim() else [name]
+            flat |= zip(names, mean.reshape(-1).tolist(), strict=True)
+        if (steps := steps_of_pass(self._train, self._settings)) != len(self._rows):
+            flat["train/passes"] = (self._epoch + 1) * len(self._rows) / steps
+        return flat
 
     def _take(self, step: int) -> None:
         settings, rows = self._settings, self._rows[step]
@@ -114,10 +121,24 @@ class Epoch:
             self._counts.update(log.keys())  # of a mapping it would add up the values
 
 
+def steps_of_pass(train: Split, settings: TrainingConfig) -> int:
+    """How many steps come to every sample once."""
+    return math.ceil(len(train) / (settings.batch_size * settings.accumulate))
+
+
 def rows_of_steps(train: Split, settings: TrainingConfig, seed: int, epoch: int) -> list[np.ndarray]:
-    """The samples of each step of an epoch, as many in each (fewer in the last one), each sample once."""
-    order, size = epoch_order(train, settings, seed, epoch), settings.batch_size * settings.accumulate
-    return [order[first : first + size] for first in range(0, len(order), size)]
+    """The samples of each step of an epoch, as many in each, but fewer in the last of a pass.
+
+    An epoch of other lengths than a pass begins where the one before it has ended.
+    """
+    size, of_pass = settings.batch_size * settings.accumulate, steps_of_pass(train, settings)
+    steps = settings.steps(of_pass)
+    begun, taken = divmod(epoch * steps, of_pass)
+    rows: list[np.ndarray] = []
+    for number in range(begun, begun + math.ceil((taken + steps) / of_pass)):
+        order = epoch_order(train, settings, seed, number)
+        rows += [order[first : first + size] for first in range(0, len(order), size)]
+    return rows[taken : taken + steps]
 
 
 def _generators(device: str) -> dict[str, torch.Tensor]:

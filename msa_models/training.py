@@ -97,14 +97,15 @@ class Training:
             yield self.train_epoch()
 
     def train_epoch(self) -> Measurement:
-        """Train one epoch and measure it. Raises NonFiniteLoss.
+        """Train one epoch, or what is left of it, and measure it. Raises NonFiniteLoss.
 
         The measurement has `epoch` (from 1); the means over the batches of `train/objective`, `train/task` and,
         weighted, `train/<loss term>`; what the modulator and other components log, as `<component>/<quantity>` or, per
         modality, `<component>/<quantity>/<modality>`, means over the batches that have it, and for each modality
         `<modulator>/displacement/<modality>`, see `Displacement`; `valid/<metric>`; for
-        regression `warnings/correlation_undefined`, 1 where `valid/corr` is 0 because it does not exist; and of texts
-        that are fine-tuned `text_encoder/autocast`, 1 where it computed in bfloat16.
+        regression `warnings/correlation_undefined`, 1 where `valid/corr` is 0 because it does not exist; of texts
+        that are fine-tuned `text_encoder/autocast`, 1 where it computed in bfloat16; and where an epoch is not a pass
+        over the training split `train/passes`, how many of these there were by then.
         """
         measurement = self.advance(lambda: False)
         assert measurement is not None, "nobody has paused it"
@@ -118,7 +119,7 @@ class Training:
         self._begun = self._begun or self._next_epoch()
         if not self._begun.train(pause):
             return None
-        measurement = self._measure(self._begun.means())
+        measurement = self._measure(self._begun.means(self.corpus.modalities))
         self._begun = None
         self.measurements.append(measurement)
         self._remember_best(measurement[self.objective.metric])
@@ -247,11 +248,11 @@ class Training:
             device=self.device,
         )
 
-    def _measure(self, logged: Mapping[str, float | list[float]]) -> Measurement:
+    def _measure(self, logged: Measurement) -> Measurement:
         """The measurement of the epoch that is just over, of which this was logged."""
         epoch = self.epoch + 1
         valid, predictions = evaluate(self.network, self.corpus, "valid", epoch)
-        measurement = {"epoch": epoch} | _flat(logged, self.corpus.modalities) | valid
+        measurement = {"epoch": epoch} | logged | valid
         if self.corpus.task == "regression":
             undefined = metrics.correlation_undefined(
                 predictions, self.corpus.splits["valid"].targets, self.corpus.scale
@@ -288,13 +289,3 @@ class Training:
             last = tensor.clone()
             tensor.copy_(self._best[name])
             self._best[name].copy_(last)
-
-
-def _flat(means: Mapping[str, float | list[float]], modalities: tuple[str, ...]) -> Measurement:
-    flat: Measurement = {}
-    for name, value in means.items():
-        if isinstance(value, list):
-            flat |= {f"{name}/{modality}": part for modality, part in zip(modalities, value, strict=True)}
-        else:
-            flat[name] = value
-    return flat
