@@ -15,7 +15,7 @@ from msa_models.config import EncoderConfig
 from msa_models.lengths import LONG, alike, trimmed
 from msa_models.representations import Representation
 
-GROUP = 4096  # steps of a group of a long sequence's batch that are encoded at once, on a CPU
+GROUP = 2048  # steps of a long batch that are encoded at once, on a CPU: more of them are more padding
 
 
 class UtteranceEncoder(nn.Module):

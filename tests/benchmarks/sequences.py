@@ -33,7 +33,11 @@ NUM_EVALUATED = 686  # MOSI's test split
 METHODS = {"cpsl": cpsl, "pase": pase}
 ARMS: dict[str, dict[str, Any]] = {
     "defaults": {},
+    "weights dropped": {"encoder.attention_dropout": "weights"},
+    "buckets": {"training.buckets": 8},
+    "pool 5": {"encoder.audio.pool": 5, "encoder.vision.pool": 5},
     "conv": {"encoder.kind": "conv"},
+    "conv, pool 5": {"encoder.kind": "conv", "encoder.audio.pool": 5, "encoder.vision.pool": 5},
 }
 PLANTED = {"steps": 150, "num_train": 320, "num_valid": 200, "num_test": 8}
 EPOCHS, SEEDS = 8, range(3)

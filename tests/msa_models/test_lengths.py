@@ -1,6 +1,8 @@
 """Samples of like length together: batches of an epoch, of an evaluation, and groups that are encoded at once."""
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -176,6 +178,43 @@ def test_predictions_depend_neither_on_how_many_steps_are_held_at_once_nor_on_th
         found.append((predict(network, corpus.splits["test"]), [row["mae"] for row in rows]))
     np.testing.assert_allclose(found[1][0], found[0][0], atol=2e-6)
     np.testing.assert_allclose(found[1][1], found[0][1], atol=2e-6)
+
+
+PEAK = """
+import resource
+import numpy as np
+import torch
+from msa_models.data.corpus import Corpus, Split
+from msa_models.evaluation import predict
+from msa_models.methods import cpsl
+from msa_models.network import Network, shapes
+
+def split(size):
+    random = np.random.default_rng(0)
+    inputs = {name: random.standard_normal((size, steps, 5), np.float32) for name, steps in STEPS.items()}
+    masks = {name: np.ones(each.shape[:2], bool) for name, each in inputs.items()}
+    return Split(inputs=inputs, masks=masks, targets=np.zeros(size, np.float32), ids=np.arange(size).astype(str))
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+STEPS = {"text": 50, "audio": 375, "vision": 500}
+torch.set_num_threads(1)
+splits = {"train": split(2), "valid": split(SAMPLES)}
+corpus = Corpus(name="long", task="regression", scale="mosi", classes=(), splits=splits)
+network = Network(cpsl.build(cpsl.Config()), shapes(corpus, 64), seed=0)
+predict(network, splits["train"])
+before = peak()
+predict(network, splits["valid"])
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_an_evaluation_of_sequences_of_500_steps_takes_as_much_memory_however_many_there_are() -> None:
+    code = PEAK.replace("SAMPLES", "343")  # half of MOSI's test split; a batch of 512 took 5 GB
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 600, "MB"
 
 
 # groups
