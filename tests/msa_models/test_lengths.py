@@ -109,6 +109,7 @@ def test_utterance_vectors_have_no_buckets() -> None:
     assert np.array_equal(epoch_order(split, settings(buckets=4), 0, 0), epoch_order(split, settings(), 0, 0))
 
 
+@pytest.mark.slow
 def test_a_training_with_buckets_that_encodes_in_parts_is_continued_bit_for_bit(
     corpus: Corpus, make_config: MakeConfig
 ) -> None:

@@ -49,6 +49,7 @@ def test_published_settings_train(name: str) -> None:
     assert math.isfinite(training.result().metrics["test/mae"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FINETUNED)
 def test_published_settings_of_fine_tuning_train(name: str) -> None:
     pretrained = tiny_encoders.pretrained()

@@ -35,6 +35,7 @@ print((peak() - before) / size)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="as Linux counts the memory of a process")
 def test_a_checkpoint_takes_little_more_memory_than_its_bytes(tmp_path: Path) -> None:
     child = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=False)

@@ -54,6 +54,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path, record: dict[str, An
     return Store.create(tmp_path / "near" if request.param == "local" else far, record)
 
 
+@pytest.mark.slow
 def test_of_every_few_finished_trials_a_compact_file_is_made_and_no_reader_notices(
     storage: Store, tmp_path: Path, record: dict[str, Any], make_row: MakeRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +78,7 @@ def test_of_every_few_finished_trials_a_compact_file_is_made_and_no_reader_notic
     assert read(storage) == expected
 
 
+@pytest.mark.slow
 def test_while_trials_are_folded_readers_find_each_finished_one_once(
     store: Store, make_row: MakeRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +176,7 @@ def test_a_trial_that_could_not_be_written_far_away_is_said_and_does_not_count(
     assert 1 not in told
 
 
+@pytest.mark.slow
 def test_a_search_that_is_folded_as_it_goes_on_is_that_of_one_that_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,6 +190,7 @@ def test_a_packed_text_is_looked_at_and_a_damaged_one_as_far_as_it_goes(tmp_path
     assert first(path) == []
 
 
+@pytest.mark.slow
 def test_of_what_inflates_only_the_start_is_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "a.tar.gz"
     packed_in(tmp_path / "a.zip", {f"{number}": bytes(2**20) for number in range(100)} | {".netrc": b"x"})
