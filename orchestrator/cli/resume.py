@@ -95,6 +95,12 @@ def resume(
     limit = said_limit(time_limit)
     retry = None
     if retry_failed:
+        for option, asked, expected in (
+            ("--only", only, "trials as `msa failures` lists them"),
+            ("--cause", cause, "what trials failed of, as `msa failures` says it"),
+        ):
+            if not all(words(*asked)):
+                raise click.UsageError(f"got {option} {','.join(asked)!r}, expected {expected}; or leave it out")
         of = {"only": words(*only) if only else None, "causes": causes(words(*cause)) if cause else None}
         retry = chosen(storage, **of, options=changes)
     else:

@@ -74,6 +74,10 @@ def train(
         refuse("only with EXPERIMENT", study=study)
         prepared, asked, store = _of_trial(str(storage), named, data, allow_changed)
         asked, cache = _changed(asked, overrides, epochs, seed), store.files.uri
+        if overrides or epochs is not None or seed is not None:
+            say(
+                f"with other values than {asked.assignment.trial_id} had: its curve is not compared with the stored one"
+            )
     if out is not None and asked.assignment.members is not None:
         raise click.UsageError("got --out, but this trial of a search is several trainings, without a model of its own")
     return _train(prepared, asked, cache, test=test, out=out)

@@ -92,7 +92,8 @@ def plan(experiment: Experiment, corpus: CorpusInfo, places: Places | None = Non
             studies[name] = study
         except ExperimentError as error:
             for fault in error.faults:
-                faults.setdefault(changes.where_written(fault, name, experiment.studies.get(name)), []).append(name)
+                found = changes.where_written(fault, name, experiment.studies.get(name))
+                faults.setdefault(next((each for each in faults if _alike(each, found)), found), []).append(name)
     if faults:
         named = (_of(names, fault) if len(names) < len(asked) else fault for fault, names in faults.items())
         raise ExperimentError((places or Places()).located(named))
@@ -183,6 +184,11 @@ def _refuse_twin(study: Study, others: Mapping[str, Study]) -> None:
     for name, other in others.items():
         if study.meaning == other.meaning:
             raise fault("config", f"the same search as that of {name}; delete one of them, or make them differ")
+
+
+def _alike(one: Fault, other: Fault) -> bool:
+    """Whether they say the same, but for what there is instead, which each method has its own of."""
+    return one.path == other.path and one.message.partition(";")[0] == other.message.partition(";")[0]
 
 
 def _of(names: list[str], fault: Fault) -> Fault:

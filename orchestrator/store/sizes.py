@@ -18,8 +18,8 @@ PARTS = {
     "checkpoints": ("running",),
     "models": ("models",),
     "logs": ("logs",),
-    "other": ("", "runs", JOBS_PATH),  # experiment.json, the grid, records of runs, what SLURM was given and printed
-}
+    "other": ("", "runs", JOBS_PATH),  # experiment.json, the grid, records of runs, what SLURM was given and printed,
+}  # and what was handed out, in `running` beside the checkpoints
 _DEEP = ("running",)
 
 
@@ -40,6 +40,9 @@ def sizes(files: Files) -> dict[str, Size]:
     listed = spread(files, lambda folder: files.sizes(folder, deep=folder in _DEEP), folders)
     in_folder = dict(zip(folders, listed, strict=True))
     found = {part: [each for folder in mine for each in in_folder[folder].values()] for part, mine in PARTS.items()}
+    begun = [path for path in in_folder["running"] if path.endswith("/trial.json")]
+    found["checkpoints"] = [each for path, each in in_folder["running"].items() if path not in begun]
+    found["other"] += [in_folder["running"][path] for path in begun]
     found[ENCODINGS] = list(all_beside(files).sizes(deep=True).values())
     return {
         part: Size(files=len(each), bytes=sum(num_bytes for num_bytes, _ in each))

@@ -33,7 +33,11 @@ def removable(found: Sequence[Removable]) -> str:
 
 def _cost(each: Removable) -> str:
     trials = f"{each.num_trials:,} {{}}trial{'s' * (each.num_trials != 1)}"
-    again = f"train {each.epochs:,} epochs" + (f" ({words(each.trained_s)})" if each.trained_s else "") + " again"
+    again = (
+        f"train {each.epochs:,} epoch{'s' * (each.epochs != 1)}"
+        + (f" ({words(each.trained_s)})" if each.trained_s else "")
+        + " again"
+    )
     match each.kind:
         case "checkpoints":
             return "of finished trials, damaged ones, what killed writers left: nothing needs them"

@@ -19,6 +19,7 @@ from orchestrator.run.provenance import Provenance
 from orchestrator.views.screen import filled, warning, width
 
 _NUM_EPOCHS, _NUM_LOSSES = 12, 4  # of the table: the first, the last and the best of many; losses beside the objective
+_NUM_METRICS = 8
 _BARS = "▁▂▃▄▅▆▇█"
 _INDENT = 13
 
@@ -96,11 +97,14 @@ def _curve(found: Mapping[str, Any]) -> str:
     if len(rows) > _NUM_EPOCHS:
         half = _NUM_EPOCHS // 2
         shown = sorted({*range(half), best, *range(len(rows) - half, len(rows))})
-    cells = [[*(_cell(rows[index].get(name)) for name in columns), "best" if index == best else ""] for index in shown]
-    table = tabulate(
-        cells, [*(one_line(name).replace("/", "\n") for name in columns), ""], disable_numparse=True, colalign=None
-    )
-    return "\n".join([*lines, "", table])
+    lines.append("")
+    while True:
+        names = [one_line(name).replace("/", "\n") for name in columns]
+        cells = [[*(_cell(rows[at].get(name)) for name in columns), "best" if at == best else ""] for at in shown]
+        table = tabulate(cells, [*names, ""], disable_numparse=True, colalign=None)
+        if len(max(table.split("\n"), key=len)) <= width() or columns[-1] == objective:
+            return "\n".join([*lines, table])
+        columns.pop()  # a loss, the smallest matter
 
 
 def training(assignment: Assignment, study: Study, device: str) -> str:
@@ -120,7 +124,13 @@ def epoch(row: Mapping[str, Any], objective: str) -> str:
     """A line on an epoch that was trained: the objective, and what was minimised."""
     names = [objective, *[name for name in row if name.startswith("train/") and not name.count("/") > 1][:_NUM_LOSSES]]
     member = f"training {row['member']:.0f} " if "member" in row else ""
-    return f"{member}epoch {row['epoch']:3.0f}  " + "  ".join(f"{name} {_cell(row.get(name))}" for name in names[:4])
+    line = f"{member}epoch {row['epoch']:3.0f}"
+    for name in names:
+        further = f"  {name} {_cell(row.get(name))}"
+        if name != objective and len(line) + len(further) > width():
+            break
+        line += further
+    return line
 
 
 def outcome(result: Any, objective: str) -> str:
@@ -159,12 +169,12 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _metrics(metrics: Mapping[str, float]) -> str:
-    """A row for each split."""
+    """A row for each metric, a column for each split."""
     names = list(dict.fromkeys(name.partition("/")[2] for name in metrics))
-    names = [name for name in names if "_" not in name or len(names) <= len(_BARS)][: len(_BARS)]
+    names = [name for name in names if "_" not in name or len(names) <= _NUM_METRICS][:_NUM_METRICS]
     splits = [split for split in ("valid", "test") if any(name.startswith(f"{split}/") for name in metrics)]
-    cells = [[split, *(_cell(metrics.get(f"{split}/{name}")) for name in names)] for split in splits]
-    return tabulate(cells, ["", *map(one_line, names)], disable_numparse=True) if cells else ""
+    cells = [[one_line(name), *(_cell(metrics.get(f"{split}/{name}")) for split in splits)] for name in names]
+    return tabulate(cells, ["", *splits], disable_numparse=True) if cells else ""
 
 
 def _error(error: Mapping[str, Any] | None) -> list[str]:
@@ -176,7 +186,8 @@ def _error(error: Mapping[str, Any] | None) -> list[str]:
 
 
 def _quoted(lines: Sequence[str]) -> list[str]:
-    return [f"  | {line}" for line in lines]
+    """As they are, but for tabs; whoever searches for one finds it whole."""
+    return [f"  | {line.expandtabs()}" for line in lines]
 
 
 def _fact(name: str, value: str) -> str:

@@ -97,6 +97,11 @@ def test_only_the_causes_that_are_named_are_trained_again_with_the_change(capsys
         (("--retry-failed", "--cause", "oom"), "expected some of out_of_memory, non_finite, worker_lost, time, "),
         (("--retry-failed", "--set", "training.batch_size=64"), "expected at most 32"),
         (("--retry-failed", "--set", "resources.gpus=1"), "Did you mean 'resources.gpu'?"),
+        (
+            ("--retry-failed", "--cause", ""),
+            "got --cause '', expected what trials failed of, as `msa failures` says it",
+        ),
+        (("--retry-failed", "--only", "x,"), "got --only 'x,', expected trials as `msa failures` lists them"),
         (("--cause", "time"), "--cause has an effect only with --retry-failed"),
         (("--set", "resources.gpu=1"), "--set has an effect only with --retry-failed"),
         (("--retry-failed", "--set", "resources.gpu=2", "--gpus", "1"), "got --gpus 1, but a trial takes 2"),

@@ -157,6 +157,23 @@ def test_the_trials_of_an_earlier_version_are_shown(capsys: pytest.CaptureFixtur
         assert trial_id in trial_view.trial(details(store, trial_id))
 
 
+@pytest.mark.parametrize("columns", [80, 60])
+def test_all_but_a_log_fits_the_screen_and_its_tabs_are_spaces(
+    uri: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = shown(uri, "full/0", capsys)
+    assert [line for line in text.splitlines() if len(line) > columns and not line.startswith(("  | ", "log "))] == []
+    found = details(Store.open(uri), "full/0")
+    metrics = {f"{split}/{name}": 0.5 for split in ("valid", "test") for name in ("mae", "corr", "acc2", "f1")}
+    losses = {f"train/{name}_of_a_long_name": 1.0 for name in ("objective", "task", "reconstruction")}
+    found |= {"metrics": metrics, "measurements": [{"epoch": 1, "valid/mae": 1.0, **losses}]}
+    lines = trial_view.trial(found | {"log": {"path": "a.log", "lines": ["a\tb"]}}).splitlines()
+    assert lines[-1] == "  | a       b"
+    assert max(map(len, lines)) <= columns
+    assert len(trial_view.epoch(found["measurements"][0], "valid/mae")) <= columns
+
+
 def test_bars_fit_the_screen_and_leave_out_what_is_no_number() -> None:
     assert trial_view.sparkline([1.0, None, 2.0], 80) == "▁ █"
     assert trial_view.sparkline([1.0] * 3, 80) == "▁▁▁"

@@ -54,7 +54,8 @@ def test_an_experiment_is_trained_once_without_a_storage(
     epochs = [line for line in said.out.splitlines() if line.startswith("epoch ")]
     assert [line.split()[1] for line in epochs] == ["1", "2"]
     assert "valid/mae" in epochs[0]
-    assert not [line for line in said.out.splitlines() if line.startswith("test ")]
+    assert max(map(len, said.out.splitlines())) <= 80
+    assert [line.split() for line in said.out.splitlines() if "valid" in line.split()] == [["valid"]]
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
     assert train(*asked, "--out", "model.safetensors") == 2  # before anything is trained
     assert "is there already" in capsys.readouterr().err
@@ -62,8 +63,25 @@ def test_an_experiment_is_trained_once_without_a_storage(
     assert "nowhere is no folder that takes a file" in capsys.readouterr().err
     assert train(*asked, "--test") == 0
     again = capsys.readouterr().out
-    assert [line for line in again.splitlines() if line.startswith("test ")]
+    assert [line.split() for line in again.splitlines() if "valid" in line.split()] == [["valid", "test"]]
     assert [line for line in again.splitlines() if line.startswith("epoch ")] == epochs
+
+
+@pytest.mark.slow
+def test_a_trial_with_other_values_is_compared_with_nothing_and_says_so(
+    storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = next(row["trial_id"] for row in rows(storage) if row["state"] == "COMPLETE")
+    for change in (("--epochs", "1"), ("--seed", "5"), ("--set", "training.batch_size=16")):
+        assert train("--trial", f"{storage}#{trial}", *change) == 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"with other values than {trial} had: its curve is not compared with the stored one" in said
+
+
+def test_what_no_method_of_several_has_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("balance", "--set", "nope=1") == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: --set nope: config.nope: no such parameter; the method has encoder, training, ")
 
 
 @pytest.mark.slow
