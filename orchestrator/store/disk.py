@@ -7,6 +7,8 @@ import os
 import uuid
 from typing import BinaryIO
 
+from pyarrow import fs
+
 
 def put(temporary: str, target: str) -> None:
     """Give a file its name; a folder that is in its place is kept, out of the way.
@@ -52,6 +54,14 @@ def link(temporary: str, target: str) -> None:
             raise
         with open(temporary, "rb") as source, open(target, "xb") as copy:
             copy.write(source.read())
+
+
+def listed(filesystem: fs.FileSystem, selected: fs.FileSelector) -> list[fs.FileInfo]:
+    """What is in a folder; pyarrow 26 says of one that appears while it looks that there is none."""
+    try:
+        return filesystem.get_file_info(selected)
+    except FileNotFoundError:
+        return filesystem.get_file_info(selected)
 
 
 def open_new(path: str) -> BinaryIO:

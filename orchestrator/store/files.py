@@ -21,7 +21,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from orchestrator.store.credentials import refuse_credentials
-from orchestrator.store.disk import link, open_new, put, sync
+from orchestrator.store.disk import link, listed, open_new, put, sync
 from orchestrator.store.faults import AbsentFile, DamagedFile, StorageError, os_fault
 
 
@@ -234,7 +234,7 @@ class Files:
     def _infos(self, folder: str, *, deep: bool = False) -> list[fs.FileInfo]:
         selected = fs.FileSelector(self.path(folder), allow_not_found=True, recursive=deep)
         with self._clear("list", folder):
-            return self.filesystem.get_file_info(selected)
+            return listed(self.filesystem, selected)
 
     def _refuse_other(self, path: str) -> None:
         """Before it is opened: nothing ever comes out of a pipe that nobody writes into, and some devices never end."""

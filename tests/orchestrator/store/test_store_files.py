@@ -211,3 +211,18 @@ def test_small_objects_go_to_s3_in_one_put() -> None:
     assert files.root == "bucket/runs"
     assert files.filesystem == fs.S3FileSystem(region="us-east-1", allow_delayed_open=True)
     assert files.filesystem != fs.S3FileSystem(region="us-east-1")
+
+
+def test_a_folder_that_appears_while_it_is_listed_is_listed(tmp_path: Path) -> None:
+    class Late(fs.LocalFileSystem):
+        """As pyarrow 26: no such folder, and by the time that it asks whether that may be, there is one."""
+
+        def get_file_info(self, asked):
+            if isinstance(asked, fs.FileSelector) and not (tmp_path / "s").exists():
+                (tmp_path / "s").mkdir()
+                (tmp_path / "s" / "a").touch()
+                raise FileNotFoundError(errno.ENOENT, "Cannot list directory")
+            return super().get_file_info(asked)
+
+    files = Files(filesystem=Late(), root=str(tmp_path / "s"), uri=str(tmp_path / "s"))
+    assert files.names() == ["a"]
