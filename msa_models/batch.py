@@ -146,12 +146,12 @@ def _gathered(array: np.ndarray, rows: np.ndarray, steps: int | None = None) -> 
 
 
 def _masked_moments(inputs: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    if inputs.dim() == 2 or mask is None:
+    if mask is None:
         return inputs, torch.zeros_like(inputs)
     real = mask.unsqueeze(-1).to(inputs.dtype)
-    count = real.sum(1).clamp_min(1.0)
-    mean = (inputs * real).sum(1) / count
-    variance = ((inputs - mean.unsqueeze(1)).square() * real).sum(1) / count
+    count = real.sum(-2).clamp_min(1.0)
+    mean = (inputs * real).sum(-2) / count
+    variance = ((inputs - mean.unsqueeze(-2)).square() * real).sum(-2) / count
     return mean, (variance + STD_EPSILON).sqrt()
 
 

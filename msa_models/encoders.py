@@ -33,7 +33,7 @@ class UtteranceEncoder(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(config.width, config.width), nn.LayerNorm(config.width))
 
     def forward(self, inputs: torch.Tensor, mask: torch.Tensor | None) -> Representation:
-        return Representation(hidden=self.layers(inputs).unsqueeze(1))
+        return Representation(hidden=self.layers(inputs).unsqueeze(-2))
 
 
 class SequenceEncoder(nn.Module):

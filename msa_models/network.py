@@ -5,7 +5,6 @@ Texts that are fine-tuned come as token ids; `read` makes of them what the encod
 B batch, T time steps, D width, K outputs.
 """
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 from msa_models import encoders, seeding
 from msa_models.batch import Batch
 from msa_models.data.corpus import Corpus
+from msa_models.losses import Loss, class_loss, label_loss, regression_loss
 from msa_models.representations import Forward, Representation, Representations
 from msa_models.seams import Shapes
 from msa_models.spec import Spec
@@ -142,14 +142,7 @@ def shapes(corpus: Corpus, width: int, text: FinetunedText | None = None) -> Sha
     )
 
 
-_REGRESSION: Mapping[str, nn.Module] = {"l1": nn.L1Loss(), "mse": nn.MSELoss()}
-
-
-def _task_loss(kind: str, shapes: Shapes) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Of several labels the binary cross-entropy, its mean over samples and labels."""
+def _task_loss(kind: str, shapes: Shapes) -> Loss:
     if shapes.several:
-        return nn.BCEWithLogitsLoss()
-    if shapes.outputs > 1:
-        return nn.CrossEntropyLoss()
-    loss = _REGRESSION[kind]
-    return lambda prediction, targets: loss(prediction.squeeze(-1), targets)
+        return label_loss
+    return class_loss if shapes.outputs > 1 else regression_loss(kind)

@@ -32,12 +32,12 @@ class Representation:
     @property
     def pooled(self) -> torch.Tensor:
         """h_m (B, D)."""
-        return self.hidden[:, 0]
+        return self.hidden[..., 0, :]
 
     @property
     def steps(self) -> torch.Tensor:
         """(B, T, D) for sequences, (B, 1, D) for utterance vectors."""
-        return self.hidden if self.mask is None else self.hidden[:, 1:]
+        return self.hidden if self.mask is None else self.hidden[..., 1:, :]
 
 
 Representations = Mapping[str, Representation]
@@ -48,8 +48,8 @@ def pooled(representations: Representations) -> torch.Tensor:
     """The summaries h_m of all modalities, (M, B, D)."""
     if all(representation.mask is None for representation in representations.values()):
         # One view instead of one for each modality, which is less to differentiate.
-        return torch.stack([representation.hidden for representation in representations.values()]).squeeze(2)
-    return torch.stack([representation.pooled for representation in representations.values()])
+        return torch.stack([representation.hidden for representation in representations.values()], dim=-4).squeeze(-2)
+    return torch.stack([representation.pooled for representation in representations.values()], dim=-3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,8 @@ class Gradients:
         result: dict[str, torch.Tensor] = {}
         for group, by_modality in self.groups.items():
             for modality, gradient in by_modality.items():
-                part = gradient if scale is None or group == STATISTICS else gradient * scale[modality]
+                left = scale is None or group == STATISTICS
+                part = gradient if left else gradient * scale[modality][..., None, None, None]
                 result[modality] = result[modality] + part if modality in result else part
         return result
 
@@ -103,8 +104,9 @@ class Gradients:
         rms = []
         for modality in sides[0]:
             gradient = reduce(torch.add, [side[modality] for side in sides])
-            rms.append(torch.linalg.vector_norm(gradient) / math.sqrt(gradient[:, 0].numel()))
-        return torch.stack(rms)
+            length = torch.linalg.vector_norm(gradient, dim=(-3, -2, -1))
+            rms.append(length / math.sqrt(gradient.shape[-3] * gradient.shape[-1]))
+        return torch.stack(rms, dim=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,4 +132,5 @@ def scaled(
     """
     if modulate == "update":
         return Modulation(gradients=gradients.total(), step_scale=factor, log=log)
-    return Modulation(gradients=gradients.total(dict(zip(gradients.modalities, factor.unbind(), strict=True))), log=log)
+    scale = dict(zip(gradients.modalities, factor.unbind(-1), strict=True))
+    return Modulation(gradients=gradients.total(scale), log=log)

@@ -25,5 +25,5 @@ class AdaptiveEncoding(Refinement):
         refined = {}
         for modality, representation in representations.items():
             gate = parts[modality](torch.cat([representation.pooled, mean], dim=-1)).sigmoid()
-            refined[modality] = replace(representation, hidden=representation.hidden * gate.unsqueeze(1))
+            refined[modality] = replace(representation, hidden=representation.hidden * gate.unsqueeze(-2))
         return refined

@@ -49,10 +49,10 @@ class ConflictPenalty(GradientModulator):
         if len(forward.representations) == 1:
             return Modulation(gradients=gradients.total())
         magnitude = self._smoothed(parts, gradients.magnitudes)
-        others = 1.0 - torch.eye(len(magnitude)).to(magnitude)
+        others = 1.0 - torch.eye(magnitude.shape[-1]).to(magnitude)
         limits = torch.finfo(magnitude.dtype)
-        ratio = (magnitude / (others @ magnitude / others.sum(1)).clamp_min(limits.tiny)).clamp_max(limits.max)
-        conflicts = ((magnitude.unsqueeze(1) > self.threshold * magnitude.unsqueeze(0)) * others).sum(1)
+        ratio = (magnitude / (magnitude @ others / others.sum(1)).clamp_min(limits.tiny)).clamp_max(limits.max)
+        conflicts = ((magnitude.unsqueeze(-1) > self.threshold * magnitude.unsqueeze(-2)) * others).sum(-1)
         modulation = 1.0 - torch.tanh(self._alpha(progress.share) * (ratio - 1.0).relu())
         factor = (modulation * self.rho**conflicts).clamp_min(self.floor)
         log = {"gradient": magnitude, "ratio": ratio, "conflict_rate": (conflicts > 0).to(magnitude), "factor": factor}
@@ -66,6 +66,6 @@ class ConflictPenalty(GradientModulator):
     def _smoothed(self, parts: nn.Module, magnitude: torch.Tensor) -> torch.Tensor:
         average, steps = parts.get_buffer("magnitude"), parts.get_buffer("steps")
         smoothed = self.ema * average + (1.0 - self.ema) * magnitude
-        average.copy_(torch.where(steps > 0, smoothed, magnitude))  # the first step initialises
+        average.copy_(torch.where(steps.unsqueeze(-1) > 0, smoothed, magnitude))  # the first step initialises
         steps.add_(1.0)
         return average.clone()

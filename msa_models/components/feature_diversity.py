@@ -25,7 +25,7 @@ class FeatureDiversity(LossTerm):
 
     def loss(self, parts: nn.Module, forward: Forward) -> torch.Tensor:
         pooled = [representation.pooled for representation in forward.representations.values()]
-        total = pooled[0].new_zeros(())
+        total = pooled[0].new_zeros(pooled[0].shape[:-2])
         for first, second in combinations(pooled, 2):
-            total = total + functional.cosine_similarity(first, second, dim=-1).square().mean()
+            total = total + functional.cosine_similarity(first, second, dim=-1).square().mean(-1)
         return total

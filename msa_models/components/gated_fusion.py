@@ -55,13 +55,13 @@ class GatedFusion(Fusion):
 def _cross_attention(queries: torch.Tensor, other: Representation) -> torch.Tensor:
     """(B, T_a, D); an utterance vector is the same context for every step of the anchor."""
     if other.mask is None:
-        return other.pooled.unsqueeze(1).expand_as(queries)
+        return other.pooled.unsqueeze(-2).expand_as(queries)
     steps = other.steps
-    return functional.scaled_dot_product_attention(queries, steps, steps, attn_mask=other.mask.unsqueeze(1))
+    return functional.scaled_dot_product_attention(queries, steps, steps, attn_mask=other.mask.unsqueeze(-2))
 
 
 def _mean_over_steps(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     if mask is None:
-        return hidden.mean(1)
+        return hidden.mean(-2)
     real = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * real).sum(1) / real.sum(1)
+    return (hidden * real).sum(-2) / real.sum(-2)

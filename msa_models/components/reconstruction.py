@@ -8,7 +8,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Lt
 
-from msa_models.lazy import functional, nn, torch
+from msa_models.lazy import nn, torch
+from msa_models.losses import squared_error
 from msa_models.representations import Forward
 from msa_models.seams import LossTerm, Shapes
 
@@ -30,5 +31,5 @@ class Reconstruction(LossTerm):
         losses = []
         for modality, representation in forward.representations.items():
             mean, _ = forward.batch.moments(modality)
-            losses.append(functional.mse_loss(parts[modality](representation.pooled), mean))
-        return torch.stack(losses).mean()
+            losses.append(squared_error(parts[modality](representation.pooled), mean))
+        return torch.stack(losses).mean(0)

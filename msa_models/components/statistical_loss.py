@@ -12,8 +12,9 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Lt
 
 from msa_models.batch import STD_EPSILON
-from msa_models.lazy import functional, nn, torch
+from msa_models.lazy import nn, torch
 from msa_models.likelihood import expected
+from msa_models.losses import squared_error
 from msa_models.representations import STATISTICS, Forward
 from msa_models.seams import LossTerm, Shapes
 
@@ -53,17 +54,17 @@ class StatisticalLoss(LossTerm):
                 losses.append(_moment_distance(predicted, forward.batch.inputs[modality]))
             else:
                 moments = torch.cat(forward.batch.moments(modality), dim=-1)
-                losses.append(2 * functional.mse_loss(predicted, moments))
-        return torch.stack(losses).mean()
+                losses.append(2 * squared_error(predicted, moments))
+        return torch.stack(losses).mean(0)
 
 
 def _moment_distance(predicted: torch.Tensor, empirical: torch.Tensor) -> torch.Tensor:
     """Squared distance of the moments over the batch of (B, F) and (B, F), averaged over F."""
     (mean, deviation), (empirical_mean, empirical_deviation) = _moments(predicted), _moments(empirical)
-    return (mean - empirical_mean).square().mean() + (deviation - empirical_deviation).square().mean()
+    return (mean - empirical_mean).square().mean(-1) + (deviation - empirical_deviation).square().mean(-1)
 
 
 def _moments(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation over the batch; spelt out, because `torch.var` over rows is several times slower."""
-    mean = values.mean(0)
-    return mean, ((values - mean).square().mean(0) + STD_EPSILON).sqrt()
+    mean = values.mean(-2, keepdim=True)
+    return mean.squeeze(-2), ((values - mean).square().mean(-2) + STD_EPSILON).sqrt()

@@ -40,4 +40,4 @@ class UnimodalHeads(LossTerm):
             forward.task_loss(parts[modality](representation.pooled), own.get(modality, batch.targets))
             for modality, representation in forward.representations.items()
         ]
-        return torch.stack(losses).mean()
+        return torch.stack(losses).mean(0)
