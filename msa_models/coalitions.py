@@ -2,16 +2,24 @@
 
 Alone it speaks through a linear head of its own; those of all modalities are applied in one product.
 
-B batch, T time steps, D model width, M modalities, K outputs, S coalitions.
+B batch, T time steps, D model width, M modalities, K outputs, S coalitions; leading axes of models may come before.
 """
 
 from __future__ import annotations
+
+from functools import reduce
 
 from msa_models.lazy import nn, torch
 from msa_models.representations import Forward, Representation, pooled
 from msa_models.seams import Shapes
 
 MOMENTUM = 0.95
+
+
+def others(scores: torch.Tensor) -> torch.Tensor:
+    """The mean (…, M) of the scores (…, M) of all modalities but one."""
+    total = reduce(torch.add, scores.unbind(-1)).unsqueeze(-1)  # one after the other, in any number of models
+    return (total - scores) / (scores.shape[-1] - 1)
 
 
 def remembered(shapes: Shapes) -> nn.Module:
@@ -28,7 +36,8 @@ def follow(parts: nn.Module, forward: Forward) -> torch.Tensor:
     The tensor returned is the buffer itself, which the next batch changes.
     """
     means, steps = parts.get_buffer("means"), parts.get_buffer("steps")
-    means.lerp_(pooled(forward.representations).mean(1), 1.0 - MOMENTUM if steps.item() else 1.0)
+    moved = torch.where(steps > 0, means.new_tensor(1.0 - MOMENTUM), 1.0)
+    means.lerp_(pooled(forward.representations).mean(-2), moved[..., None, None])
     steps.add_(1.0)
     return means
 
@@ -38,14 +47,14 @@ def predictions(forward: Forward, means: torch.Tensor, coalitions: torch.Tensor)
 
     A modality outside the coalition is its mean, at every time step.
     """
-    members, outside, replaced = coalitions.tolist(), means.unbind(), {}
+    members, outside, replaced = coalitions.tolist(), means.unbind(-2), {}
     for m, (modality, representation) in enumerate(forward.representations.items()):
         inside, mask = representation.hidden.detach(), representation.mask
-        mean = outside[m].expand_as(inside).contiguous()  # cheaper to concatenate
-        hidden = torch.cat([inside if coalition[m] else mean for coalition in members])
-        repeated = None if mask is None else mask.repeat(len(members), 1)
+        mean = outside[m][..., None, None, :].expand_as(inside).contiguous()  # cheaper to concatenate
+        hidden = torch.cat([inside if coalition[m] else mean for coalition in members], dim=-3)
+        repeated = None if mask is None else torch.cat([mask] * len(members), dim=-2)
         replaced[modality] = Representation(hidden=hidden, mask=repeated)
-    return forward.conclude(replaced).reshape(len(members), len(forward.batch), -1)
+    return forward.conclude(replaced).unflatten(-2, (len(members), -1))
 
 
 def add_heads(parts: nn.Module, shapes: Shapes) -> None:
@@ -57,4 +66,6 @@ def add_heads(parts: nn.Module, shapes: Shapes) -> None:
 
 def alone(parts: nn.Module, summaries: torch.Tensor) -> torch.Tensor:
     """(M, B, K): what each modality predicts from its summaries (M, B, D) alone."""
-    return torch.baddbmm(parts.get_parameter("bias").unsqueeze(1), summaries, parts.get_parameter("weight"))
+    bias, weight = parts.get_parameter("bias").unsqueeze(-2), parts.get_parameter("weight")
+    products = torch.baddbmm(bias.flatten(0, -3), summaries.flatten(0, -3), weight.flatten(0, -3))
+    return products.view(*summaries.shape[:-1], -1)

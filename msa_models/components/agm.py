@@ -6,7 +6,6 @@ M modalities, B batch, K outputs, S coalitions.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Annotated
@@ -53,30 +52,28 @@ class Agm(GradientModulator):
 
     def balance(self, parts: nn.Module, gradients: Gradients, forward: Forward, progress: Progress) -> Modulation:
         score = _scores(parts, forward)
-        if len(score) == 1:
+        if score.shape[-1] == 1:
             return Modulation(gradients=gradients.total(), log={"score": score, "factor": torch.ones_like(score)})
         average, steps = parts.get_buffer("average"), parts.get_buffer("steps")
-        ratios, references = _ratios(score.tolist()), _ratios(average.tolist())
-        exponents = [self.alpha * (reference - ratio) for reference, ratio in zip(references, ratios, strict=True)]
-        factors = [math.exp(min(exponent, LARGEST)) for exponent in exponents]
-        average.lerp_(score, 1.0 / steps.item())
-        ratio, reference, factor = score.new_tensor([ratios, references, factors]).unbind()
+        ratio, reference = _ratios(score.double()), _ratios(average.double())
+        factor = (self.alpha * (reference - ratio)).clamp_max(LARGEST).exp()
+        average.lerp_(score, (1.0 / steps.double()).to(score).unsqueeze(-1))
+        ratio, reference, factor = ratio.to(score), reference.to(score), factor.to(score)
         log = {"score": score, "ratio": ratio, "reference": reference, "factor": factor}
         return scaled(factor, gradients, self.modulate, log)
 
 
-def _ratios(scores: Sequence[float]) -> list[float]:
-    """R_m of every modality: exp of how far its score is above the mean of the others."""
-    total, num_others = sum(scores), len(scores) - 1
-    return [math.exp(score - (total - score) / num_others) for score in scores]
+def _ratios(scores: torch.Tensor) -> torch.Tensor:
+    """R_m (…, M) of every modality: exp of how far its score is above the mean of the others."""
+    return (scores - coalitions.others(scores)).exp()
 
 
 def _scores(parts: nn.Module, forward: Forward) -> torch.Tensor:
-    """S (M,): log-likelihood of the labels by the contribution of each modality."""
+    """S (…, M): log-likelihood of the labels by the contribution of each modality."""
     means = coalitions.follow(parts, forward)
-    predictions = coalitions.predictions(forward, means, parts.get_buffer("members"))  # (S, B, K)
-    contributions = (parts.get_buffer("weights") @ predictions.flatten(1)).view(-1, *predictions.shape[1:])  # (M, B, K)
-    return log_likelihood(contributions, forward.batch.targets).clamp_min(WORST).mean(1)
+    predictions = coalitions.predictions(forward, means, parts.get_buffer("members"))  # (…, S, B, K)
+    contributions = (parts.get_buffer("weights") @ predictions.flatten(-2)).unflatten(-1, predictions.shape[-2:])
+    return log_likelihood(contributions, forward.batch.targets).clamp_min(WORST).mean(-1)
 
 
 def _game(num_modalities: int) -> tuple[torch.Tensor, torch.Tensor]:

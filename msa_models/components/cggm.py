@@ -14,7 +14,7 @@ from annotated_types import Gt, Lt
 from msa_models import coalitions
 from msa_models.config import LATER
 from msa_models.lazy import nn, torch
-from msa_models.likelihood import hits, repeated
+from msa_models.likelihood import flattened, hits
 from msa_models.representations import Forward, Gradients, Modulate, Modulation, pooled, scaled
 from msa_models.seams import GradientModulator, Progress, Shapes
 
@@ -67,8 +67,8 @@ class Cggm(GradientModulator):
             return None
         predictions = _predictions(parts, forward)
         forward.log[f"{self.name}/score"] = _scores(predictions.detach(), forward.batch.targets)
-        targets = repeated(forward.batch.targets, len(predictions))
-        return len(predictions) * forward.task_loss(predictions.flatten(0, 1), targets)  # a mean over all modalities
+        num_modalities = len(forward.representations)
+        return num_modalities * forward.task_loss(*flattened(predictions, forward.batch.targets))  # a mean over them
 
     def balance(self, parts: nn.Module, gradients: Gradients, forward: Forward, progress: Progress) -> Modulation:
         if len(forward.representations) == 1:
@@ -79,7 +79,7 @@ class Cggm(GradientModulator):
         score = forward.log.get(f"{self.name}/score")
         if score is None:
             score = _scores(_predictions(parts, forward), forward.batch.targets)
-        num_samples = len(forward.batch)
+        num_samples = forward.prediction.shape[-2]
         parts.get_buffer("sum_of_scores").add_(score, alpha=num_samples)
         parts.get_buffer("num_samples").add_(num_samples)
         factor = self.rho * parts.get_buffer("balance")
@@ -90,21 +90,20 @@ def _close_epoch(parts: nn.Module) -> None:
     """Make B (M,) of the scores of the epoch that is over and of the one before it, if there were two."""
     total, count = parts.get_buffer("sum_of_scores"), parts.get_buffer("num_samples")
     previous, num_epochs = parts.get_buffer("previous"), parts.get_buffer("num_epochs")
-    if not count:
-        return
-    score = total / count
-    if num_epochs:
-        improvement = (score - previous).clamp_min(SMALLEST)
-        parts.get_buffer("balance").copy_(1.0 - improvement / improvement.sum())
+    balance, known, twice = parts.get_buffer("balance"), (count > 0).unsqueeze(-1), (num_epochs > 0).unsqueeze(-1)
+    score = torch.where(known, total / count.unsqueeze(-1), previous)
+    improvement = (score - previous).clamp_min(SMALLEST)
+    changed = 1.0 - improvement / improvement.sum(-1, keepdim=True)
+    balance.copy_(torch.where(known & twice, changed, balance))
     previous.copy_(score)
-    num_epochs.add_(1.0)
+    num_epochs.add_(known.squeeze(-1))
     total.zero_()
     count.zero_()
 
 
 def _scores(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Accuracy (M,) of each classifier on the batch, for regression that of the sign."""
-    return hits(predictions, targets).mean(1)
+    return hits(predictions, targets).mean(-1)
 
 
 def _predictions(parts: nn.Module, forward: Forward) -> torch.Tensor:

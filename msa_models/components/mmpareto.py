@@ -5,7 +5,6 @@ M modalities, B batch, T time steps, D width, K outputs.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from math import inf
 from typing import Annotated, ClassVar
@@ -14,7 +13,7 @@ from annotated_types import Gt, Lt
 
 from msa_models import coalitions
 from msa_models.lazy import nn, torch
-from msa_models.likelihood import repeated
+from msa_models.likelihood import flattened
 from msa_models.representations import STATISTICS, Forward, Gradients, pooled
 from msa_models.seams import GradientModulator, Modulation, Progress, Shapes
 
@@ -54,8 +53,7 @@ class MmPareto(GradientModulator):
         if num_modalities == 1:
             return None
         predictions = coalitions.alone(parts, pooled(forward.representations))
-        targets = repeated(forward.batch.targets, num_modalities)
-        return num_modalities * forward.task_loss(predictions.flatten(0, 1), targets)  # a mean over all modalities
+        return num_modalities * forward.task_loss(*flattened(predictions, forward.batch.targets))  # a mean over them
 
     def balance(self, parts: nn.Module, gradients: Gradients, forward: Forward, progress: Progress) -> Modulation:
         hidden = next(iter(forward.representations.values())).hidden
@@ -66,30 +64,35 @@ class MmPareto(GradientModulator):
         result, logged = {}, []
         for modality, multimodal in Gradients(sides).total().items():
             direction, scale, cosine, weight = _shared(multimodal, unimodal[modality])
-            logged.append((cosine, float(cosine < 0), weight, self.gamma if scale else 0.0))
-            modulated = direction.mul_(self.gamma * scale)
+            logged.append(torch.stack([cosine, (cosine < 0).to(cosine), weight, self.gamma * (scale > 0)]))
+            modulated = direction.mul_((self.gamma * scale).to(direction)[..., None, None, None])
             result[modality] = modulated if statistics is None else modulated + statistics[modality]
-        cosine, conflict, weight, factor = hidden.new_tensor(list(zip(*logged, strict=True))).unbind()
+        cosine, conflict, weight, factor = torch.stack(logged, dim=-1).to(hidden).unbind()
         log = {"cosine": cosine, "conflict_rate": conflict, "weight": weight, "factor": factor}
         return Modulation(gradients=result, log=log)
 
 
-def _shared(g: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, float, float, float]:
-    """The direction of the step that serves g and u, what makes it as long as g + u, cos(g, u) and w.
+def _shared(g: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The direction (…, B, 1 + T, D) of the step that serves g and u, what makes it as long as g + u, cos(g, u), w (…).
 
     The direction is a new tensor. Where no step serves both, the factor on its length is 0. The cosine with a gradient
     of zero is 0.
     """
-    flat_g, flat_u = g.flatten(), u.flatten()
-    gg, uu, gu = flat_g.dot(flat_g).item(), flat_u.dot(flat_u).item(), flat_g.dot(flat_u).item()
-    size = math.sqrt(gg) * math.sqrt(uu)
-    cosine = max(-1.0, gu / size) if size > 0 else 0.0
-    whole = flat_g + flat_u
-    if cosine >= 0:
-        return whole.view_as(g), 1.0, cosine, 0.5
-    w = (uu - gu) / (gg + uu - 2.0 * gu)
-    shortest = flat_u.lerp(flat_g, w)
-    length = math.sqrt(shortest.dot(shortest).item())
-    if length <= OPPOSITE * (math.sqrt(gg) + math.sqrt(uu)):
-        return torch.zeros_like(g), 0.0, cosine, w
-    return shortest.view_as(g), math.sqrt(whole.dot(whole).item()) / length, cosine, w
+    flat_g, flat_u = g.flatten(-3), u.flatten(-3)
+    gg, uu, gu = _dot(flat_g, flat_g), _dot(flat_u, flat_u), _dot(flat_g, flat_u)
+    size = gg.sqrt() * uu.sqrt()
+    cosine = torch.where(size > 0, gu / size, 0.0).clamp_min(-1.0)
+    conflict = cosine < 0
+    w = torch.where(conflict, (uu - gu) / (gg + uu - 2.0 * gu), 0.5)
+    shortest, whole = flat_u.lerp(flat_g, w.to(g).unsqueeze(-1)), flat_g + flat_u
+    length = _dot(shortest, shortest).sqrt()
+    serves = length > OPPOSITE * (gg.sqrt() + uu.sqrt())
+    enlarged = torch.where(serves, _dot(whole, whole).sqrt() / length, 0.0)
+    scale = torch.where(conflict, enlarged, 1.0)
+    direction = torch.where(conflict.unsqueeze(-1), shortest, whole)
+    return direction.view_as(g), scale, cosine, w
+
+
+def _dot(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The product (…) of vectors, in float64 from here on."""
+    return torch.linalg.vecdot(one, other).double()

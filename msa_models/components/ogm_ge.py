@@ -5,8 +5,6 @@ M modalities, B batch, T time steps, D width, K outputs.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Annotated
@@ -56,12 +54,13 @@ class OgmGe(GradientModulator):
 
     def balance(self, parts: nn.Module, gradients: Gradients, forward: Forward, progress: Progress) -> Modulation:
         score = _scores(parts, forward)
-        if len(score) == 1:
+        if score.shape[-1] == 1:
             return Modulation(gradients=gradients.total(), log={"score": score, "factor": torch.ones_like(score)})
         active = self.start <= progress.share < self.stop
-        ratios = _ratios(score.tolist())
-        factors = [1.0 - math.tanh(self.alpha * ratio) if active and ratio > 1.0 else 1.0 for ratio in ratios]
-        ratio, factor = score.new_tensor([ratios, factors]).unbind()
+        scores = score.double()
+        ratio = scores / coalitions.others(scores).clamp_min(SMALLEST)
+        factor = torch.where(ratio > 1.0, 1.0 - torch.tanh(self.alpha * ratio), 1.0).to(score)
+        ratio, factor = ratio.to(score), factor if active else torch.ones_like(factor)
         log = {"score": score, "ratio": ratio, "factor": factor}
         if not active:
             return Modulation(gradients=gradients.total(), log=log)
@@ -70,35 +69,29 @@ class OgmGe(GradientModulator):
         seed = seeding.derive(progress.seed, self.name, *progress.place)
         generator = torch.Generator(device=score.device).manual_seed(seed)
         if self.modulate == "update":
-            noisy = _noisy(gradients, [1.0] * len(factors), generator)
+            noisy = _noisy(gradients, torch.ones_like(factor), generator)
             return Modulation(gradients=noisy, step_scale=factor, log=log)
-        return Modulation(gradients=_noisy(gradients, factors, generator), log=log)
-
-
-def _ratios(scores: Sequence[float]) -> list[float]:
-    """R_m of every modality."""
-    total, num_others = sum(scores), len(scores) - 1
-    return [score / max((total - score) / num_others, SMALLEST) for score in scores]
+        return Modulation(gradients=_noisy(gradients, factor, generator), log=log)
 
 
 def _scores(parts: nn.Module, forward: Forward) -> torch.Tensor:
-    """S (M,): how well each modality predicts alone."""
+    """S (…, M): how well each modality predicts alone."""
     means = coalitions.follow(parts, forward)
-    predictions = coalitions.predictions(forward, means, parts.get_buffer("alone"))  # (M, B, K)
-    return likelihood(predictions, forward.batch.targets).mean(1)
+    predictions = coalitions.predictions(forward, means, parts.get_buffer("alone"))  # (…, M, B, K)
+    return likelihood(predictions, forward.batch.targets).mean(-1)
 
 
-def _noisy(gradients: Gradients, factors: Sequence[float], generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """The modulated gradients (B, 1 + T, D) plus noise of the size of the gradients before modulation."""
+def _noisy(gradients: Gradients, factor: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """The gradients (…, B, 1 + T, D) times a factor (…, M), plus noise of the size that they had before."""
     statistics = gradients.groups.get(STATISTICS)
     sides = {group: by_modality for group, by_modality in gradients.groups.items() if group != STATISTICS}
     side = Gradients(sides).total()
-    rows = torch.cat([gradient.flatten(0, 1) for gradient in side.values()])  # of all modalities
+    rows = torch.cat([gradient.flatten(-3, -2) for gradient in side.values()], dim=-2)  # of all modalities
     noise = torch.empty_like(rows).normal_(std=rows.shape[-1] ** -0.5, generator=generator)
     noise.mul_(torch.linalg.vector_norm(rows, dim=-1, keepdim=True))
-    noises = noise.split_with_sizes([gradient.shape[0] * gradient.shape[1] for gradient in side.values()])
+    noises = noise.split_with_sizes([each.shape[-3] * each.shape[-2] for each in side.values()], dim=-2)
     result = {}
-    for (modality, gradient), factor, noise in zip(side.items(), factors, noises, strict=True):
-        modulated = torch.add(noise.view_as(gradient), gradient, alpha=factor)
+    for (modality, gradient), own, noise in zip(side.items(), factor.unbind(-1), noises, strict=True):
+        modulated = torch.addcmul(noise.view_as(gradient), gradient, own[..., None, None, None])
         result[modality] = modulated if statistics is None else modulated + statistics[modality]
     return result

@@ -6,15 +6,15 @@ M modalities, B batch, D width, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le, Lt
 
+from msa_models import coalitions
 from msa_models.components.prototypes import PrototypeMemory
-from msa_models.lazy import functional, nn, torch
+from msa_models.lazy import nn, torch
 from msa_models.representations import Forward, pooled
 from msa_models.seams import LossTerm, Shapes
 
@@ -52,36 +52,35 @@ class Pmr(LossTerm):
     def loss(self, parts: nn.Module, forward: Forward) -> torch.Tensor:
         num_modalities = len(forward.representations)
         if num_modalities == 1:
-            return forward.prediction.new_zeros(())
+            return forward.prediction.new_zeros(forward.prediction.shape[:-2])
         summaries, memory = pooled(forward.representations), self._memory
         labels = memory.labels(parts, forward.batch.targets)
         known = memory.learn(parts, summaries, labels) if parts.training else memory.recall(parts)
         logits = _logits(summaries, known.centers, known.seen)
-        if labels.dim() == 2:
-            losses = -torch.where(labels > 0, labels * logits.log_softmax(-1), 0.0).sum(-1)  # (M, B)
+        if labels.is_floating_point():
+            shares = labels.unsqueeze(-3)
+            losses = -torch.where(shares > 0, shares * logits.log_softmax(-1), 0.0).sum(-1)  # (…, M, B)
         else:
-            losses = functional.cross_entropy(logits.mT, labels.expand(num_modalities, -1), reduction="none")
-        score = losses.detach().neg().exp_().mean(1)
-        coefficient = score.new_tensor(_coefficients(score.tolist()))
+            own = labels.unsqueeze(-2).expand(logits.shape[:-1]).unsqueeze(-1)
+            losses = -logits.log_softmax(-1).gather(-1, own).squeeze(-1)
+        score = losses.detach().neg().exp_().mean(-1)
+        coefficient = _coefficients(score.double()).to(score)
         forward.log.update({f"{self.name}/score": score, f"{self.name}/coefficient": coefficient})
-        return coefficient.dot(losses.mean(1))
+        return torch.linalg.vecdot(coefficient, losses.mean(-1))
 
     @property
     def _memory(self) -> PrototypeMemory:
         return PrototypeMemory(classes=self.classes, gamma=self.gamma)
 
 
-def _coefficients(scores: Sequence[float]) -> list[float]:
-    """Beta_m of every modality."""
-    total, num_others = sum(scores), len(scores) - 1
-    leads = [(total - score) / num_others / max(score, SMALLEST) - 1.0 for score in scores]
-    return [min(max(lead, 0.0), 1.0) for lead in leads]
+def _coefficients(scores: torch.Tensor) -> torch.Tensor:
+    """Beta_m (…, M) of every modality."""
+    return (coalitions.others(scores) / scores.clamp_min(SMALLEST) - 1.0).clamp(0.0, 1.0)
 
 
 def _logits(summaries: torch.Tensor, centers: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """Minus the distances (M, B, K) of summaries (M, B, D) to the centres; -inf for classes not seen, if any was."""
+    """Minus the distances (…, M, B, K) of summaries to the centres; -inf for classes not seen, if any was."""
     # Without the matrix product, which loses the digits of small distances. The gradient at distance 0 is 0, not NaN.
     distances = torch.cdist(summaries, centers, compute_mode="donot_use_mm_for_euclid_dist")
-    if bool(seen.all()):
-        return -distances
-    return (-distances).masked_fill(~seen & seen.any(), -math.inf)
+    unseen = ~seen & seen.any(-1, keepdim=True)
+    return (-distances).masked_fill(unseen[..., None, None, :], -math.inf)

@@ -67,9 +67,9 @@ class PrototypeMemory(SharedState):
 
     def labels(self, parts: nn.Module, targets: torch.Tensor) -> torch.Tensor:
         """The class (B,) of each target; of several labels the share (B, K) of each class, the last one for none."""
-        if targets.dim() == 2:
-            classes = torch.cat([targets, (~targets.any(1, keepdim=True)).to(targets)], dim=1)
-            return classes / classes.sum(1, keepdim=True)
+        if targets.dim() > parts.get_buffer("seen").dim():  # several labels
+            classes = torch.cat([targets, (~targets.any(-1, keepdim=True)).to(targets)], dim=-1)
+            return classes / classes.sum(-1, keepdim=True)
         if not targets.is_floating_point():
             return targets
         return torch.bucketize(targets, parts.get_buffer("upper").to(targets))
@@ -79,17 +79,16 @@ class PrototypeMemory(SharedState):
         centers, seen = parts.get_buffer("centers"), parts.get_buffer("seen")
         with torch.no_grad():
             identity = parts.get_buffer("identity")
-            members = identity.index_select(1, labels) if labels.dim() == 1 else (labels > 0).to(identity).T  # (K, B)
-            count = members.sum(1, keepdim=True)
+            of_class = (labels > 0).to(identity) if labels.is_floating_point() else identity[labels]  # (…, B, K)
+            members = of_class.mT.contiguous()
+            count = members.sum(-1, keepdim=True)
             shares = members / count.clamp_min(1.0)
-            means = torch.bmm(shares.expand(len(pooled), -1, -1), pooled)  # (M, K, D), 0 for absent classes
-            present = count.clamp_max(1.0)
-            if bool(seen.all()):  # of no class is this the first batch
-                moved = present * (1.0 - self.gamma)
-            else:
-                moved = torch.addcmul(present, present, seen.unsqueeze(1), value=-self.gamma)
-                seen.logical_or_(present.squeeze(1))
-            new = torch.lerp(centers, means, moved)
+            means = shares.unsqueeze(-3) @ pooled  # (…, M, K, D), 0 for absent classes
+            present, known = count.clamp_max(1.0), seen.unsqueeze(-1)
+            first = torch.addcmul(present, present, known, value=-self.gamma)  # of a class that was not seen
+            moved = torch.where(known.all(-2, keepdim=True), present * (1.0 - self.gamma), first)
+            seen.logical_or_(present.squeeze(-1))
+            new = torch.lerp(centers, means, moved.unsqueeze(-3))
             centers.copy_(new)
         return Prototypes(centers=new, seen=seen.clone(), tau=self.tau, shares=shares)
 

@@ -65,6 +65,13 @@ def test_what_is_expected_are_probabilities(targets: np.ndarray, says: np.ndarra
 
 
 @pytest.mark.parametrize("targets", [CLASSES, LABELS, NUMBERS])
-def test_repeated_targets_follow_one_another(targets: np.ndarray) -> None:
-    found = likelihood.repeated(torch.from_numpy(targets), 3).numpy()
-    np.testing.assert_array_equal(found, np.concatenate([targets] * 3))
+@pytest.mark.parametrize("models", [(), (2,)])
+def test_flattened_predictions_have_their_targets_one_after_the_other(
+    targets: np.ndarray, models: tuple[int, ...]
+) -> None:
+    predictions = np.broadcast_to(PREDICTIONS, (*models, *PREDICTIONS.shape))
+    of_models = np.broadcast_to(targets, (*models, *targets.shape))
+    flat, repeated = likelihood.flattened(torch.from_numpy(predictions.copy()), torch.from_numpy(of_models.copy()))
+    expected = np.concatenate([targets] * len(PREDICTIONS))
+    np.testing.assert_array_equal(flat.numpy(), np.broadcast_to(np.concatenate(PREDICTIONS), flat.shape))
+    np.testing.assert_array_equal(repeated.numpy(), np.broadcast_to(expected, (*models, *expected.shape)))
