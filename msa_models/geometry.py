@@ -4,7 +4,8 @@ Everything is computed at its first use in a step and then shared by whoever nee
 gradients, by hand and on the host. Some hundred operations on arrays this small cost what calling them costs: less in
 NumPy than in torch with its graph, and on a GPU less than launching as many kernels (docs/log.md).
 
-B batch, D model width, M modalities, K classes, P = M (M - 1) / 2 pairs of modalities in lexicographic order.
+B batch, D model width, M modalities, K classes, P = M (M - 1) / 2 pairs of modalities in lexicographic order,
+`…` leading axes of models that are trained together.
 """
 
 from __future__ import annotations
@@ -43,10 +44,9 @@ class Prototypes:
 
     def logits(self, unit: torch.Tensor) -> torch.Tensor:
         """cos(h_i, c_k) / tau (M, B, K) of normalised h (M, B, D); -inf for classes not seen, all 0 before any was."""
-        cosines = torch.bmm(unit, self.directed[0].mT) / self.tau
-        if bool(self.seen.all()):
-            return cosines
-        return cosines.masked_fill(~self.seen & self.seen.any(), float("-inf"))
+        cosines = unit @ self.directed[0].mT / self.tau
+        unseen = ~self.seen & self.seen.any(-1, keepdim=True)
+        return cosines.masked_fill(unseen[..., None, None, :], float("-inf"))
 
 
 def directed(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,7 +73,7 @@ class Geometry:
 
     def calibration(self) -> torch.Tensor:
         """Mean of the dispersion over the modalities, differentiable."""
-        return self.differentiable(self.dispersion.mean(), *self._dispersed[1])
+        return self.differentiable(self.dispersion.mean(-1), *self._dispersed[1])
 
     @property
     def dispersion(self) -> Array:
@@ -102,7 +102,7 @@ class Geometry:
     def seen(self) -> Array:
         """The classes that have prototypes (K,); all of them before any has."""
         seen = _host(self.prototypes.seen)
-        return seen if seen.any() else ~seen
+        return np.where(seen.any(-1, keepdims=True), seen, True)
 
     @cached_property
     def classes(self) -> Array:
@@ -112,40 +112,41 @@ class Geometry:
     @property
     def frequencies(self) -> Array:
         """How many samples of the batch each class has (K,); one of several classes counts by its shares of them."""
-        return np.bincount(self.classes, minlength=len(self.seen)) if self.classes.ndim == 1 else self.classes.sum(0)
+        classes = self.classes
+        return (np.eye(self.seen.shape[-1])[classes] if classes.dtype.kind == "i" else classes).sum(-2)
 
     @cached_property
     def _dispersed(self) -> tuple[Array, tuple[Array, Array]]:
         """The dispersion, and the gradients of its mean with respect to the unit vectors of batch and centres."""
         unit, centers, tau = self.batch.unit, self.centers.unit, self.prototypes.tau
-        logits = unit @ (centers.swapaxes(1, 2) / tau)  # (M, B, K)
-        if not self.seen.all():
-            logits[:, :, ~self.seen] = -math.inf
+        logits = unit @ (centers.swapaxes(-2, -1) / tau)  # (…, M, B, K)
+        np.copyto(logits, -math.inf, where=~self.seen[..., None, None, :])
         logits -= logits.max(-1, keepdims=True)
         odds = np.exp(logits)
         total = odds.sum(-1, keepdims=True)
         to_logits = odds / total
-        if self.classes.ndim == 1:
-            rows, own = np.arange(unit.shape[1]), self.classes
-            losses = np.log(total[:, :, 0]) - logits[:, rows, own]
-            to_logits[:, rows, own] -= 1.0
+        if self.classes.dtype.kind == "i":
+            own = np.broadcast_to(self.classes[..., None, :, None], (*logits.shape[:-1], 1))
+            losses = np.log(total[..., 0]) - np.take_along_axis(logits, own, -1)[..., 0]
+            np.put_along_axis(to_logits, own, np.take_along_axis(to_logits, own, -1) - np.float32(1.0), -1)
         else:
-            shares = self.classes
-            losses = np.log(total[:, :, 0]) - (shares * np.where(shares > 0, logits, 0.0)).sum(-1)
+            shares = self.classes[..., None, :, :]
+            losses = np.log(total[..., 0]) - (shares * np.where(shares > 0, logits, 0.0)).sum(-1)
             to_logits -= shares
-        to_logits /= losses.size * tau
-        return losses.mean(-1), (to_logits @ centers, to_logits.swapaxes(1, 2) @ unit)
+        to_logits /= losses.shape[-2] * losses.shape[-1] * tau
+        return losses.mean(-1), (to_logits @ centers, to_logits.swapaxes(-2, -1) @ unit)
 
-    def differentiable(self, value: float, to_unit: Array | None, to_centers: Array) -> torch.Tensor:
+    def differentiable(self, value: Array, to_unit: Array | None, to_centers: Array) -> torch.Tensor:
         """The value as a scalar of the graph, whose gradient flows to the batch.
 
         It is given with respect to the unit vectors of the batch (M, B, D) and of the centres (M, K, D).
         """
         gradient = np.zeros_like(self.batch.unit) if to_unit is None else self.batch.through(to_unit)
         if self.prototypes.shares is not None:
-            gradient += _host(self.prototypes.shares).T @ self.centers.through(to_centers)
+            shares = _host(self.prototypes.shares)[..., None, :, :]
+            gradient += shares.swapaxes(-2, -1) @ self.centers.through(to_centers)
         hidden = [each.hidden for each in self.representations.values()]
-        scalar = torch.tensor(value, dtype=self.prototypes.centers.dtype).to(hidden[0])
+        scalar = torch.as_tensor(value).to(hidden[0])
         return _by_hand().apply(scalar, torch.from_numpy(gradient).to(hidden[0]), *hidden)
 
 
@@ -179,7 +180,7 @@ def _by_hand() -> type[torch.autograd.Function]:
 
         @staticmethod
         def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-            gradients = (ctx.gradient * outputs[0]).unbind()
+            gradients = (ctx.gradient * outputs[0][..., None, None, None]).unbind(-3)
             return None, None, *(_placed(each, shape) for each, shape in zip(gradients, ctx.shapes, strict=True))
 
     return ByHand
@@ -187,10 +188,10 @@ def _by_hand() -> type[torch.autograd.Function]:
 
 def _placed(gradient: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     """The gradient (B, D) of the summary among those of the time steps, (B, 1 + T, D)."""
-    if shape[1] == 1:
-        return gradient.unsqueeze(1)
+    if shape[-2] == 1:
+        return gradient.unsqueeze(-2)
     placed = gradient.new_zeros(shape)
-    placed[:, 0] = gradient
+    placed[..., 0, :] = gradient
     return placed
 
 

@@ -89,8 +89,10 @@ class Gradients:
         result: dict[str, torch.Tensor] = {}
         for group, by_modality in self.groups.items():
             for modality, gradient in by_modality.items():
-                left = scale is None or group == STATISTICS
-                part = gradient if left else gradient * scale[modality][..., None, None, None]
+                if scale is None or group == STATISTICS:
+                    part = gradient
+                else:
+                    part = gradient * scale[modality][..., None, None, None]
                 result[modality] = result[modality] + part if modality in result else part
         return result
 

@@ -9,7 +9,8 @@ Refinement is a seam because adaptive encoding changes the representations that 
 Schedule, because *when* a modulator works is independent of what it does; SharedState, because several components may
 read what the batches have taught one of them.
 
-B batch, T time steps (0 for utterance vectors), D model width, M modalities, K outputs.
+B batch, T time steps (0 for utterance vectors), D model width, M modalities, K outputs. All tensors may carry leading
+axes, of models that are trained together; so an equation counts its axes from the end, and a scalar is one of each model.
 """
 
 from __future__ import annotations

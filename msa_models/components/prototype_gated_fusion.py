@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from msa_models.geometry import Prototypes, directed
 from msa_models.lazy import nn, torch
-from msa_models.representations import Representations, Shared
+from msa_models.representations import Representations, Shared, pooled
 from msa_models.seams import Fusion, Shapes
 
 
@@ -32,9 +32,9 @@ class PrototypeGatedFusion(Fusion):
 
     def fuse(self, parts: nn.Module, representations: Representations, shared: Shared) -> torch.Tensor:
         prototypes: Prototypes = shared["prototypes"]
-        pooled = torch.stack([representation.pooled for representation in representations.values()])
-        logits = prototypes.logits(directed(pooled)[0])
+        summaries = pooled(representations)
+        logits = prototypes.logits(directed(summaries)[0])
         log_shares = logits.log_softmax(-1)
         entropy = -(log_shares.exp() * log_shares.clamp_min(torch.finfo(logits.dtype).min)).sum(-1)
-        trust = (entropy / -math.log(logits.shape[-1])).softmax(0)  # (M, B)
-        return (len(pooled) * trust.unsqueeze(-1) * pooled).transpose(0, 1).flatten(1)
+        trust = (entropy / -math.log(logits.shape[-1])).softmax(-2)  # (…, M, B)
+        return (len(representations) * trust.unsqueeze(-1) * summaries).transpose(-3, -2).flatten(-2)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 from annotated_types import Ge, Le
 
 from msa_models import coalitions, seeding
@@ -61,8 +62,8 @@ class ShapleyModulation(GradientModulator):
     def balance(self, parts: nn.Module, gradients: Gradients, forward: Forward, progress: Progress) -> Modulation:
         means = coalitions.follow(parts, forward) if self.utility == "task" else None
         total, count, factor = parts.get_buffer("sum"), parts.get_buffer("count"), parts.get_buffer("factor")
-        if progress.begins and count > 0:
-            factor.copy_(factors(total / count))
+        if progress.begins and bool((count > 0).all()):
+            factor.copy_(factors(total / count.unsqueeze(-1)))
             total.zero_()
             count.zero_()
         log = {"factor": factor.clone()}
@@ -78,14 +79,14 @@ class ShapleyModulation(GradientModulator):
     def _values(
         self, forward: Forward, means: torch.Tensor | None, progress: Progress
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Psi and its standard error (M,), in the dtype of the representations."""
+        """Psi and its standard error (…, M), in the dtype of the representations."""
         from msa_models.shapley import shapley_values
 
         def utility(members: torch.Tensor) -> torch.Tensor:
             if means is None:
                 return _prototype_utility(forward, members, self.rho)
             predictions = coalitions.predictions(forward, means, members)
-            losses = [forward.task_loss(each, forward.batch.targets) for each in predictions]
+            losses = [forward.task_loss(each, forward.batch.targets) for each in predictions.unbind(-3)]
             return -torch.stack(losses)
 
         found = shapley_values(
@@ -94,29 +95,30 @@ class ShapleyModulation(GradientModulator):
             num_permutations=self.num_permutations,
             seed=seeding.derive(progress.seed, self.name, *progress.place),
         )
-        return found.values, found.standard_error
+        return found.values.movedim(0, -1), found.standard_error.movedim(0, -1)
 
 
 def shares(values: torch.Tensor) -> torch.Tensor:
-    """Psi~ (M,): clipped at 1e-9, summing to 1."""
+    """Psi~ (…, M): clipped at 1e-9, summing to 1."""
     clipped = values.clamp_min(SMALLEST)
-    return clipped / clipped.sum()
+    return clipped / clipped.sum(-1, keepdim=True)
 
 
 def factors(values: torch.Tensor) -> torch.Tensor:
-    """Phi (M,) in (1/e, 1]: 1 for the modality that contributes least."""
+    """Phi (…, M) in (1/e, 1]: 1 for the modality that contributes least."""
     clipped = shares(values)
-    return (clipped.min() / clipped - 1.0).exp()
+    return (clipped.amin(-1, keepdim=True) / clipped - 1.0).exp()
 
 
 def _prototype_utility(forward: Forward, members: torch.Tensor, rho: float) -> torch.Tensor:
-    """U (S,) of the coalitions (S, M)."""
+    """U (S, …) of the coalitions (S, M)."""
     geometry: Geometry = forward.shared["prototypes"]
     couplings: Couplings = forward.shared["transport"]
     inside = members.numpy()
-    size = inside.sum(1)
-    intra = inside @ geometry.dispersion / size.clip(1)
+    size = inside.sum(1).reshape(-1, *[1] * (geometry.dispersion.ndim - 1))
+    intra = np.tensordot(inside, np.moveaxis(geometry.dispersion, -1, 0), 1) / size.clip(1)
     pairs = [inside[:, first] & inside[:, second] for first, second in combinations(range(inside.shape[1]), 2)]
-    inter = sum(pair * loss for pair, loss in zip(pairs, couplings.misalignment, strict=True))
+    losses = np.moveaxis(couplings.misalignment, -1, 0)
+    inter = sum(pair.reshape(size.shape) * loss for pair, loss in zip(pairs, losses, strict=True))
     utility = (size > 0) * (rho / (1.0 + inter) + (1.0 - rho) / (1.0 + intra))
     return torch.from_numpy(utility).to(forward.prediction)

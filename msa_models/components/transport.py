@@ -70,35 +70,37 @@ class Couplings:
 
         The gradient of <Q, C> is Q (envelope theorem), that of the beta term goes through Q (implicit differentiation).
         """
-        return self.geometry.differentiable(self.misalignment.sum(), None, self._aligned[1])
+        return self.geometry.differentiable(self.misalignment.sum(-1), None, self._aligned[1])
 
     @property
     def misalignment(self) -> Array:
-        """L_inter of each pair (P,); NaN if the prototypes are not finite."""
+        """L_inter of each pair (…, P); NaN if the prototypes are not finite."""
         return self._aligned[0]
 
     @cached_property
-    def entropy(self) -> float:
-        """H(Q), mean over the pairs; of uniform marginals log K for a diagonal plan, 2 log K for one that is flat."""
-        return float(self.optimum.entropy.mean()) if np.isfinite(self.misalignment).all() else math.nan
+    def entropy(self) -> Array:
+        """H(Q) (…), mean over the pairs; of uniform marginals log K for a diagonal plan, 2 log K for a flat one."""
+        mean = self.optimum.entropy.reshape(self.misalignment.shape).mean(-1)
+        return np.where(np.isfinite(self.misalignment).all(-1), mean, math.nan)
 
     @cached_property
     def marginal(self) -> Array:
-        """U (K,)."""
+        """U (…, K)."""
         seen = self.geometry.seen
         uniform = self.settings.marginals == "uniform"
         mass = seen if uniform else self.geometry.frequencies
-        return mass / mass.sum()
+        return mass / mass.sum(-1, keepdims=True)
 
     @cached_property
     def optimum(self) -> Optimum:
-        """The optimal couplings of all pairs. Raises ValueError if the prototypes are not finite."""
-        unit = self.geometry.centers.unit.astype(np.float64)
-        first, second = _pairs(len(unit))
-        marginals = np.repeat(self.marginal[None], len(first), axis=0)
-        start = self.geometry.potentials.cpu().numpy()
+        """The optimal couplings of all pairs of one model after the other, of those 0 that are not finite."""
+        unit = np.where(self._finite, self.geometry.centers.unit, 0.0).astype(np.float64)
+        first, second = _pairs(unit.shape[-3])
+        marginals = self._marginals
+        start = self.geometry.potentials.cpu().numpy().reshape(marginals.shape)
+        cost = 2.0 - 2.0 * (unit[..., first, :, :] @ unit[..., second, :, :].swapaxes(-2, -1))
         found = Optimum.of(
-            2.0 - 2.0 * (unit[first] @ unit[second].swapaxes(1, 2)),
+            cost.reshape(-1, *cost.shape[-2:]),
             marginals,
             marginals,
             self.settings.epsilon,
@@ -107,24 +109,38 @@ class Couplings:
             potentials=(start, start),  # of as many rows as columns only the second counts
         )
         if self.geometry.learning:
-            self.geometry.potentials.copy_(torch.from_numpy(found.potentials[1]))
+            learned = torch.from_numpy(found.potentials[1])
+            self.geometry.potentials.copy_(learned.view_as(self.geometry.potentials))
         return found
+
+    @cached_property
+    def _marginals(self) -> Array:
+        """U of each pair of each model, one after the other."""
+        num_pairs = len(_pairs(self.geometry.centers.unit.shape[-3])[0])
+        return np.repeat(self.marginal[..., None, :], num_pairs, axis=-2).reshape(-1, self.marginal.shape[-1])
+
+    @cached_property
+    def _finite(self) -> Array:
+        """Whether the prototypes of a model are all finite, (…, 1, 1, 1)."""
+        return np.asarray(np.isfinite(self.geometry.centers.unit).all((-3, -2, -1), keepdims=True))
 
     @cached_property
     def _aligned(self) -> tuple[Array, Array]:
         """The misalignment, and the gradient of its sum with respect to the unit vectors of the centres."""
         unit = self.geometry.centers.unit
-        first, second = _pairs(len(unit))
-        to_centers = np.zeros_like(unit)
-        if len(first) == 0 or not np.isfinite(unit).all():
-            return np.full(len(first), math.nan), to_centers  # the step says which loss is not finite
+        first, second = _pairs(unit.shape[-3])
+        to_centers, pairs = np.zeros_like(unit), (*unit.shape[:-3], len(first))
+        if len(first) == 0:
+            return np.zeros(pairs), to_centers
         optimum, beta = self.optimum, self.settings.beta
-        apart = optimum.plan - np.diag(self.marginal)
+        apart = optimum.plan - self._marginals[:, :, None] * np.eye(unit.shape[-2])
         to_cost = optimum.plan if beta == 0 else optimum.plan + optimum.pulled_back(2.0 * beta * apart)[0]
+        to_cost = to_cost.reshape(*pairs, *to_cost.shape[-2:])
         for pair, (one, other) in enumerate(zip(first, second, strict=True)):
-            to_centers[one] -= 2.0 * to_cost[pair] @ unit[other]
-            to_centers[other] -= 2.0 * to_cost[pair].T @ unit[one]
-        return (optimum.plan * optimum.cost + beta * apart * apart).sum((1, 2)), to_centers
+            to_centers[..., one, :, :] -= 2.0 * to_cost[..., pair, :, :] @ unit[..., other, :, :]
+            to_centers[..., other, :, :] -= 2.0 * to_cost[..., pair, :, :].swapaxes(-2, -1) @ unit[..., one, :, :]
+        losses = (optimum.plan * optimum.cost + beta * apart * apart).sum((1, 2)).reshape(pairs)
+        return np.where(self._finite[..., 0, 0], losses, math.nan), to_centers  # the step says which is not finite
 
 
 @cache

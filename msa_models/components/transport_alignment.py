@@ -30,5 +30,5 @@ class TransportAlignment(LossTerm):
     def loss(self, parts: nn.Module, forward: Forward) -> torch.Tensor:
         couplings: Couplings = forward.shared["transport"]
         if len(forward.representations) > 1:
-            forward.log[f"{self.name}/plan_entropy"] = torch.tensor(couplings.entropy)
+            forward.log[f"{self.name}/plan_entropy"] = torch.as_tensor(couplings.entropy).to(forward.prediction)
         return couplings.alignment()
