@@ -10,7 +10,7 @@ Schedule, because *when* a modulator works is independent of what it does; Share
 read what the batches have taught one of them.
 
 B batch, T time steps (0 for utterance vectors), D model width, M modalities, K outputs. All tensors may carry leading
-axes, of models that are trained together; so an equation counts its axes from the end, and a scalar is one of each model.
+axes, of models that are trained together: equations count their axes from the end, and a scalar is one for each model.
 """
 
 from __future__ import annotations
