@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from msa_models.data import SPLITS, Corpus
+from msa_models.data import SPLITS, Corpus, mapped
 from msa_models.data.moments import moments
 from msa_models.text.encoder import Pretrained, TextEncoder
 from msa_models.text.find import EncoderError, Found, find
@@ -123,9 +123,13 @@ def with_features(
             continue
         lengths = np.array([len(each) for each in features[at]])
         masks[split] = np.arange(longest) < lengths[:, None]
-        inputs[split] = np.zeros((len(lengths), longest, width), np.float32)
+        try:
+            inputs[split] = mapped.empty((len(lengths), longest, width))
+        except mapped.NoRoom as error:
+            raise EncoderError(f"text encoder {encoder.name}: {error.strerror}") from error
         for out, each in zip(inputs[split], features[at], strict=True):
-            out[: len(each)] = each
+            out[: len(each)], out[len(each) :] = each, 0.0
+        mapped.forget(inputs[split])
     scale = moments(inputs["train"], masks.get("train"))
     if not np.isfinite(scale.mean).all():
         raise EncoderError(f"text encoder {encoder.name}: its features are not finite in {encoder.dtype}")
