@@ -77,7 +77,7 @@ def watched(command: list[str], *, quiet: bool = False) -> tuple[dict[str, dict[
         try:
             cpu_s = sum(main.cpu_times()[:2])
             for each in (main, *main.children(recursive=True)):
-                kind = "itself" if each is main else "worker" if "Worker" in " ".join(each.cmdline()) else "Ray"
+                kind = "itself" if each is main else "worker" if "Trainable" in " ".join(each.cmdline()) else "Ray"
                 for what, value in memory(each).items():
                     peaks[kind][what] = max(peaks[kind][what], value)
                     together[what] += value
