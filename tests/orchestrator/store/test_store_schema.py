@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.store import SCHEMA_VERSION, Store, trial_schema
-from orchestrator.store.schema import fault, measurements_table, parquet, predictions_table, trial_table
+from orchestrator.store import SCHEMA_VERSION, Store, schema, trial_schema
+from orchestrator.store.schema import fault, in_order, measurements_table, parquet, predictions_table, trial_table
 
 MakeRow = Callable[..., dict[str, Any]]
 TEXT = ["trial_id", "study_id", "method", "dataset", "variant", "modalities", "phase", "state", "objective", "params"]
@@ -178,3 +178,16 @@ def test_duckdb_reads_one_row_per_finished_trial_and_filters_by_metric(glob: str
     assert best == [(1,)]
     expected = dict.fromkeys(TEXT, "VARCHAR") | dict.fromkeys(COUNTS, "BIGINT") | dict.fromkeys(REALS, "DOUBLE")
     assert types == expected | dict.fromkeys(MOMENTS, "TIMESTAMP WITH TIME ZONE")
+
+
+def test_trials_are_put_in_order_and_very_many_that_are_so_are_not_copied(
+    make_row: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [make_row(number, phase=phase) for phase in ("search", "confirm") for number in range(3)]
+    expected = pa.concat_tables([trial_table(row, METRICS) for row in rows])
+    shuffled = expected.take([4, 0, 5, 2, 1, 3])
+    assert in_order(shuffled).equals(expected)
+    assert in_order(expected).equals(expected)
+    monkeypatch.setattr(schema, "_MANY", 5)
+    assert in_order(shuffled).equals(expected)
+    assert in_order(expected) is expected

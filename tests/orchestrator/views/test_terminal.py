@@ -39,6 +39,19 @@ def test_csv_and_json_are_one_table(store):
     assert [row["seeds"] for row in confirm["rows"]] == [2]
 
 
+def test_the_tables_of_a_sweep_read_its_trials_once(store, monkeypatch):
+    expected, read, asked = tables(store), Store.trials, []
+
+    def trials(self, columns=None, **options):
+        asked.append(columns)
+        return read(self, columns, **options)
+
+    monkeypatch.setattr(Store, "trials", trials)
+    assert tables(store) == expected
+    assert len(asked) == 1
+    assert "traceback" not in asked[0]
+
+
 @pytest.fixture
 def nine(tmp_path, record, make_row) -> Store:
     """Nine studies, of which each searches something that the others do not."""
