@@ -46,15 +46,15 @@ def features(corpora: Iterable[Corpus]) -> int:
 
 def trial(study: Study, corpus: Corpus) -> tuple[float, float]:
     """Bytes that a trial of a study takes beside its corpus: what is certain, and about how many in all."""
-    samples = float(_largest(study, "training", "batch_size"))
-    width, layers = (float(_largest(study, "encoder", name)) for name in ("width", "layers"))
+    samples = _largest(study, "training", "batch_size")
+    width, layers = (_largest(study, "encoder", name) for name in ("width", "layers"))
     train = corpus.splits["train"]
     read = [train.inputs[name] for name in corpus.modalities if name in study.variant.modalities]
     sample = 4 * sum(values[:1].size for values in read)
-    steps = sum(values.shape[1] if values.ndim == 3 else 1 for values in read)
+    steps = sum(values.shape[1] if values.ndim == 3 else 1 for values in read) or 1
     pretrained = corpus.pretrained
     weights = 0 if pretrained is None else sum(array.nbytes for array in pretrained.weights.values())
-    batch, most_steps = min(samples, len(train)), study.fixed["training"].get("max_tokens", MOST_STEPS)
+    batch, most_steps = min(samples, len(train)), (study.fixed.get("training") or {}).get("max_tokens", MOST_STEPS)
     certain = PROCESS + 2 * batch * sample + weights
     evaluated = min(_EVALUATED, most_steps / steps, max(map(len, corpus.splits.values()))) * sample
     kept = 4 * min(batch * steps, most_steps) * width * layers * _KEPT
@@ -95,5 +95,7 @@ def shortages(studies: Sequence[Study], corpora: Mapping[str, Corpus], nodes: Se
 
 
 def _largest(study: Study, section: str, name: str) -> float:
-    searched = study.distributions.get(f"{section}.{name}")
-    return study.fixed[section][name] if searched is None else most(searched)
+    """The largest number that a trial may have there; 1 where a method knows no such."""
+    searched, fixed = study.distributions.get(f"{section}.{name}"), study.fixed.get(section) or {}
+    found = fixed.get(name) if searched is None else most(searched)
+    return found if isinstance(found, int | float) else 1.0

@@ -45,11 +45,11 @@ def _linger() -> None:
         time.sleep(0.01)
 
 
-def _inputs(encode: Any, prepared: Any, store: Store, listener: Listener) -> Mapping[str, Corpus]:
+def _inputs(encode: Any, prepared: Any, store: Store, listener: Listener, **how: Any) -> Mapping[str, Corpus]:
     with listener.encoding("encoding 100 texts", 100) as advance:
         advance(1)
         _linger()
-    return encode(prepared, store, listener)
+    return encode(prepared, store, listener, **how)
 
 
 def _compact(store: Store, compact: Any, **options: Any) -> Any:
