@@ -7,12 +7,10 @@ One study, and for the larger number 200 of them. The limits are for an idle mac
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,17 +66,25 @@ def filled(folder: Path, number: int, num_studies: int) -> Store:
     return store
 
 
+_STARTER = """
+import os, subprocess, sys, time
+begun = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+code = process.returncode = os.waitstatus_to_exitcode(status)
+print(code, time.perf_counter() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1_000)
+"""
+
+
 def spent(command: tuple[str, ...], storage: Path) -> tuple[float, float, float]:
-    """Seconds on the clock and of CPU, and MB at the peak."""
-    begun, name, *options = time.perf_counter(), *command
-    process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.cli", name, str(storage), *options], stdout=subprocess.DEVNULL
-    )
-    _, code, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(code)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-    return time.perf_counter() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1_000
+    """Seconds on the clock and of CPU, and MB at the peak; started by a small process, whose own size would count."""
+    name, *options = command
+    started = [sys.executable, "-c", _STARTER, sys.executable, "-m", "orchestrator.cli", name, str(storage), *options]
+    said = subprocess.run(started, check=True, capture_output=True, text=True).stdout
+    code, wall_s, cpu_s, peak_mb = map(float, said.split())
+    if code:
+        raise RuntimeError(f"{' '.join(command)} ended with {code:g}")
+    return wall_s, cpu_s, peak_mb
 
 
 def main() -> None:
