@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from orchestrator.store import proof
 from orchestrator.store.faults import DamagedFile, OutOfReach, out_of_reach
 from orchestrator.store.files import Files
+from orchestrator.store.inflation import refuse_inflating
 
 _NAME = re.compile(r"compact-(\d{6,})")
 _SUFFIX = ".parquet"
@@ -69,6 +70,7 @@ def read_compact(
         try:
             file = pq.ParquetFile(source, read_dictionary=["trial_id"], pre_buffer=True)
             whole = pq.ParquetFile(source).schema_arrow
+            refuse_inflating(file, source)
             if whole.field("trial_id").type != pa.string():
                 raise ValueError("trial_id is no text")
             names = [name for name in whole.names if columns is None or name in columns]

@@ -16,6 +16,7 @@ from orchestrator.store import proof
 from orchestrator.store.experiment_file import PATH as RECORD_PATH
 from orchestrator.store.faults import DamagedFile
 from orchestrator.store.files import Files
+from orchestrator.store.inflation import refuse_inflating
 from orchestrator.store.schema import parquet
 
 GRID_PATH = "grid.parquet"
@@ -91,7 +92,10 @@ def read(files: Files) -> pa.Table | None:
         return None
     try:
         # No dataset scan, as `pq.read_table` is: its threads may hold the bytes until after the interpreter has ended.
-        table = pq.ParquetFile(pa.BufferReader(proof.read(files, GRID_PATH))).read(use_threads=False)
+        source = pa.BufferReader(proof.read(files, GRID_PATH))
+        file = pq.ParquetFile(source)
+        refuse_inflating(file, source)
+        table = file.read(use_threads=False)
     except (pa.ArrowException, OSError, DamagedFile):  # damaged, and made anew from what it was made of
         return None
     return table if table.num_rows and table.schema.equals(grid_schema(), check_metadata=True) else None

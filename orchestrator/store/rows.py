@@ -26,6 +26,7 @@ from orchestrator.store import proof
 from orchestrator.store.compacts import Compact, compact_paths, is_compact, read_compact
 from orchestrator.store.faults import AbsentFile, DamagedFile, OutOfReach, StorageError
 from orchestrator.store.files import Files
+from orchestrator.store.inflation import refuse_inflating
 from orchestrator.store.schema import fault, sound_trials
 
 SAFE_NAME = re.compile(r"[^\s._/\\*?\[\]{}\"'][^\s/\\*?\[\]{}\"']{0,199}")  # what a trial may be called
@@ -261,7 +262,10 @@ def _read(
             raise
         return f"{error} (left out)"
     try:
-        part = pq.ParquetFile(pa.BufferReader(data)).read(columns=columns and list(columns), use_threads=False)
+        source = pa.BufferReader(data)
+        file = pq.ParquetFile(source)
+        refuse_inflating(file, source)
+        part = file.read(columns=columns and list(columns), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         return _damaged(files, folder, trial_id, str(error))
     if folder == "trials" and known and part.schema.equals(known[0], check_metadata=True):

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from orchestrator.store import proof
 from orchestrator.store.faults import StorageError
 from orchestrator.store.files import Files
+from orchestrator.store.inflation import refuse_inflating
 from orchestrator.store.rows import spread
 
 TABLES = ("trials", "measurements", "predictions", "robustness")
@@ -65,6 +66,7 @@ def _seal_table(files: Files, path: str) -> None:
             return
         try:
             table = pq.ParquetFile(source)
+            refuse_inflating(table, source)
             for group in range(table.num_row_groups):
                 table.read_row_group(group, use_threads=False)
         except (pa.ArrowException, OSError):

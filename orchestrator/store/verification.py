@@ -18,6 +18,7 @@ from orchestrator.store.compacts import compact_paths, read_compact
 from orchestrator.store.experiment_file import PATH, Found
 from orchestrator.store.faults import AbsentFile, DamagedFile, OutOfReach, StorageError
 from orchestrator.store.files import Files
+from orchestrator.store.inflation import refuse_inflating
 from orchestrator.store.rows import ids_in, part_path, parts_among, read_parts, read_rows, strangers
 from orchestrator.store.sealing import GRID, TABLES
 from orchestrator.store.steering import STEERING_PATH
@@ -207,7 +208,10 @@ def _why(kind: str, path: str, data: bytes, *, proven: bool) -> str:
     why = proof.fault(path, proof.Content.of(data), required=proven)
     try:
         if not why and name.endswith(".parquet"):
-            pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+            source = pa.BufferReader(data)
+            file = pq.ParquetFile(source)
+            refuse_inflating(file, source)
+            file.read(use_threads=False)
         if not why and name.endswith(".json"):
             parsed(data)
     except (pa.ArrowException, OSError, ValueError) as error:
