@@ -6,7 +6,6 @@ trial are written once it was evaluated: an interrupted evaluation goes on with 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -120,20 +119,10 @@ def _evaluate(store: Store, row: dict[str, Any], asked: Any, read: Any) -> str:
     from orchestrator.run.workload import train  # imports torch
 
     trial_id = row["trial_id"]
-    config = json.loads(row["config"])
-    corpus = read.get(inputs_key(row["data_fingerprint"], config))
+    assignment = Assignment.of_row(row, Direction(store.record.direction))
+    corpus = read.get(inputs_key(assignment.data_fingerprint, assignment.config))
     if asked is None or corpus is None:
         return f"trial {trial_id} is of a study that is no longer part of the experiment; it is left out"
-    assignment = Assignment(
-        **{name: row[name] for name in ("trial_id", "study_id", "phase", "number", "seed", "method")},
-        modalities=tuple(row["modalities"].split("+")),
-        data_fingerprint=row["data_fingerprint"],
-        params=json.loads(row["params"]),
-        config=config,
-        metric=row["objective"],
-        direction=Direction(store.record.direction),
-        rungs=(),
-    )
     path = f"models/{trial_id}.safetensors"
     try:
         model = proof.read(store.files, path)

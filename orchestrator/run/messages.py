@@ -44,6 +44,22 @@ class Assignment:
     changes: Mapping[str, Any] = field(default_factory=dict)  # by path, what it has instead; see `run.retries`
     threads: int = 1  # that compute
 
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any], direction: Direction, members: Members | None = None) -> Self:
+        """What a finished trial was told, as its row says it, without what only matters to a run."""
+        return cls(
+            **{name: row[name] for name in ("trial_id", "study_id", "phase", "number", "seed", "method")},
+            modalities=tuple(row["modalities"].split("+")),
+            data_fingerprint=row["data_fingerprint"],
+            params=json.loads(row["params"]),
+            config=json.loads(row["config"]),
+            metric=row["objective"],
+            direction=direction,
+            rungs=(),
+            members=members,
+            changes=json.loads(row.get("changes") or "{}"),
+        )
+
     def on(self, cpu: float) -> Self:
         """The same where a trial has so many CPU slots, unless it has others: a thread computes for each whole one."""
         slots = self.changes.get("resources.cpu", cpu) * self.scale

@@ -6,7 +6,6 @@ with its seed and its changes, so that its curve is that of the trial, bit for b
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from msa_models.data import Corpus
 from orchestrator.plan.configure import configure, known_method, paths, take
-from orchestrator.plan.search import members
+from orchestrator.plan.search import Members, members
 from orchestrator.plan.space import most_epochs
 from orchestrator.plan.studies import Study
 from orchestrator.run.inputs import inputs
@@ -52,7 +51,7 @@ def of_experiment(prepared: Prepared, *, study: str | None = None, seed: int = 0
     found = prepared.plan.studies[0 if study is None else names.index(study)]
     known = paths(known_method(found.method).Config)
     params = {path: _first(each, known[path].default) for path, each in found.distributions.items()}
-    assignment = replace(_assignment(found, SEARCH, 0, seed, params), members=None)
+    assignment = _assignment(found, seed, params)
     return Asked(assignment=assignment.on(prepared.experiment.resources.cpu), study=found)
 
 
@@ -65,9 +64,8 @@ def of_trial(prepared: Prepared, store: Store, trial_id: str) -> Asked:
     studies = {study.study_id: study for study in prepared.plan.studies}
     if row is not None:
         study = _known(studies, row["study_id"], trial_id)
-        where = row["phase"], row["number"], row["seed"], json.loads(row["params"])
-        asked = replace(_assignment(study, *where), config=json.loads(row["config"]), trial_id=trial_id)
-        asked = replace(asked, changes=json.loads(row.get("changes") or "{}")).on(prepared.experiment.resources.cpu)
+        trained = _members(study, row["seed"]) if row["phase"] == SEARCH else None
+        asked = Assignment.of_row(row, study.direction, trained).on(prepared.experiment.resources.cpu)
         curve = tuple(store.measurements([trial_id]).to_pylist())
         return Asked(assignment=asked, study=study, row=row, curve=curve)
     if "assignment" not in begun.get(trial_id, {}):
@@ -145,14 +143,18 @@ def _known(studies: Mapping[str, Study], study_id: str, trial_id: str) -> Study:
     return studies[study_id]
 
 
-def _assignment(study: Study, phase: str, number: int, seed: int, params: dict[str, Any]) -> Assignment:
-    """As a run hands it out, without what only matters to a run."""
-    most = most_epochs(study.fixed, study.distributions)
+def _members(study: Study, seed: int) -> Members | None:
+    """Of a search trial with this seed, where it is several trainings."""
+    return members(study.search, seed, most_epochs(study.fixed, study.distributions))
+
+
+def _assignment(study: Study, seed: int, params: dict[str, Any]) -> Assignment:
+    """One training, as a run would hand it out first, without what only matters to a run."""
     return Assignment(
         trial_id="",
         study_id=study.study_id,
-        phase=phase,
-        number=number,
+        phase=SEARCH,
+        number=0,
         seed=seed,
         method=study.method,
         modalities=study.variant.modalities,
@@ -162,7 +164,6 @@ def _assignment(study: Study, phase: str, number: int, seed: int, params: dict[s
         metric=study.metric,
         direction=study.direction,
         rungs=(),
-        members=members(study.search, seed, most) if phase == SEARCH else None,
     )
 
 
