@@ -90,15 +90,16 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
 
 
 def _meant(word: str, known: Mapping[str, str]) -> list[str]:
-    """The first of these that there is: the word itself; up to three paths that end in it, or words that it begins, or
-    whose initials it is; the nearest word in the same section; the same word in others; the nearest of all. What
-    encloses it is never meant.
+    """The first of these that there is: the word itself; its plural or singular; up to three paths that end in it, or
+    words that it begins, or whose initials it is; the nearest word in the same section; the same word in others; the
+    nearest of all. What encloses it is never meant.
     """
     candidates = [each for each in known if not word.startswith(f"{each}.")]
     section, _, last = word.rpartition(".")
     beside = [each for each in candidates if section and each.rpartition(".")[0] == section]
     for found in (
         [each for each in candidates if each == word],
+        [each for each in candidates if each in (f"{word}s", word.removesuffix("s"))],
         [each for each in candidates if each.endswith(f".{word}")],
         [each for each in candidates if each.startswith(word) and not each[len(word) :][:1].isalnum()],
         [each for each in (beside if section else candidates) if _initials(each.rpartition(".")[2]) == last],

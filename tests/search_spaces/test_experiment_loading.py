@@ -212,7 +212,8 @@ def test_a_fault_is_one_line_whatever_is_in_it() -> None:
 
 
 KNOWN = [
-    *("training", "training.epochs", "training.learning_rate", "training.weight_decay", "training.batch_size"),
+    *("training", "training.epochs", "training.epoch_steps", "training.epoch_share"),
+    *("training.learning_rate", "training.weight_decay", "training.batch_size"),
     *("encoder.width", "encoder.dropout", "encoder.num_layers", "encoder.kernel", "loss.weight", "fusion.width"),
     *(
         "encoder",
@@ -245,6 +246,8 @@ KNOWN = [
         ("weight", ["loss.weight"]),
         ("width", ["encoder.width", "fusion.width"]),
         ("training.epocs", ["training.epochs"]),
+        ("training.epoch", ["training.epochs"]),  # not the others that begin so
+        ("audios", ["audio"]),
         ("encoder.witdh", ["encoder.width"]),
         ("penalty.treshold", ["penalty.threshold"]),
         ("fusoin.epochs", ["training.epochs"]),
