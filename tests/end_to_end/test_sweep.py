@@ -27,7 +27,7 @@ class Paused:
     driver: subprocess.Popen[str]
     lines: list[str]
     errors: str
-    held: list[str]  # files of trials that were there though it was paused
+    held: tuple[list[str], list[str]]  # files of trials that were there when it had paused, and at its end
     asked: list[tuple[str, str]]  # what should be answered to what was wanted of it, and what was
     status: str
     second: subprocess.CompletedProcess[str]
@@ -63,11 +63,12 @@ def paused(tmp_path_factory):
     assert said("pause", "again").returncode == 0
     until("paused: ")
     wait_until(lambda: not actors_of(driver), process=driver)  # not even idle ones: their slots are free
-    held, asked = finished_trials(msa.folder / "again"), []
+    before, asked = finished_trials(msa.folder / "again"), []
     for number, most in (("2", "at most 2 trials at a time"), ("1", "at most 1 trial at a time")):
         asked.append((f"trains {most}", said("concurrency", "again", number).stdout))
         until(f"from now on {most}")
     status, second = said("status", "again").stdout, said("resume", "again")
+    held = before, finished_trials(msa.folder / "again")
     assert said("unpause", "again").returncode == 0
     out, errors = driver.communicate(timeout=LIMIT_S)
     lines += out.splitlines()
@@ -130,7 +131,9 @@ def test_resume_of_a_finished_storage_starts_nothing_and_says_so(paused):
 
 
 def test_who_is_paused_trains_nothing_and_what_is_asked_of_a_run_is_answered(paused):
-    assert paused.held == []
+    before, after = paused.held
+    assert before == after  # on a busy machine some are there before it has heard
+    assert len(after) < 8
     assert [wanted for wanted, answer in paused.asked if wanted not in answer] == []
     assert "at most 1 trial at a time" in paused.status
     assert "paused; `msa unpause` goes on" in paused.status
