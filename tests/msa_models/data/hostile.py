@@ -8,6 +8,7 @@ import importlib
 import resource
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -27,11 +28,11 @@ HARMLESS = ("os.listdir", "os.scandir")
 ROOM = 2 << 30  # bytes of address space that reading a small file may take
 
 _heard: list[str] = []
-_listening = False
+_listening: int | None = None  # to which thread: others may tidy up after tests before
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _listening:
+    if threading.get_ident() != _listening:
         return
     writes = event == "open" and isinstance(arguments[1], str) and bool(set("wxa+") & set(arguments[1]))
     imports = event == "exec" and Path(arguments[0].co_filename).is_file()  # a module of the program itself
@@ -55,11 +56,11 @@ def watched() -> Iterator[None]:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     _heard.clear()
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM, hard))
-    _listening = True
+    _listening = threading.get_ident()
     try:
         yield
     finally:
-        _listening = False
+        _listening = None
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     heard = list(_heard)
     assert not heard, heard  # said here, as pytest rewrites asserts of tests only
