@@ -42,8 +42,9 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 
 @cache
 def _hook() -> None:
-    for name in layouts.names():  # a first import writes compiled files
-        importlib.import_module(f"{layouts.__name__}.{name}")
+    own = [f"{layouts.__name__}.{name}" for name in layouts.names()]
+    for name in (*own, "psutil"):  # a first import writes compiled files, and makes classes
+        importlib.import_module(name)
     sys.addaudithook(_hear)  # it cannot be taken away again
 
 
