@@ -147,6 +147,7 @@ class Worker(Trainable):
         `cpu`: the slots of a trial that has no others.
         """
         deaf()
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin starve others
         if not ray.get_gpu_ids():  # asked for none: without this it would see, and use, all of the node
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self.corpora = {key: borrowed(corpus) for key, corpus in (corpora or {}).items()}
