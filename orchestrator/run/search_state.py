@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,7 @@ class SearchState:
         self._sum_us = 0
 
     @property
-    def past(self) -> list[FrozenTrial]:
+    def past(self) -> Sequence[FrozenTrial]:
         """The trials that the sampler learns from, finished or running, by number."""
         return self._past.trials()
 

@@ -86,7 +86,7 @@ class StudyState:
         return self._is_decided and not self._cells_left()
 
     @property
-    def past(self) -> list[FrozenTrial]:
+    def past(self) -> Sequence[FrozenTrial]:
         """The trials of the search that the sampler learns from, finished or running, by number."""
         return self._search.past
 

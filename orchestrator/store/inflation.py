@@ -35,7 +35,8 @@ def _in_memory(source: pa.NativeFile, schema: pa.Schema, groups: list[int], most
         for column in shared.read_row_group(group, names, use_threads=False).columns:
             for chunk in column.chunks:
                 if isinstance(chunk, pa.DictionaryArray):
-                    found += pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
+                    lengths = pc.call_function("binary_length", [chunk.dictionary])
+                    found += pc.call_function("sum", [lengths.take(chunk.indices)]).as_py() or 0
                 else:
                     found += chunk.nbytes
             if found > most:

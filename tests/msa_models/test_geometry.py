@@ -153,7 +153,7 @@ def test_with_prototypes_that_are_the_batch_means_the_gradients_are_those_of_fin
 
     def regularised(pooled: torch.Tensor) -> float:
         couplings, _ = couplings_of(pooled, gamma=0.0)
-        return (couplings.alignment() + couplings.geometry.calibration()).item() - 0.1 * 3 * couplings.entropy
+        return (couplings.alignment() + couplings.geometry.calibration()).item() - 0.1 * 3 * float(couplings.entropy)
 
     pooled = pooled_of().requires_grad_()
     couplings, _ = couplings_of(pooled, gamma=0.0)
