@@ -1,6 +1,6 @@
 """Displacement: how far a balancing rule moves the updates of each encoder, measured while it trains.
 
-M modalities, B batch, T time steps, D width, F followed features, S steps.
+M modalities, B batch, T time steps, D width, F followed features, S steps; leading axes of models may come before.
 """
 
 from __future__ import annotations
@@ -51,13 +51,14 @@ class Displacement:
             hidden = [each.hidden for each in representations.values()]
             gradients = [each[name] for each in (let_through, whole) for name in representations]
             if len({each.shape for each in hidden}) == 1:  # in few operations: each costs more than its arithmetic
-                features = torch.stack([each[..., :FOLLOWED] for each in hidden]).flatten(1, 2)  # (M, B (1 + T), F)
-                of_both = torch.stack(gradients).flatten(1, 2).unflatten(0, (2, -1))
-                found = (of_both.mT @ features).flatten(2)
+                features = torch.stack([each[..., :FOLLOWED] for each in hidden], dim=-4)
+                features = features.flatten(-3, -2)  # (M, B (1 + T), F)
+                of_both = torch.stack(gradients, dim=-4).flatten(-3, -2).unflatten(-3, (2, -1))
+                found = (of_both.mT @ features.unsqueeze(-4)).flatten(-2)
             else:
                 pairs = zip(gradients, [each[..., :FOLLOWED] for each in hidden] * 2, strict=True)
-                each_one = [each.flatten(0, 1).T @ known.flatten(0, 1) for each, known in pairs]
-                found = torch.stack(each_one).view(2, len(hidden), -1)
+                each_one = [each.flatten(-3, -2).mT @ known.flatten(-3, -2) for each, known in pairs]
+                found = torch.stack(each_one, dim=-3).flatten(-2).unflatten(-2, (2, -1))
         found = found if share == 1.0 else found * share
         self._gathered = found if self._gathered is None else self._gathered + found
 
@@ -73,7 +74,7 @@ class Displacement:
         """The ratio (M,) of the steps since the last time; 1 where nothing would have moved without the rule."""
         self._follow()
         assert self._lengths is not None, "no step was complete"
-        (with_rule, without), self._lengths = self._lengths, None
+        (with_rule, without), self._lengths = self._lengths.unbind(-2), None
         return torch.where(without > 0, with_rule / without, 1.0).clamp_max(torch.finfo(without.dtype).max)
 
     @property
@@ -104,19 +105,19 @@ class Displacement:
             return
         gathered, scales, norms = zip(*self._steps, strict=True)
         self._steps.clear()
-        gradients = torch.stack(gathered)  # (S, 2, M, D F)
+        gradients = torch.stack(gathered)  # (S, …, 2, M, D F)
         if self._limit is not None:
             clipped = self._limit / (torch.stack(norms) + 1e-6)  # as torch has it
-            gradients = gradients * clipped.clamp_max(1.0).view(-1, 1, 1, 1)
+            gradients = gradients * clipped.clamp_max(1.0)[..., None, None, None]
         lengths = self._updates(gradients).norm(dim=-1)
         if any(scale is not None for scale in scales):
-            ones = lengths.new_ones(lengths.shape[-1])
-            lengths[:, 0] *= torch.stack([ones if scale is None else scale for scale in scales])
+            ones = torch.ones_like(lengths[0, ..., 0, :])
+            lengths[..., 0, :] *= torch.stack([ones if scale is None else scale for scale in scales])
         lengths = lengths.sum(0)
         self._lengths = lengths if self._lengths is None else self._lengths + lengths
 
     def _updates(self, gradients: torch.Tensor) -> torch.Tensor:
-        """What the optimiser would take from the maps (S, 2, M, D F) in each step, over the learning rate."""
+        """What the optimiser would take from the maps (S, …, 2, M, D F) in each step, over the learning rate."""
         settings = self._settings
         if "betas" not in settings:
             return self._averaged("average", gradients, settings["momentum"], 1.0)
@@ -126,7 +127,7 @@ class Displacement:
         squares = self._averaged("square", gradients.square(), second, 1.0 - second)
         steps = torch.arange(1, len(gradients) + 1, device=gradients.device) + self._num_steps
         self._num_steps += len(gradients)
-        corrections = (1.0 - second**steps).sqrt().view(-1, 1, 1, 1)
+        corrections = (1.0 - second**steps).sqrt().view(-1, *[1] * (gradients.dim() - 1))
         return averages / (squares.sqrt() / corrections + settings["eps"])
 
     def _averaged(self, name: str, values: torch.Tensor, decay: float, gain: float) -> torch.Tensor:
@@ -136,7 +137,7 @@ class Displacement:
         before = self._averages.get(name, torch.zeros_like(values[0]))
         place = torch.arange(len(values), device=values.device, dtype=values.dtype)
         weights = gain * (decay ** (place.unsqueeze(1) - place).clamp_min(0)).tril()
-        faded = (decay ** (place + 1)).view(-1, 1, 1, 1) * before
+        faded = (decay ** (place + 1)).view(-1, *[1] * before.dim()) * before
         averages = (weights @ values.flatten(1)).view_as(values) + faded
         self._averages[name] = averages[-1].clone()
         return averages

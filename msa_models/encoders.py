@@ -164,6 +164,11 @@ def encoder(features: int, sequence: bool, config: EncoderConfig, width: int | N
     return found if width in (None, config.width) else Projected(found, config.width, width)
 
 
+def is_of_sequences(encoder: nn.Module) -> bool:
+    """Whether an encoder is one of sequences."""
+    return any(isinstance(part, SequenceEncoder) for part in encoder.modules())
+
+
 def encoded(encoder: nn.Module, inputs: torch.Tensor, mask: torch.Tensor | None, held: int | None) -> Representation:
     """What an encoder makes of a batch, of long sequences in groups of like length, each cut to its longest.
 

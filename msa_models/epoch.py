@@ -6,14 +6,14 @@ for bit, in another process too: then the generators are as they were at the cut
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from msa_models import seeding
-from msa_models.batch import batches, dropped
+from msa_models.batch import Batch, batches, dropped
 from msa_models.config import TrainingConfig
 from msa_models.data.corpus import Split
 from msa_models.lengths import epoch_order
@@ -47,78 +47,99 @@ class Epoch:
         self._start = math.inf if start is None else start
         self._reductions = settings.plateau.reductions(history) if settings.schedule == "plateau" else 0
         self._rows = rows_of_steps(train, settings, seed, epoch)
-        self._sums: dict[str, torch.Tensor] = {}
-        self._counts: Counter[str] = Counter()
-        self._taken = 0  # steps
-        self._generators: Mapping[str, torch.Tensor] = {}  # their states at the cut
+        self.sums: dict[str, torch.Tensor] = {}
+        self.counts: Counter[str] = Counter()
+        self.taken = 0  # steps
+        self.generators: Mapping[str, torch.Tensor] = {}  # their states at the cut
 
     def train(self, pause: Callable[[], bool]) -> bool:
         """Take the steps that are left, but none after one at which `pause` says so; whether all are taken, unpaused.
 
         Raises NonFiniteLoss.
         """
-        if self._generators:
-            _set_generators(self._generators, self._device)
+        if self.generators:
+            _set_generators(self.generators, self._device)
         else:
-            torch.manual_seed(seeding.derive(self._seed, "dropout", self._epoch))
+            torch.manual_seed(self.dropout_seed)
         if self._network.text is not None:
             self._network.text.stage(self._epoch)
         self._network.train()
-        while self._taken < len(self._rows):
-            self._take(self._taken)
-            self._taken += 1
+        while self.taken < self.num_steps:
+            for progress, batch in self.parts(self.taken):
+                log = self._step.take(batch, progress, modulated=self.modulated, of=self.num_samples(self.taken))
+                for name, value in log.items():
+                    self.sums[name] = self.sums[name] + value if name in self.sums else value
+                self.counts.update(log.keys())  # of a mapping it would add up the values
+            self.taken += 1
             if pause():
-                self._generators = _generators(self._device)
+                self.generators = _generators(self._device)
                 return False
         return True
 
     @property
-    def progress(self) -> dict[str, Any]:
-        """Of an epoch that is cut what is plain data; `state` has the tensors."""
-        return {"taken": self._taken, "counts": dict(self._counts)}
+    def num_steps(self) -> int:
+        """Of the whole epoch."""
+        return len(self._rows)
 
     @property
-    def state(self) -> dict[str, Mapping[str, torch.Tensor]]:
-        """Of an epoch that is cut what it remembers, in named groups."""
-        return {"sums": self._sums, "generators": self._generators}
+    def dropout_seed(self) -> int:
+        """What the generator of the network's draws begins from."""
+        return seeding.derive(self._seed, "dropout", self._epoch)
 
-    def restore(self, progress: Mapping[str, Any], state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-        """Go on from where another one was cut; of `state` only the own groups are read."""
-        self._taken, self._counts = progress["taken"], Counter(progress["counts"])
-        self._sums = {name: state["sums"][name].to(self._device) for name in self._counts}
-        self._generators = state["generators"]
+    @property
+    def modulated(self) -> bool:
+        """Whether the modulator works in this epoch."""
+        return self._epoch >= self._start
 
-    def means(self, modalities: Sequence[str]) -> dict[str, float]:
-        """What was logged, over the batches that have it; `<name>/<modality>` where it is one number for each."""
-        flat: dict[str, float] = {}
-        for name, total in self._sums.items():
-            mean = total / self._counts[name]
-            names = [f"{name}/{modality}" for modality in modalities] if mean.dim() else [name]
-            flat |= zip(names, mean.reshape(-1).tolist(), strict=True)
-        if (steps := steps_of_pass(self._train, self._settings)) != len(self._rows):
-            flat["train/passes"] = (self._epoch + 1) * len(self._rows) / steps
-        return flat
+    def num_samples(self, step: int) -> int:
+        """Of a step."""
+        return len(self._rows[step])
 
-    def _take(self, step: int) -> None:
+    def parts(self, step: int) -> Iterator[tuple[Progress, Batch]]:
+        """The batches of a step, and where each of them is."""
         settings, rows = self._settings, self._rows[step]
         for part, batch in enumerate(batches(self._train, settings.batch_size, rows, self._device)):
             progress = Progress(
                 epoch=self._epoch,
                 epochs=settings.epochs,
                 step=step,
-                steps=len(self._rows),
+                steps=self.num_steps,
                 active=int(max(self._epoch - self._start, 0)),
-                seed=self._seed,
+                seeds=(self._seed,),
                 part=part,
                 reductions=self._reductions,
             )
             if settings.modality_dropout > 0:
                 empty = self._network.empty_text
                 batch = dropped(batch, settings.modality_dropout, self._seed, progress.place, empty)
-            log = self._step.take(batch, progress, modulated=self._epoch >= self._start, of=len(rows))
-            for name, value in log.items():
-                self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts.update(log.keys())  # of a mapping it would add up the values
+            yield progress, batch
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """Of an epoch that is cut what is plain data; `state` has the tensors."""
+        return {"taken": self.taken, "counts": dict(self.counts)}
+
+    @property
+    def state(self) -> dict[str, Mapping[str, torch.Tensor]]:
+        """Of an epoch that is cut what it remembers, in named groups."""
+        return {"sums": self.sums, "generators": self.generators}
+
+    def restore(self, progress: Mapping[str, Any], state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """Go on from where another one was cut; of `state` only the own groups are read."""
+        self.taken, self.counts = progress["taken"], Counter(progress["counts"])
+        self.sums = {name: state["sums"][name].to(self._device) for name in self.counts}
+        self.generators = state["generators"]
+
+    def means(self, modalities: Sequence[str]) -> dict[str, float]:
+        """What was logged, over the batches that have it; `<name>/<modality>` where it is one number for each."""
+        flat: dict[str, float] = {}
+        for name, total in self.sums.items():
+            mean = total / self.counts[name]
+            names = [f"{name}/{modality}" for modality in modalities] if mean.dim() else [name]
+            flat |= zip(names, mean.reshape(-1).tolist(), strict=True)
+        if (steps := steps_of_pass(self._train, self._settings)) != self.num_steps:
+            flat["train/passes"] = (self._epoch + 1) * len(self._rows) / steps
+        return flat
 
 
 def steps_of_pass(train: Split, settings: TrainingConfig) -> int:

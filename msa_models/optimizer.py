@@ -4,7 +4,7 @@ M modalities.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,8 +49,13 @@ def optimizer_of(network: Network) -> torch.optim.Optimizer:
 def set_rates(optimizer: torch.optim.Optimizer, settings: TrainingConfig, progress: Progress) -> None:
     """Set the learning rates of a step: a function of where training is, so that nothing need be remembered."""
     for group in optimizer.param_groups:
-        left = decay(settings.schedule, settings.plateau, progress, group["warmup"])
-        group["lr"] = group["highest"] * left * progress.rise(group["warmup"])
+        group["lr"] = rate(group, settings, progress)
+
+
+def rate(group: Mapping[str, Any], settings: TrainingConfig, progress: Progress) -> float:
+    """The learning rate of a group in a step."""
+    left = decay(settings.schedule, settings.plateau, progress, group["warmup"])
+    return group["highest"] * left * progress.rise(group["warmup"])
 
 
 def decay(schedule: RateSchedule, plateau: Plateau, progress: Progress, warmup: float) -> float:

@@ -47,7 +47,8 @@ class Progress:
     """Where training is: step `step` (of `steps`) of epoch `epoch` (of `epochs`), both from 0.
 
     `part` is the batch of the step, from 0, of those whose gradients are accumulated. `active` is the number of whole
-    epochs that the modulator has already worked, see `Schedule`; draws of a modulator come from `seed` and `place`.
+    epochs that the modulator has already worked, see `Schedule`; draws of a modulator come from the seed, one for
+    each of the models that are trained together, and `place`.
     `reductions` is how often a plateau of the validation objective has lowered the learning rates.
     """
 
@@ -56,7 +57,7 @@ class Progress:
     step: int = 0
     steps: int = 1
     active: int = 0
-    seed: int = 0
+    seeds: tuple[int, ...] = (0,)
     part: int = 0
     reductions: int = 0
 
@@ -98,6 +99,7 @@ class Component(ABC):
     seam: ClassVar[str] = ""  # what a component of this seam is called
     balancing: ClassVar[bool] = False  # whether it is there so that no modality drowns the others
     without: ClassVar[str] = ""  # what to set where the shared states that it reads are absent
+    stacks: ClassVar[bool] = False  # whether its equations count axes from the end, so that models share a pass
 
     def __init_subclass__(cls, name: str = "") -> None:
         cls.name = name or cls.__module__.rpartition(".")[2]
@@ -168,6 +170,7 @@ class Schedule(Component):
     """Decides from which epoch the modulator works; until then gradients are left alone. Identity: `Immediately`."""
 
     seam: ClassVar[str] = "schedule"
+    stacks: ClassVar[bool] = True  # it sees no tensors
 
     @abstractmethod
     def start(self, history: Sequence[float], epochs: int) -> int | None:
@@ -205,6 +208,8 @@ class SharedState(Component):
 class Unrefined(Refinement, name="unrefined"):
     """Leaves the representations as they are."""
 
+    stacks: ClassVar[bool] = True
+
     def refine(self, parts: nn.Module, representations: Representations) -> Representations:
         return representations
 
@@ -213,6 +218,8 @@ class Unrefined(Refinement, name="unrefined"):
 @dataclass(frozen=True, kw_only=True)
 class Concatenation(Fusion, name="concatenation"):
     """[h_1 ; ... ; h_M], (B, M * D)."""
+
+    stacks: ClassVar[bool] = True
 
     def fused_width(self, shapes: Shapes) -> int:
         return len(shapes.inputs) * shapes.width
@@ -225,6 +232,8 @@ class Concatenation(Fusion, name="concatenation"):
 @dataclass(frozen=True, kw_only=True)
 class Unmodulated(GradientModulator, name="unmodulated"):
     """Leaves the gradients alone: the sum over the loss groups."""
+
+    stacks: ClassVar[bool] = True
 
     def balance(self, parts: nn.Module, gradients: Gradients, forward: Forward, progress: Progress) -> Modulation:
         return Modulation(gradients=gradients.total())

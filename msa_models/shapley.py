@@ -9,7 +9,7 @@ S coalitions, M players, n permutations, `…` any trailing dimensions of the ut
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -43,7 +43,9 @@ class Values:
     num_evaluations: int
 
 
-def shapley_values(utility: Utility, num_players: int, *, num_permutations: int = 0, seed: int | None = None) -> Values:
+def shapley_values(
+    utility: Utility, num_players: int, *, num_permutations: int = 0, seed: int | Sequence[int] | None = None
+) -> Values:
     """The Shapley value of each player of a game given by `utility`.
 
     `utility` is called once, with all the coalitions that are needed, each one once, as a bool tensor (S, M) (True: the
@@ -53,6 +55,7 @@ def shapley_values(utility: Utility, num_players: int, *, num_permutations: int 
     n // 2 drawn independently with replacement, their reverses, and where n is odd one more without its reverse [ours].
     The estimate is unbiased for every n. It asks for at most n (M - 1) + 2 coalitions, so it pays only where that is
     below 2^M: exact values of three modalities cost 8. Draws depend on `seed` and M alone; more orders extend fewer.
+    Of several seeds each is that of one game, in the order of the utility's only trailing dimension.
 
     The standard error comes from the spread of the pairs' means [ours], since the two orders of a pair are dependent.
     The odd order enters with the spread of single orders.
@@ -67,7 +70,8 @@ def shapley_values(utility: Utility, num_players: int, *, num_permutations: int 
         return _exact(utility, num_players)
     if seed is None:
         raise ValueError("sampled permutations need a seed, e.g. seed=seeding.derive(seed, 'shapley', epoch)")
-    return _sampled(utility, _orders(num_players, num_permutations, seed))
+    seeds = [seed] if isinstance(seed, int) else seed
+    return _sampled(utility, [_orders(num_players, num_permutations, each) for each in seeds])
 
 
 def _exact(utility: Utility, num_players: int) -> Values:
@@ -112,15 +116,21 @@ def _orders(num_players: int, num_permutations: int, seed: int) -> torch.Tensor:
     return torch.stack([drawn, drawn.flip(1)], dim=1).flatten(0, 1)[:num_permutations]
 
 
-def _sampled(utility: Utility, orders: torch.Tensor) -> Values:
-    num_orders, num_players = orders.shape
-    ranks = orders.argsort(1)
-    joined = ranks.unsqueeze(1) < torch.arange(num_players + 1).unsqueeze(1)  # (n, M + 1, M): who came within k steps
-    coalitions, where = torch.unique(joined.flatten(0, 1), dim=0, return_inverse=True)
+def _sampled(utility: Utility, orders: Sequence[torch.Tensor]) -> Values:
+    """By the same orders (n, M) of all games, or those of each of them."""
+    num_orders, num_players = orders[0].shape
+    ranks = [each.argsort(1) for each in orders]
+    steps = torch.arange(num_players + 1).unsqueeze(1)
+    joined = torch.stack([each.unsqueeze(1) < steps for each in ranks])  # (…, n, M + 1, M): who came within k steps
+    coalitions, where = torch.unique(joined.flatten(0, 2), dim=0, return_inverse=True)
     utilities, dtype = _evaluated(utility, coalitions)
-    along = utilities[where.to(utilities.device)].unflatten(0, (num_orders, num_players + 1))
+    where = where.to(utilities.device).view(joined.shape[:-1])
     rows = torch.arange(num_orders).unsqueeze(1)
-    contributions = along.diff(dim=1)[rows, ranks]  # (n, M, …) by player
+    games = [utilities] if len(orders) == 1 else utilities.unbind(1)
+    found = [  # each (n, M, …) by player
+        game[own].diff(dim=1)[rows, rank] for game, own, rank in zip(games, where, ranks, strict=True)
+    ]
+    contributions = found[0] if len(orders) == 1 else torch.stack(found, dim=-1)
     return Values(
         values=contributions.mean(0).to(dtype),
         standard_error=_standard_error(contributions).to(dtype),

@@ -1,10 +1,12 @@
 """One optimiser step across the representation boundary.
 
 The losses are differentiated with respect to the representations H_m, per loss group; the modulator changes these
-gradients; then ONE backward pass runs through the encoders, however many losses and modulators there are.
+gradients; then ONE backward pass runs through the encoders, however many losses and modulators there are. All of it
+counts axes from the end, so that `msa_models.fused` takes it for several models at once.
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 
@@ -12,7 +14,7 @@ from msa_models import optimizer
 from msa_models.batch import Batch
 from msa_models.displacement import Displacement
 from msa_models.network import Network, cut
-from msa_models.representations import TASK, Gradients, Representations
+from msa_models.representations import TASK, Forward, Gradients, Modulation, Representations
 from msa_models.seams import Progress, Unmodulated
 
 
@@ -31,7 +33,7 @@ class Step:
         balanced = not isinstance(modulator, Unmodulated)
         self.displacement = Displacement(self.optimizer, network.spec.training.gradient_clip) if balanced else None
         terms = {name: term.group for name, term in network.spec.terms.items()}
-        self._groups = {"task": TASK, **terms, modulator.name: modulator.group}
+        self.loss_groups = {"task": TASK, **terms, modulator.name: modulator.group}
         self._gathered, self._scale = 0, None  # samples, and scale of the update, of a step that is not complete
 
     def take(
@@ -43,8 +45,7 @@ class Step:
         Unless `modulated`, gradients are left as they are.
         """
         if self._gathered == 0:
-            optimizer.set_rates(self.optimizer, self._spec.training, progress)
-            self.optimizer.zero_grad()
+            self._begin(progress)
         of = len(batch) if of is None else of
         share = len(batch) / of
         batch = self._network.read(batch)
@@ -52,14 +53,11 @@ class Step:
         leaves = cut(hidden)
         forward = self._network.decide(batch, leaves)
         losses = self._network.losses(forward)
-        objective = torch.stack(list(losses.values())).sum().detach()
-        if not math.isfinite(objective.item()):
-            raise NonFiniteLoss(_blame(losses, progress))
+        objective = torch.stack(list(losses.values())).sum(0).detach()
+        self._check(objective, losses, progress)
         gradients = self._differentiated(losses, leaves, share)
-        name = self._spec.modulator.name
-        modulator = self._spec.modulator if modulated else Unmodulated()
         with torch.no_grad():
-            modulation = modulator.balance(self._network.parts[name], gradients, forward, progress)
+            modulation = self._balanced(gradients, forward, progress, modulated)
         modalities = list(hidden)
         torch.autograd.backward(
             [hidden[modality].hidden for modality in modalities],
@@ -73,8 +71,29 @@ class Step:
             logged = {**_shares(gradients), **modulation.log}
         if self.displacement is not None and complete and progress.ends:
             logged["displacement"] = self.displacement.tell()
-        balanced = {f"{name}/{quantity}": value for quantity, value in logged.items()}
+        balanced = {f"{self._spec.modulator.name}/{quantity}": value for quantity, value in logged.items()}
         return {"train/objective": objective, **weighted, **forward.log, **balanced}
+
+    def _begin(self, progress: Progress) -> None:
+        optimizer.set_rates(self.optimizer, self._spec.training, progress)
+        self.optimizer.zero_grad()
+
+    def _check(self, objective: torch.Tensor, losses: Mapping[str, torch.Tensor], progress: Progress) -> None:
+        if not math.isfinite(objective.item()):
+            raise NonFiniteLoss(blame(losses, progress))
+
+    def _balanced(self, gradients: Gradients, forward: Forward, progress: Progress, modulated: bool) -> Modulation:
+        modulator = self._spec.modulator
+        rule = modulator if modulated else Unmodulated()
+        return rule.balance(self._network.parts[modulator.name], gradients, forward, progress)
+
+    def _update(self, scale: torch.Tensor | None) -> torch.Tensor | None:
+        """The optimiser acts; returns the length of all gradients before they were clipped, if they are."""
+        limit, norm = self._spec.training.gradient_clip, None
+        if limit is not None:
+            norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit, foreach=True)
+        optimizer.update(self.optimizer, scale, list(self._network.encoders))
+        return norm
 
     def _gather(self, num_samples: int, of: int, scale: torch.Tensor | None) -> bool:
         """Count the samples of a step; the optimiser acts when it has all, scaled as the mean over them.
@@ -87,10 +106,7 @@ class Step:
             self._scale = part if self._scale is None else self._scale + part
         if self._gathered < of:
             return False
-        limit, norm = self._spec.training.gradient_clip, None
-        if limit is not None:
-            norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit, foreach=True)
-        optimizer.update(self.optimizer, self._scale, list(self._network.encoders))
+        norm = self._update(self._scale)
         if self.displacement is not None:
             self.displacement.step(self._scale, norm)
         self._gathered, self._scale = 0, None
@@ -103,11 +119,11 @@ class Step:
         """
         groups: dict[str, torch.Tensor] = {}
         for name, loss in losses.items():
-            group = self._groups[name]
+            group = self.loss_groups[name]
             groups[group] = groups[group] + loss if group in groups else loss
         gradients: dict[str, dict[str, torch.Tensor]] = {}
         for index, (group, loss) in enumerate(groups.items()):
-            _weighted(loss, share).backward(retain_graph=index + 1 < len(groups))
+            _weighted(loss, share).sum().backward(retain_graph=index + 1 < len(groups))
             gradients[group] = {
                 modality: _weighted(_taken(leaf.hidden), 1 / share) for modality, leaf in leaves.items()
             }
@@ -132,11 +148,13 @@ def _shares(gradients: Gradients) -> dict[str, torch.Tensor]:
     default threshold of the conflict penalty, which logs conflicts by its own threshold instead.
     """
     magnitudes = gradients.magnitudes
-    share = magnitudes / magnitudes.sum().clamp_min(torch.finfo(magnitudes.dtype).tiny)
-    return {"gradient_share": share, "conflict_rate": (magnitudes > 2.0 * magnitudes.min()).to(magnitudes)}
+    share = magnitudes / magnitudes.sum(-1, keepdim=True).clamp_min(torch.finfo(magnitudes.dtype).tiny)
+    conflicts = magnitudes > 2.0 * magnitudes.amin(-1, keepdim=True)
+    return {"gradient_share": share, "conflict_rate": conflicts.to(magnitudes)}
 
 
-def _blame(losses: dict[str, torch.Tensor], progress: Progress) -> str:
+def blame(losses: Mapping[str, torch.Tensor], progress: Progress) -> str:
+    """What a non-finite loss is due to, in a line; `losses` are those of one model."""
     guilty = {name: loss.item() for name, loss in losses.items() if not math.isfinite(loss.item())}
     terms = ", ".join(f"'{name}' is {value}" for name, value in guilty.items()) or "the sum of all terms overflows"
     where = f"epoch {progress.epoch + 1}, step {progress.step + 1}"

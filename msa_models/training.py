@@ -73,7 +73,7 @@ class Training:
         self.measurements: list[Measurement] = []
         self.best_epoch, self.best_value = 0, None
         self._best: dict[str, torch.Tensor] = {}
-        self._begun: Epoch | None = None  # and not over
+        self.begun: Epoch | None = None  # and is not over
 
     @property
     def epoch(self) -> int:
@@ -90,7 +90,7 @@ class Training:
     @property
     def inside(self) -> bool:
         """Whether an epoch has begun and is not over."""
-        return self._begun is not None
+        return self.begun is not None
 
     def __iter__(self) -> Iterator[Measurement]:
         while not self.done:
@@ -116,11 +116,18 @@ class Training:
 
         What comes next then, here or wherever the snapshot is restored, is the rest of the epoch.
         """
-        self._begun = self._begun or self._next_epoch()
-        if not self._begun.train(pause):
-            return None
-        measurement = self._measure(self._begun.means(self.corpus.modalities))
-        self._begun = None
+        return self.conclude() if self.begin().train(pause) else None
+
+    def begin(self) -> Epoch:
+        """The epoch that is cut, or the next one."""
+        self.begun = self.begun or self._next_epoch()
+        return self.begun
+
+    def conclude(self) -> Measurement:
+        """Measure the epoch that was begun, all of whose steps are taken, see `train_epoch`."""
+        assert self.begun is not None, "no epoch was begun"
+        measurement = self._measure(self.begun.means(self.corpus.modalities))
+        self.begun = None
         self.measurements.append(measurement)
         self._remember_best(measurement[self.objective.metric])
         return measurement
@@ -155,12 +162,12 @@ class Training:
         Weights of a pretrained model that were not trained are those of the name and fingerprint in its `trial`.
         """
         assert self._best, "no epoch has been the best yet"
-        return snapshot.pack({"trial": self._identity(), "best_epoch": self.best_epoch}, {"network": self._best})
+        return snapshot.pack({"trial": self.identity(), "best_epoch": self.best_epoch}, {"network": self._best})
 
     def snapshot(self) -> bytes:
         """Everything needed to continue, as one safetensors file."""
         progress = {
-            "trial": self._identity(),
+            "trial": self.identity(),
             "measurements": self.measurements,
             "best_epoch": self.best_epoch,
             "best_value": self.best_value,
@@ -174,8 +181,8 @@ class Training:
         }
         if self.step.displacement is not None:
             groups["displacement"] = self.step.displacement.state
-        if self._begun is not None:
-            progress["inside"], groups = self._begun.progress, groups | self._begun.state
+        if self.begun is not None:
+            progress["inside"], groups = self.begun.progress, groups | self.begun.state
         return snapshot.pack(progress, groups)
 
     def restore(self, data: bytes) -> None:
@@ -185,7 +192,7 @@ class Training:
         """
         progress, groups = snapshot.unpack(data)
         networks = [groups["network"], *([groups["best"]] if groups["best"] else [])]
-        snapshot.check(progress.get("trial", {}), self._identity(), networks, self.network.learned())
+        snapshot.check(progress.get("trial", {}), self.identity(), networks, self.network.learned())
         self.network.load_state_dict(groups["network"], strict=False)  # the names are the right ones, as just seen
         snapshot.load_optimizer_state(self.step.optimizer, groups["optimizer"])
         if self.step.displacement is not None:
@@ -195,10 +202,10 @@ class Training:
         self._best = snapshot.copied(best, self.device)
         self.measurements = progress["measurements"]
         self.best_epoch, self.best_value = progress["best_epoch"], progress["best_value"]
-        self._begun = None
+        self.begun = None
         if "inside" in progress:
-            self._begun = self._next_epoch()
-            self._begun.restore(progress["inside"], groups)
+            self.begun = self._next_epoch()
+            self.begun.restore(progress["inside"], groups)
 
     def robustness(
         self, asked: Robustness | Mapping[str, Any], told: Callable[[int], None] = lambda number: None
@@ -218,12 +225,12 @@ class Training:
         The spec is the trial's own, however an earlier version of this program may have written it down in the file.
         """
         known, groups = snapshot.unpack(data)
-        expected = {what: value for what, value in self._identity().items() if what != "spec"}
+        expected = {what: value for what, value in self.identity().items() if what != "spec"}
         snapshot.check(known.get("trial", {}), expected, [groups["network"]], self.network.learned())
         self._best = snapshot.copied(groups["network"], self.device)
         self.best_epoch = known["best_epoch"]
 
-    def _identity(self) -> dict[str, str]:
+    def identity(self) -> dict[str, str]:
         """What a snapshot belongs to; of the corpus only what is cheap to tell, its fingerprint reads every feature."""
         corpus = self.corpus
         sizes = {name: len(corpus.splits[name]) for name in ("train", "valid")}

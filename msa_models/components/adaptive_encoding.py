@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from msa_models.lazy import nn, torch
 from msa_models.representations import Representations
@@ -15,6 +16,8 @@ class AdaptiveEncoding(Refinement):
 
     Named in CP-SL (arXiv:2605.28575) [paper]; the formula is our reading [ours].
     """
+
+    stacks: ClassVar[bool] = True
 
     def parts(self, shapes: Shapes) -> nn.Module:
         return nn.ModuleDict({name: nn.Linear(2 * shapes.width, shapes.width) for name in shapes.modalities})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from math import inf
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Lt
 
@@ -38,6 +38,8 @@ class Agm(GradientModulator):
     where the fusion adds modalities up [ours]. Factors reach e^7 at most [ours]. The statistical loss is left unscaled.
     A single modality is left alone. `modulate`: see `msa_models.representations.scaled`.
     """
+
+    stacks: ClassVar[bool] = True
 
     alpha: Annotated[float, Ge(0), Lt(inf)] = 1.0
     modulate: Modulate = field(default="gradient", metadata=LATER)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Gt, Lt
 
@@ -45,6 +45,8 @@ class Cggm(GradientModulator):
     The statistical loss is left unscaled. A single modality is left alone, without a classifier. `modulate`: see
     `msa_models.representations.scaled`.
     """
+
+    stacks: ClassVar[bool] = True
 
     rho: Annotated[float, Gt(0), Lt(inf)] = 1.3
     modulate: Modulate = field(default="gradient", metadata=LATER)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -29,6 +29,8 @@ class ConflictPenalty(GradientModulator):
 
     A single modality is left alone. `modulate`: see `msa_models.representations.scaled`.
     """
+
+    stacks: ClassVar[bool] = True
 
     threshold: Annotated[float, Gt(1)] = 2.0
     alpha: Annotated[float, Ge(0), Lt(inf)] = 0.3

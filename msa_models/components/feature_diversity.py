@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 from math import inf
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Lt
 
@@ -20,6 +20,8 @@ class FeatureDiversity(LossTerm):
 
     In the objective of CP-SL (arXiv:2605.28575) [read]; the formula is our reading [ours].
     """
+
+    stacks: ClassVar[bool] = True
 
     weight: Annotated[float, Ge(0), Lt(inf)] = 0.05
 

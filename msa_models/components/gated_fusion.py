@@ -6,6 +6,7 @@ B batch, T_a steps of the anchor, D width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from msa_models.lazy import functional, nn, torch
 from msa_models.representations import Representation, Representations, Shared
@@ -22,6 +23,8 @@ class GatedFusion(Fusion):
     The anchor a is text if present, else the first modality; pool is the mean over the anchor's real steps. Gating and
     residual injection as in CP-SL (arXiv:2605.28575) [read]; the formula is our reading [ours].
     """
+
+    stacks: ClassVar[bool] = True
 
     def fused_width(self, shapes: Shapes) -> int:
         return shapes.width

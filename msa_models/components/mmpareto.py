@@ -38,6 +38,8 @@ class MmPareto(GradientModulator):
     `train/mmpareto`. The statistical loss is added as it is. A single modality is left alone, without a head.
     """
 
+    stacks: ClassVar[bool] = True
+
     group: ClassVar[str] = "unimodal"
 
     gamma: Annotated[float, Gt(0), Lt(inf)] = 1.5

@@ -5,9 +5,10 @@ M modalities, B batch, T time steps, D width, K outputs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -41,6 +42,8 @@ class OgmGe(GradientModulator):
     `msa_models.representations.scaled`; `update` scales the noise with the step [ours].
     """
 
+    stacks: ClassVar[bool] = True
+
     alpha: Annotated[float, Ge(0), Lt(inf)] = 0.3
     noise: bool = True
     start: Annotated[float, Ge(0), Lt(1)] = 0.0
@@ -66,12 +69,11 @@ class OgmGe(GradientModulator):
             return Modulation(gradients=gradients.total(), log=log)
         if not self.noise:
             return scaled(factor, gradients, self.modulate, log)
-        seed = seeding.derive(progress.seed, self.name, *progress.place)
-        generator = torch.Generator(device=score.device).manual_seed(seed)
+        seeds = [seeding.derive(seed, self.name, *progress.place) for seed in progress.seeds]
         if self.modulate == "update":
-            noisy = _noisy(gradients, torch.ones_like(factor), generator)
+            noisy = _noisy(gradients, torch.ones_like(factor), seeds)
             return Modulation(gradients=noisy, step_scale=factor, log=log)
-        return Modulation(gradients=_noisy(gradients, factor, generator), log=log)
+        return Modulation(gradients=_noisy(gradients, factor, seeds), log=log)
 
 
 def _scores(parts: nn.Module, forward: Forward) -> torch.Tensor:
@@ -81,13 +83,18 @@ def _scores(parts: nn.Module, forward: Forward) -> torch.Tensor:
     return likelihood(predictions, forward.batch.targets).mean(-1)
 
 
-def _noisy(gradients: Gradients, factor: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """The gradients (…, B, 1 + T, D) times a factor (…, M), plus noise of the size that they had before."""
+def _noisy(gradients: Gradients, factor: torch.Tensor, seeds: Sequence[int]) -> dict[str, torch.Tensor]:
+    """The gradients (…, B, 1 + T, D) times a factor (…, M), plus noise of the size that they had before.
+
+    The noise of each model is drawn from a seed of its own.
+    """
     statistics = gradients.groups.get(STATISTICS)
     sides = {group: by_modality for group, by_modality in gradients.groups.items() if group != STATISTICS}
     side = Gradients(sides).total()
     rows = torch.cat([gradient.flatten(-3, -2) for gradient in side.values()], dim=-2)  # of all modalities
-    noise = torch.empty_like(rows).normal_(std=rows.shape[-1] ** -0.5, generator=generator)
+    noise = torch.empty_like(rows)
+    for own, seed in zip(noise.view(len(seeds), *rows.shape[-2:]), seeds, strict=True):
+        own.normal_(std=rows.shape[-1] ** -0.5, generator=torch.Generator(device=own.device).manual_seed(seed))
     noise.mul_(torch.linalg.vector_norm(rows, dim=-1, keepdim=True))
     noises = noise.split_with_sizes([each.shape[-3] * each.shape[-2] for each in side.values()], dim=-2)
     result = {}

@@ -40,6 +40,8 @@ class Pmr(LossTerm):
     Left out: the entropy regularisation of the first epochs [paper]; a loss term is not told the epoch.
     """
 
+    stacks: ClassVar[bool] = True
+
     balancing: ClassVar[bool] = True
 
     weight: Annotated[float, Ge(0), Lt(inf)] = 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Lt
 
@@ -23,6 +23,8 @@ class PrototypeCalibration(LossTerm):
 
     Weight 0.01 [paper]; tau and how prototypes learn are settings of `prototypes`.
     """
+
+    stacks: ClassVar[bool] = True
 
     weight: Annotated[float, Ge(0), Lt(inf)] = 0.01
 

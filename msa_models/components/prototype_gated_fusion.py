@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from msa_models.geometry import Prototypes, directed
 from msa_models.lazy import nn, torch
@@ -22,6 +23,8 @@ class PrototypeGatedFusion(Fusion):
     In PaSE (arXiv:2511.17585) [paper]; the formula is our reading [ours]. The prototypes are those before the batch, so
     no label takes part: the same function at training and at test.
     """
+
+    stacks: ClassVar[bool] = True
 
     def fused_width(self, shapes: Shapes) -> int:
         return len(shapes.inputs) * shapes.width

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from math import inf
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -32,6 +32,8 @@ class PrototypeMemory(SharedState):
     should be near is shared equally by its classes [ours]. `tau` is the temperature of the softmax over cosines to the
     prototypes.
     """
+
+    stacks: ClassVar[bool] = True
 
     classes: Annotated[int, Ge(2), Le(101)] = 7
     gamma: Annotated[float, Ge(0), Lt(1)] = 0.98

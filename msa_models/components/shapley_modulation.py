@@ -39,6 +39,8 @@ class ShapleyModulation(GradientModulator):
     antithetic permutations in each of those steps. `modulate`: see `msa_models.representations.scaled`.
     """
 
+    stacks: ClassVar[bool] = True
+
     without: ClassVar[str] = "set shapley_modulation.utility to task"
 
     utility: Literal["prototype", "task"] = "prototype"
@@ -62,8 +64,9 @@ class ShapleyModulation(GradientModulator):
     def balance(self, parts: nn.Module, gradients: Gradients, forward: Forward, progress: Progress) -> Modulation:
         means = coalitions.follow(parts, forward) if self.utility == "task" else None
         total, count, factor = parts.get_buffer("sum"), parts.get_buffer("count"), parts.get_buffer("factor")
-        if progress.begins and bool((count > 0).all()):
-            factor.copy_(factors(total / count.unsqueeze(-1)))
+        if progress.begins and bool((count > 0).any()):
+            known = (count > 0).unsqueeze(-1)
+            factor.copy_(torch.where(known, factors(total / count.unsqueeze(-1)), factor))
             total.zero_()
             count.zero_()
         log = {"factor": factor.clone()}
@@ -93,7 +96,7 @@ class ShapleyModulation(GradientModulator):
             utility,
             len(forward.representations),
             num_permutations=self.num_permutations,
-            seed=seeding.derive(progress.seed, self.name, *progress.place),
+            seed=[seeding.derive(seed, self.name, *progress.place) for seed in progress.seeds],
         )
         return found.values.movedim(0, -1), found.standard_error.movedim(0, -1)
 

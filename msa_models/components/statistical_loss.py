@@ -32,6 +32,8 @@ class StatisticalLoss(LossTerm):
     Its gradients form a group of their own, which the conflict penalty leaves unscaled.
     """
 
+    stacks: ClassVar[bool] = True
+
     group: ClassVar[str] = STATISTICS
 
     weight: Annotated[float, Ge(0), Lt(inf)] = 0.1

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from functools import cache, cached_property
 from math import inf
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Lt
@@ -37,6 +37,8 @@ class Transport(SharedState):
 
     Marginals u are uniform over the classes seen so far, or the class frequencies of the batch.
     """
+
+    stacks: ClassVar[bool] = True
 
     epsilon: Annotated[float, Gt(0), Lt(inf)] = 0.05
     beta: Annotated[float, Ge(0), Lt(inf)] = 0.05

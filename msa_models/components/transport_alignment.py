@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Lt
 
@@ -20,6 +20,8 @@ class TransportAlignment(LossTerm):
 
     Weight 0.1 [paper]; Q, C, u and beta are settings of `transport`. Logs `plan_entropy`, the mean over the pairs.
     """
+
+    stacks: ClassVar[bool] = True
 
     weight: Annotated[float, Ge(0), Lt(inf)] = 0.1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Lt
 
@@ -21,6 +21,8 @@ class UnimodalHeads(LossTerm):
     ACL 2020.acl-main.343). `labels: shared` takes y for all heads, `own` takes y_m for all and needs a corpus that has
     them; left out (null), heads learn from y_m where the corpus has it and from y where not.
     """
+
+    stacks: ClassVar[bool] = True
 
     weight: Annotated[float, Ge(0), Lt(inf)] = 0.3
     labels: Literal["shared", "own"] | None = None

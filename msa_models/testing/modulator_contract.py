@@ -262,7 +262,7 @@ def _balanced(
     for epoch in range(6):
         gradients = _random_gradients(component, forward, sizes[epoch * len(sizes) // 6])
         for step in range(2):
-            progress = Progress(epoch=epoch, epochs=6, step=step, active=epoch, seed=seed)
+            progress = Progress(epoch=epoch, epochs=6, step=step, active=epoch, seeds=(seed,))
             with torch.no_grad():
                 found.append(
                     (gradients, component.balance(network.parts[component.name], gradients, forward, progress))

@@ -96,7 +96,8 @@ def above(network: Network, batch: Batch, hidden: Mapping[str, Representation], 
             name: torch.zeros_like(leaves[name].hidden) if each is None else each
             for name, each in zip(leaves, found, strict=True)
         }
-    progress = Progress(epoch=step, epochs=4, seed=1)
+    several = next(iter(hidden.values())).hidden.dim() > 3
+    progress = Progress(epoch=step, epochs=4, seeds=(1,) * (len(SEEDS) if several else 1))
     with torch.no_grad():
         modulation = modulator.balance(network.parts[modulator.name], Gradients(gradients), forward, progress)
     scale = {} if modulation.step_scale is None else {"step_scale": modulation.step_scale}

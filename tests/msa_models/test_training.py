@@ -176,7 +176,7 @@ def test_modulators_are_told_where_training_is(make_corpus: MakeCorpus, make_con
     spec = dataclasses.replace(cpsl.build(make_config(training={"epochs": 4})), modulator=clock)
     list(Training(spec, make_corpus(), seed=6))
     pairs = [(epoch, step) for epoch in range(4) for step in range(4)]
-    expected = [Progress(epoch=epoch, epochs=4, step=step, steps=4, active=epoch, seed=6) for epoch, step in pairs]
+    expected = [Progress(epoch=epoch, epochs=4, step=step, steps=4, active=epoch, seeds=(6,)) for epoch, step in pairs]
     assert clock.told == expected
     assert [progress.share for progress in clock.told[::4]] == [0.0, 0.25, 0.5, 0.75]
 

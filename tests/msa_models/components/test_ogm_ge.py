@@ -71,7 +71,7 @@ def balanced(
 
 
 def at(step: int, seed: int = 0) -> Progress:
-    return Progress(epoch=step // STEPS_PER_EPOCH, epochs=EPOCHS, step=step % STEPS_PER_EPOCH, seed=seed)
+    return Progress(epoch=step // STEPS_PER_EPOCH, epochs=EPOCHS, step=step % STEPS_PER_EPOCH, seeds=(seed,))
 
 
 @pytest.mark.parametrize("settings", [{}, {"alpha": 1.5, "start": 0.25, "stop": 1.0}, {"alpha": 0.0}], ids=str)

@@ -125,7 +125,7 @@ def test_the_sampling_budget_estimates_the_exact_values_and_reports_its_error(
         modulation = ShapleyModulation(num_permutations=number)
         with torch.no_grad():
             parts = make_parts(modulation, forward)
-            found[number] = modulation.balance(parts, gradients_of(forward), forward, Progress(seed=3)).log
+            found[number] = modulation.balance(parts, gradients_of(forward), forward, Progress(seeds=(3,))).log
     assert "shapley_error" not in found[4], "so few permutations do not tell their error"
     apart = np.abs(found[64]["shapley"].numpy() - exact)
     assert (apart <= 4 * found[64]["shapley_error"].numpy() + 1e-9).all()
