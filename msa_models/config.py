@@ -199,6 +199,9 @@ class TrainingConfig:
     An epoch is a pass over the training split, or else as many steps of the optimiser as `epoch_steps` says, or the
     share `epoch_share` of a pass, to whole steps; the next one goes on in the same pass. Whatever counts epochs counts
     these: measurements, rungs of a pruner, `patience`, schedules.
+
+    At most `fuse` trainings that differ in their seeds alone are trained in one pass, see `msa_models.fused`; with 1
+    each is trained alone. Up to rounding they come to the same.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -221,6 +224,7 @@ class TrainingConfig:
     max_tokens: Annotated[int, Ge(1)] = field(default=2**16, metadata=LATER)
     epoch_steps: Annotated[int, Ge(1)] | None = field(default=None, metadata=LATER)
     epoch_share: Annotated[float, Gt(0), Le(1)] = field(default=1.0, metadata=LATER)
+    fuse: Annotated[int, Ge(1)] = field(default=8, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.epoch_steps is not None and self.epoch_share != 1.0:

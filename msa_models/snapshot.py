@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from msa_models.data.corpus import Corpus
+from msa_models.text.encoder import Pretrained
+
 _PROGRESS, _LENGTH = "progress", 8  # bytes that say how long the header is
 
 
@@ -88,6 +91,20 @@ def check(
         raise ValueError(f"a snapshot of another trial: {' and '.join(differing)} differ")
     if any(_shapes(network) != _shapes(learned) for network in networks):
         raise ValueError("a snapshot of another architecture: names or shapes of its tensors differ")
+
+
+def identity(
+    spec: Any, objective: Any, corpus: Corpus, seed: int, pretrained: Pretrained | None = None
+) -> dict[str, str]:
+    """What a snapshot belongs to; of the corpus only what is cheap to tell, its fingerprint reads every feature."""
+    sizes = {name: len(corpus.splits[name]) for name in ("train", "valid")}
+    found = {
+        "spec": repr(spec),
+        "objective": repr(objective),
+        "corpus": repr((corpus.name, corpus.task, corpus.scale, corpus.classes, corpus.dims, sizes)),
+        "seed": repr(seed),
+    }
+    return found if pretrained is None else found | {"pretrained": repr((pretrained.name, pretrained.fingerprint))}
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

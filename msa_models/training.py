@@ -3,7 +3,9 @@
 The draws of an epoch depend on (seed, epoch) alone, so a snapshot between two epochs needs no generator state.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,15 +120,24 @@ class Training:
         """
         return self.conclude() if self.begin().train(pause) else None
 
+    def advance_with(
+        self, others: Sequence[Training], pause: Callable[[], bool]
+    ) -> list[Measurement | Exception | None] | None:
+        """As `advance`, of all of them in one pass, see `msa_models.fused`; None where they do not fit together."""
+        from msa_models import fused
+
+        trainings = [self, *others]
+        return fused.advance(trainings, pause) if fused.fit_together(trainings) else None
+
     def begin(self) -> Epoch:
         """The epoch that is cut, or the next one."""
         self.begun = self.begun or self._next_epoch()
         return self.begun
 
-    def conclude(self) -> Measurement:
-        """Measure the epoch that was begun, all of whose steps are taken, see `train_epoch`."""
+    def conclude(self, more: Measurement | None = None) -> Measurement:
+        """Measure the epoch that was begun, all of whose steps are taken, see `train_epoch`; `more` is part of it."""
         assert self.begun is not None, "no epoch was begun"
-        measurement = self._measure(self.begun.means(self.corpus.modalities))
+        measurement = self._measure(self.begun.means(self.corpus.modalities) | (more or {}))
         self.begun = None
         self.measurements.append(measurement)
         self._remember_best(measurement[self.objective.metric])
@@ -231,18 +242,9 @@ class Training:
         self.best_epoch = known["best_epoch"]
 
     def identity(self) -> dict[str, str]:
-        """What a snapshot belongs to; of the corpus only what is cheap to tell, its fingerprint reads every feature."""
-        corpus = self.corpus
-        sizes = {name: len(corpus.splits[name]) for name in ("train", "valid")}
-        identity = {
-            "spec": repr(self.spec),
-            "objective": repr(self.objective),
-            "corpus": repr((corpus.name, corpus.task, corpus.scale, corpus.classes, corpus.dims, sizes)),
-            "seed": repr(self.seed),
-        }
-        if self.network.text is not None:
-            identity["pretrained"] = repr((self.network.text.pretrained.name, self.network.text.pretrained.fingerprint))
-        return identity
+        """What a snapshot belongs to."""
+        pretrained = None if self.network.text is None else self.network.text.pretrained
+        return snapshot.identity(self.spec, self.objective, self.corpus, self.seed, pretrained)
 
     def _next_epoch(self) -> Epoch:
         return Epoch(

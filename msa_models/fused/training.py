@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -22,10 +23,10 @@ from msa_models.epoch import Epoch
 from msa_models.fused.network import StackedBatch, stackable
 from msa_models.fused.step import Failed, FusedStep
 from msa_models.seams import Progress
-from msa_models.step import NonFiniteLoss
 from msa_models.training import Measurement, Training
 
-Advanced = Measurement | NonFiniteLoss | None  # of an epoch that is over, or failed, or is cut
+Advanced = Measurement | Exception | None  # of an epoch that is over, or failed, or is cut
+MODELS = "train/models"  # how many were in the pass that ended the epoch
 
 
 def fit_together(trainings: Sequence[Training]) -> bool:
@@ -44,34 +45,35 @@ def fit_together(trainings: Sequence[Training]) -> bool:
 def advance(trainings: Sequence[Training], pause: Callable[[], bool]) -> list[Advanced]:
     """Train those that `fit_together` to the end of the epoch, see `Training.advance`, or until `pause` cuts them all.
 
-    One that fails is left where it was when this was called; the others go on from there without it.
+    One that fails is left where it was when this was called; the others go on from there without it. Where a pass
+    fails as a whole, each of them is trained alone: perhaps there is room for one. Measurements have `train/models`,
+    how many were in the pass.
     """
     assert fit_together(trainings), "trainings that do not fit together"
     found: list[Advanced] = [None] * len(trainings)
-    left = dict(enumerate(trainings))
-    while left:
-        if len(left) == 1:
-            ((only, training),) = left.items()
-            found[only] = _caught(lambda training=training: training.advance(pause))
-            break
-        stretch = _Pass(list(left.values()))
+    left = list(range(len(trainings)))
+    while len(left) > 1:
         try:
-            over = stretch.train(pause)
+            over = _Pass([trainings[number] for number in left]).train(pause)
         except Failed as failed:
             for model, fault in failed.faults.items():
-                found[list(left)[model]] = fault
-            left = {number: each for number, each in left.items() if found[number] is None}
+                found[left[model]] = fault
+            left = [number for number in left if found[number] is None]
             continue
-        if over:
-            found = [_caught(left[number].conclude) if number in left else each for number, each in enumerate(found)]
-        break
+        except Exception:
+            break
+        for number in left if over else ():
+            found[number] = _caught(partial(trainings[number].conclude, {MODELS: len(left)}))
+        return found
+    for number in left:
+        found[number] = _caught(partial(trainings[number].advance, pause))
     return found
 
 
 def _caught(call: Callable[[], Measurement | None]) -> Advanced:
     try:
         return call()
-    except NonFiniteLoss as fault:
+    except Exception as fault:
         return fault
 
 

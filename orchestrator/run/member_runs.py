@@ -16,6 +16,7 @@ import numpy as np
 
 from msa_models.data import Corpus
 from msa_models.data.splitting import fold
+from orchestrator.run import side_by_side
 from orchestrator.run.curve import MEMBER, PROGRESS, at_best, curve
 from orchestrator.run.messages import Assignment
 
@@ -68,11 +69,15 @@ class MemberRuns:
         """
         going_on = [index for index in range(len(self._members)) if index not in self._ended]
         before = len(self._ended)
-        for index in going_on[:1] if self._members.in_turn else self._behind(going_on):
-            run = self._runs[index] if index in self._runs else self._begin(index)
-            measured = run.advance(pause)
+        turn = going_on[:1] if self._members.in_turn else self._behind(going_on)
+        runs = (self._runs[index] if index in self._runs else self._begin(index) for index in turn)
+        most = side_by_side.at_once(self._assignment.config)
+        for index, measured in zip(turn, side_by_side.advance(runs, pause, most), strict=False):
             if measured is None:
                 return None
+            if isinstance(measured, Exception):
+                raise measured
+            run = self._runs[index]
             row: dict[str, float] = dict(measured)
             if run.done:
                 self._ended.add(index)
