@@ -23,6 +23,7 @@ from orchestrator.store.inflation import refuse_inflating
 
 _NAME = re.compile(r"compact-(\d{6,})")
 _SUFFIX = ".parquet"
+_NUM_NAMED = 3
 
 
 def is_compact(stem: str) -> bool:
@@ -92,6 +93,33 @@ def read_compact(
                 raise OutOfReach(f"cannot read {files.uri_of(path)} ({reason}); try again") from error
             raise _damaged(files, path, reason) from error
     return Compact(schema=whole, rows=pa.concat_tables(tables), trial_ids=found)
+
+
+def otherwise(
+    files: Files, path: str, before: Sequence[pa.Table], compact: Compact, trial_ids: set[str]
+) -> Iterator[str]:
+    """A line if a compact file has other rows of some trials than the files that count more."""
+
+    def rows(tables: Sequence[pa.Table]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for table in tables:
+            for row in rows_of(table, trial_ids).to_pylist():
+                values = [(name, value) for name, value in sorted(row.items()) if value is not None]
+                found.setdefault(row["trial_id"], []).append(repr(values))  # in which NaN is as NaN
+        return found
+
+    kept, here = rows(before), rows([compact.rows])
+    if differing := sorted(trial_id for trial_id in trial_ids if kept[trial_id] != here[trial_id]):
+        more = f" and {len(differing) - _NUM_NAMED} more" if len(differing) > _NUM_NAMED else ""
+        yield (
+            f"{files.uri_of(path)} has other rows of the trials {', '.join(differing[:_NUM_NAMED])}{more} than a newer "
+            "file; those are left out"
+        )
+
+
+def rows_of(rows: pa.Table, trial_ids: Iterable[str]) -> pa.Table:
+    """Those of these trials."""
+    return rows.filter(pc.field("trial_id").isin(pa.array(sorted(trial_ids), pa.string())))
 
 
 @contextlib.contextmanager

@@ -19,11 +19,10 @@ from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from orchestrator.store import proof
-from orchestrator.store.compacts import Compact, compact_paths, is_compact, read_compact
+from orchestrator.store.compacts import compact_paths, is_compact, otherwise, read_compact, rows_of
 from orchestrator.store.faults import AbsentFile, DamagedFile, OutOfReach, StorageError
 from orchestrator.store.files import Files
 from orchestrator.store.inflation import refuse_inflating
@@ -110,8 +109,8 @@ def _look(
                 warnings.append(f"{files.uri_of(path)} is damaged (it has several rows of a trial); it is left out")
                 continue
             if again := compact.trial_ids & known:
-                warnings += _otherwise(files, path, [each.table for each in found], compact, again)
-                rows = _only(rows, ids)
+                warnings += otherwise(files, path, [each.table for each in found], compact, again)
+                rows = rows_of(rows, ids)
             known |= ids
             if ids:
                 found.append(_Found(min(ids), max(ids), rows))
@@ -140,32 +139,6 @@ def strangers(
             more = f" and {len(names) - _NUM_NAMED} more" if len(names) > _NUM_NAMED else ""
             named = ", ".join(map(repr, names[:_NUM_NAMED])) + more
             yield f"{files.uri_of(folder)} has {what}: {named}; left out, {todo} if nobody needs what is in there"
-
-
-def _otherwise(
-    files: Files, path: str, before: Sequence[pa.Table], compact: Compact, trial_ids: set[str]
-) -> Iterator[str]:
-    """A line if a compact file has other rows of some trials than the files that count more."""
-
-    def rows(tables: Sequence[pa.Table]) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for table in tables:
-            for row in _only(table, trial_ids).to_pylist():
-                values = [(name, value) for name, value in sorted(row.items()) if value is not None]
-                found.setdefault(row["trial_id"], []).append(repr(values))  # in which NaN is as NaN
-        return found
-
-    kept, here = rows(before), rows([compact.rows])
-    if differing := sorted(trial_id for trial_id in trial_ids if kept[trial_id] != here[trial_id]):
-        more = f" and {len(differing) - _NUM_NAMED} more" if len(differing) > _NUM_NAMED else ""
-        yield (
-            f"{files.uri_of(path)} has other rows of the trials {', '.join(differing[:_NUM_NAMED])}{more} than a newer "
-            "file; those are left out"
-        )
-
-
-def _only(rows: pa.Table, trial_ids: Iterable[str]) -> pa.Table:
-    return rows.filter(pc.field("trial_id").isin(pa.array(sorted(trial_ids), pa.string())))
 
 
 class _Found(NamedTuple):
