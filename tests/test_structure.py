@@ -1,4 +1,4 @@
-"""What the house's walls hold: where private names of Ray and Optuna may stand."""
+"""What the house's walls hold: how long a module may be, and where private names of Ray and Optuna may stand."""
 
 import ast
 import re
@@ -16,6 +16,7 @@ CLI = "orchestrator/cli/"
 BACKEND = "orchestrator/run/ray_backend/"
 LIBRARIES = ("ray", "optuna")
 IMPORTERS = ("import_module", "resolve_name", "__import__")
+MOST_LINES = 300  # of a module
 NUM_LINES_ABOVE = 4  # of a comment on what stands below it
 
 
@@ -148,6 +149,11 @@ def imported(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
+
+
+def test_no_module_is_longer_than_what_is_read_in_one_go() -> None:
+    lengths = {path: len(source.splitlines()) for path, source in sources().items()}
+    assert {path: length for path, length in lengths.items() if length > MOST_LINES} == {}
 
 
 def test_nothing_but_the_ray_backend_imports_ray() -> None:
