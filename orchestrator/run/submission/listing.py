@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.run.submission.ignore_files import IgnoreFiles
+from pathspec import GitIgnoreSpec
 
 RAYIGNORE, GITIGNORE = ".rayignore", ".gitignore"
 IGNORED, CACHES, ENVIRONMENT, REPOSITORY, RUNS, HIDDEN, EMPTY, UNREADABLE = (
@@ -63,7 +63,7 @@ class _ByGit:
     """What git tells of a work tree, and of its submodules."""
 
     def __init__(self, root: Path) -> None:
-        self._root, self._foreign, self._ignore = root, _Foreign(root, hidden=None), IgnoreFiles(root, RAYIGNORE)
+        self._root, self._foreign, self._ignore = root, _Foreign(root, hidden=None), _IgnoreFiles(root, RAYIGNORE)
         self.listing = Listing(by_git=True)
         self._look("")
 
@@ -115,7 +115,7 @@ def _git(folder: Path, *arguments: str) -> list[str]:
 
 def _by_looks(root: Path) -> Listing:
     listing, foreign = Listing(), _Foreign(root, hidden=HIDDEN)
-    ignores = [IgnoreFiles(root, GITIGNORE), IgnoreFiles(root, RAYIGNORE)]
+    ignores = [_IgnoreFiles(root, GITIGNORE), _IgnoreFiles(root, RAYIGNORE)]
 
     def unreadable(error: OSError) -> None:
         listing.stays[Path(error.filename).relative_to(root).as_posix()] = UNREADABLE
@@ -173,3 +173,41 @@ class _Foreign:
         if folder == "runs" or name in _RUNS or storage:
             return RUNS
         return self._hidden if name.startswith(".") else None
+
+
+class _IgnoreFiles:
+    """All ignore files of one name (`.gitignore`, or another) below a folder, read as git reads them: each rules what
+    lies below its own folder, the deepest first.
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        self._root, self._name = root, name
+        self._specs: dict[str, GitIgnoreSpec | None] = {}
+        self._folders: dict[str, bool] = {"": False}
+
+    def ignores(self, path: str) -> bool:
+        """Whether the file at this path (relative, with slashes) is named by one, or lies in a folder that is."""
+        return self.ignores_folder(path.rpartition("/")[0]) or self._named(path, path)
+
+    def ignores_folder(self, path: str) -> bool:
+        """The same of a folder; nothing below one that is ignored can be taken back."""
+        if path not in self._folders:
+            self._folders[path] = self.ignores_folder(path.rpartition("/")[0]) or self._named(path, f"{path}/")
+        return self._folders[path]
+
+    def _named(self, path: str, asked: str) -> bool:
+        above = path
+        while above:
+            above = above.rpartition("/")[0]
+            spec = self._spec(above)
+            named = None if spec is None else spec.check_file(asked[len(above) + bool(above) :]).include
+            if named is not None:
+                return named
+        return False
+
+    def _spec(self, folder: str) -> GitIgnoreSpec | None:
+        if folder not in self._specs:
+            path = self._root / folder / self._name
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else None
+            self._specs[folder] = None if lines is None else GitIgnoreSpec.from_lines(lines)
+        return self._specs[folder]
