@@ -11,13 +11,12 @@ from ray.tune.search import Searcher
 
 from orchestrator.run.messages import Assignment, Failure, Report
 from orchestrator.run.output import Listener, Silent
-from orchestrator.run.pausing import Pausing
 from orchestrator.run.ray_backend.apart import Stop
 from orchestrator.run.ray_backend.cluster import Autoscaling
 from orchestrator.run.ray_backend.sharing import Sharing
 from orchestrator.run.time_limit import Pace, TimeLimit
 from orchestrator.run.watchdog import Watchdog
-from orchestrator.store.steering import Steered
+from orchestrator.store.steering import Steered, Steering
 
 if TYPE_CHECKING:
     from orchestrator.run.campaign import Campaign
@@ -44,7 +43,7 @@ class TuneState:
         self.stop = stop or Stop()
         self.campaign, self.slots, self.on_report, self.autoscaling = campaign, slots, on_report, autoscaling
         self._listener, self._has_workers = listener or Silent(), False
-        self._pausing, self._sharing = Pausing(steered, self._listener), sharing
+        self._pausing, self._sharing = _Pausing(steered, self._listener), sharing
         self._waited_for = ""
         self._num_others = 0  # other runs on the cluster, as was last said
         self._pace = Pace(limit)
@@ -220,3 +219,35 @@ class TuneState:
             self.error = self.error or error
             self.stop.ask()
             return otherwise
+
+
+class _Pausing:
+    """How a run takes up what is asked of it while it goes on, and says so.
+
+    `paused`: whether trials are to be put back and none handed out; so it stays until the run rests.
+    """
+
+    def __init__(self, steered: Steered | None, listener: Listener) -> None:
+        self._steered, self._listener = steered, listener
+        self._taken_up = Steering()
+
+    @property
+    def paused(self) -> bool:
+        return self._taken_up.paused
+
+    def take_up(self, *, resting: bool = False) -> None:
+        """What is asked since it was last looked at; `resting`: nothing of a paused run runs any more."""
+        before = self._taken_up
+        if self._steered is None or (before.paused and not resting):
+            return
+        self._taken_up = wanted = self._steered.wanted
+        if wanted.max_concurrent != before.max_concurrent:
+            self._listener.say(
+                f"from now on at most {wanted.max_concurrent} trial{'s' * (wanted.max_concurrent != 1)} at a time"
+            )
+        if wanted.paused and not before.paused:
+            self._listener.say("paused: trials that run come to their next checkpoint and are put back")
+            self._listener.waits("`msa unpause`")
+        elif before.paused and not wanted.paused:
+            self._listener.say("no longer paused")
+            self._listener.waits("workers to start")
