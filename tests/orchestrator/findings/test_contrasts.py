@@ -9,6 +9,8 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from orchestrator.findings.contrasts import columns
+from orchestrator.findings.statistics import more_seeds
+from orchestrator.plan.race import Race
 
 METRICS = ("valid/mae", "valid/corr", "test/mae", "test/corr")
 NOISE = np.array([0.5, -1.2, 0.9, -0.4, 1.1, -0.9, 0.3, -0.6, 1.2, -0.9]) / 100
@@ -20,7 +22,7 @@ def found(*means: float, kinds: Any = None, num_units: int = 10, **options: Any)
     deltas = np.array([[sign * (mean + NOISE[:num_units]) for sign in signs] for mean in means])
     options = {"alpha": 0.05, "race": None, "objective": "valid/mae", "metrics": METRICS} | options
     kinds = ["full"] * len(means) if kinds is None else kinds
-    flat = columns(deltas, kinds=kinds, twins=range(len(means)), **options)
+    flat = columns(deltas, **{"kinds": kinds, "twins": range(len(means))} | options)
     return {name: np.reshape(values, (len(means), 4)) for name, values in flat.items()}
 
 
@@ -59,6 +61,26 @@ def test_statements_of_no_effect_are_corrected_within_their_family() -> None:
     assert alone["p_tost"][0, 0] == many["p_tost"][0, 0]
     assert many["p_tost_holm"][:, 0] == pytest.approx(8 * alone["p_tost"][0, 0])
     assert (alone["verdict"][0, 0], many["verdict"][0, 0]) == ("no effect", "undecided")
+
+
+def test_how_many_more_would_decide_is_asked_at_the_level_that_the_look_of_a_race_may_spend() -> None:
+    race = Race(min=5, max=20, until=1.0)
+    rows = found(0.004, 0.003, race=race)
+    assert rows["verdict"][:, 0].tolist() == ["undecided"] * 2
+    level = np.full(2, 0.05 * race.share(10) / 2)
+    expected = more_seeds(rows["effect_size"][:, 0], np.full(2, 10), alpha=level)
+    assert rows["more_seeds"][:, 0].tolist() == expected.tolist()
+
+
+def test_what_compares_the_same_as_another_entry_is_paid_for_once() -> None:
+    twice, once = found(0.004, 0.004, 0.003, twins=[0, 0, 2]), found(0.004, 0.003)
+    for name in ("p_holm", "more_seeds", "verdict", "guard"):
+        assert twice[name][[0, 2]].tolist() == once[name].tolist(), name
+        assert twice[name][1].tolist() == twice[name][0].tolist(), name
+
+
+def test_there_is_no_verdict_on_a_single_pair() -> None:
+    assert found(0.1, num_units=1)["verdict"][0].tolist() == [None] * 4
 
 
 def test_a_control_is_in_no_family_of_the_others() -> None:

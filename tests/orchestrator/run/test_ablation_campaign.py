@@ -8,8 +8,10 @@ import pytest
 
 from orchestrator.findings import grid
 from orchestrator.plan.ablation import plan_ablation
+from orchestrator.plan.race import Race
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.progress import totals
+from orchestrator.run.unit_race import UnitRace
 from orchestrator.store import Store
 from search_spaces.loading import validate
 from tests.orchestrator.run import fakes
@@ -108,6 +110,30 @@ def test_what_an_earlier_plan_trained_is_not_counted_as_progress(tmp_path):
 
 
 @pytest.mark.slow
+class CountedCell:
+    """A cell of a race whose trials are called after it and its units."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.num_units = name, 0
+
+    def widen(self, num_units: int) -> None:
+        self.num_units = num_units
+
+    def trials(self, unit: int) -> list[str]:
+        return [f"{self.name}{unit}"]
+
+
+def test_a_cell_that_is_late_takes_no_units_of_the_full_method_from_those_ahead():
+    full, ahead, late = CountedCell("full"), CountedCell("ahead"), CountedCell("late")
+    values: dict[str, float | None] = {f"full{unit}": 0.0 for unit in range(4)}
+    values |= {f"ahead{unit}": float(unit) for unit in range(4)}
+    race = UnitRace(Race(min=2, max=8, until=0.01), full, [ahead, late], values)  # pyright: ignore[reportArgumentType]
+    assert (full.num_units, ahead.num_units, late.num_units) == (8, 8, 2)
+    values |= {"late0": 0.0, "late1": 1.0}
+    race.advance()
+    assert (full.num_units, ahead.num_units, late.num_units) == (8, 8, 4)
+
+
 def test_a_race_rebuilt_from_the_files_has_nothing_left_to_do(tmp_path):
     prepared = fakes.ablation(seeds=RACE, tuning="none")
     fakes.play_ablation(str(tmp_path), prepared)

@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+from dataclasses import replace
 
 import optuna
 import pytest
 
+from orchestrator.plan import seeds
 from orchestrator.run import trial_runner
 from orchestrator.run.campaign import Campaign
 from orchestrator.store import StorageError, Store
@@ -88,6 +90,58 @@ def test_failed_trials_carry_their_error_and_are_not_run_again(tmp_path):
     assert failed[0]["error_message"] == "trial 2 was made to fail"
     assert "failing_toy" in failed[0]["traceback"]
     assert fakes.play(str(tmp_path), fakes.studies(), workload=fakes.toy).num_new == 0
+
+
+def test_what_runs_is_taken_up_as_it_was_handed_out_however_much_was_learned_meanwhile(tmp_path):
+    planned = fakes.studies(search={"trials": 12, "startup": 1, "seed": 0, "pruner": {"kind": "none"}})
+    store = Store.create(str(tmp_path), fakes.record(planned))
+    campaign = Campaign(store, planned, fakes.PROVENANCE)
+    fakes.train(campaign, str(tmp_path), slots=3, most=4)
+    left = [assignment for assignment, _ in campaign.running]
+    assert len(left) > 1
+    again = Campaign(Store.open(str(tmp_path)), planned, fakes.PROVENANCE)
+    assert [again.next() for _ in left] == sorted(left, key=lambda assignment: assignment.number)
+
+
+def test_before_anything_is_known_all_phases_are_planned(tmp_path):
+    planned = fakes.studies()
+    campaign = Campaign(Store.create(str(tmp_path), fakes.record(planned)), planned, fakes.PROVENANCE)
+    assert campaign.phases == {"search": (0, 12), "confirm": (0, 2)}
+
+
+def test_a_search_trial_has_none_of_the_seeds_of_the_confirmation(tmp_path):
+    (study,) = fakes.studies()
+    drawn = seeds.search_trial(study.search.seed, 0)
+    planned = (replace(study, confirm_seeds=(drawn,)),)
+    first = Campaign(Store.create(str(tmp_path), fakes.record(planned)), planned, fakes.PROVENANCE).next()
+    assert first is not None
+    assert first.seed not in (drawn, *planned[0].confirm_seeds)
+
+
+def test_a_trial_that_has_failed_has_no_value_and_no_metrics_however_far_it_came(tmp_path):
+    class Broken(fakes.ToyRun):
+        def train_epoch(self):
+            if len(self.measurements) == 2:
+                raise RuntimeError("broken")
+            return super().train_epoch()
+
+    planned = fakes.studies(search={"trials": 1, "pruner": {"kind": "none"}}, confirm={"seeds": 0})
+    fakes.play(str(tmp_path), planned, workload=lambda trial, _: Broken(trial))
+    (row,) = fakes.table(str(tmp_path))
+    assert (row["state"], row["epochs"], row["value"], row["best_epoch"]) == ("FAIL", 2, None, None)
+    assert {value for name, value in row.items() if name.startswith(("valid/", "test/"))} == {None}
+
+
+@pytest.mark.parametrize("times", [0, 1])
+def test_once_the_last_trial_is_handed_out_only_one_that_may_grow_can_still_come(tmp_path, times):
+    planned = fakes.studies(search={"trials": 1, "pruner": {"kind": "none"}})
+    campaign = Campaign(Store.create(str(tmp_path), fakes.record(planned)), planned, fakes.PROVENANCE)
+    campaign.grow(times, lambda scale: True)
+    fakes.train(campaign, str(tmp_path), most=1)
+    assert [campaign.exhausted, campaign.next() is None] == [False, False]
+    assert [campaign.exhausted, campaign.next() is None] == [False, False]
+    assert campaign.exhausted is (times == 0)
+    assert [campaign.num_waiting, campaign.next()] == [0, None]
 
 
 def test_a_study_can_be_extended_by_trials_and_seeds(tmp_path, uninterrupted):

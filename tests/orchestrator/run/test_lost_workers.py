@@ -77,3 +77,13 @@ def test_only_a_trial_that_is_lost_may_come_once_all_is_handed_out(start):
     assert not campaign.exhausted
     assert campaign.num_waiting == 1
     assert campaign.next() == trials[3]
+
+
+def test_a_trial_that_is_lost_comes_again_before_those_that_were_interrupted_with_it(tmp_path, start):
+    before = start("losing")
+    assert [trial.number for _ in range(3) if (trial := before.next())] == [0, 1, 2]
+    campaign = Campaign(Store.open(tmp_path / "losing"), fakes.studies(), fakes.PROVENANCE, restarts=RESTARTS)
+    first = campaign.next()
+    assert first is not None
+    campaign.lose(first.trial_id, LOST)
+    assert [trial.number for _ in range(3) if (trial := campaign.next())] == [0, 1, 2]

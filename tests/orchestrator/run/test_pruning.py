@@ -56,6 +56,19 @@ def test_a_trial_that_reports_a_rung_twice_counts_once():
     ]
 
 
+def test_a_trial_that_reports_a_rung_twice_is_not_compared_with_itself():
+    rungs = Rungs(reduction=3, direction=Direction.MINIMIZE)
+    for number, value in enumerate([3.0, 1.0]):
+        rungs.record(number, 1, value)
+    assert [rungs.prune(2, 1, 1.5), rungs.prune(2, 1, 1.5)] == [False, False]
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_trials_that_are_all_equally_good_go_on(direction):
+    rungs = Rungs(reduction=3, direction=direction)
+    assert not any(rungs.prune(number, 1, 0.5) for number in range(5))
+
+
 @pytest.mark.parametrize("reduction", [2, 3, 4, 5, 7])
 def test_the_quantile_of_ordered_values_is_that_of_numpy_bit_for_bit(reduction):
     rng = np.random.default_rng(reduction)

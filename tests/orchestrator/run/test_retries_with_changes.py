@@ -19,7 +19,7 @@ from orchestrator.run.launch import record_of
 from orchestrator.run.messages import Assignment
 from orchestrator.run.preparation import Prepared
 from orchestrator.run.ray_backend.cluster import Demand
-from orchestrator.run.retries import Retry, chosen
+from orchestrator.run.retries import Retry, chosen, helping
 from orchestrator.store import StorageError, Store
 from orchestrator.store.failure_types import FailureType
 from orchestrator.views import retry_view, terminal
@@ -187,6 +187,21 @@ def test_a_searched_value_is_not_changed_behind_the_back_of_its_search(tmp_path:
         chosen(str(tmp_path), options=["training.batch_size=16"])(
             [row | {"changes": None} for row in rows_of(str(tmp_path)).values() if row["state"] == "FAIL"]
         )
+
+
+def test_the_planned_batch_is_no_change_of_a_searched_one(tmp_path: Path) -> None:
+    found = prepared(space={"training.batch_size": {"choices": [32, 64]}}, confirm={"seeds": 0})
+    fakes.play(str(tmp_path), found.plan.studies, workload=hungry, kept=record_of(found, fakes.PROVENANCE))
+    row = next(row for row in rows_of(str(tmp_path)).values() if row["state"] == "FAIL")
+    planned = json.loads(row["params"])["training.batch_size"]
+    retry = chosen(str(tmp_path), options=[f"training.batch_size={planned}"], only=[row["trial_id"]])
+    assert retry([row]) == {row["trial_id"]: {}}
+
+
+def test_out_of_memory_helps_what_the_trial_has_not_yet() -> None:
+    row = {"method": "cpsl", "config": "{}", "params": json.dumps({"training.batch_size": 32})}
+    found = [helping(FailureType.OUT_OF_MEMORY, row, {"cpu": 2, "gpu": gpu}) for gpu in (0, 0.5, 1)]
+    assert [words and words[-1] for words in found] == ["resources.cpu=4", "resources.gpu=1", None]
 
 
 def test_an_id_that_is_none_of_a_failed_trial_is_told(failing: str) -> None:

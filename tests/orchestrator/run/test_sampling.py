@@ -1,3 +1,4 @@
+import math
 import random
 
 import optuna
@@ -167,3 +168,11 @@ def test_of_many_configurations_the_best_are_kept_for_a_choice(monkeypatch):
     kept = [each["rate"] for each in search.configurations()]
     assert kept[:3] == sorted(values)[:3]
     assert len(kept) <= 6
+
+
+def test_pruned_configurations_come_after_the_complete_ones_by_what_they_had_come_to():
+    search = search_state.SearchState(fakes.studies()[0])
+    for number, rungs in enumerate([{1: 0.1, 3: 0.9}, {1: 0.8, 3: 0.3}, {1: math.inf}, {1: 5.0}]):
+        state, value = ("PRUNED", None) if number < 3 else ("COMPLETE", 5.0)
+        search.replay(number, f'{{"rate": {number}}}', state, value, rungs, 1.0)
+    assert [each["rate"] for each in search.configurations()] == [3, 1, 0]

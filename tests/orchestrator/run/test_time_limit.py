@@ -106,7 +106,7 @@ def limit(clock):
 
 def test_a_trial_is_handed_out_while_one_as_quick_as_the_quickest_could_begin(limit, clock):
     pace = Pace(limit)
-    for trial, began, heard in (("slow", 0.0, 40.0), ("quick", 40.0, 60.0)):
+    for trial, began, heard in (("slow", 0.0, 30.0), ("quick", 30.0, 50.0), ("slow again", 35.0, 60.0)):
         clock.now = began
         assert pace.has_room
         pace.begin(trial)
@@ -117,8 +117,11 @@ def test_a_trial_is_handed_out_while_one_as_quick_as_the_quickest_could_begin(li
     assert pace.has_room
     clock.now = 70.0
     assert not pace.has_room
+    limit.check()
     clock.now = 90.0
     assert limit.left_s == 0.0
+    with pytest.raises(OutOfTime):
+        limit.check()
 
 
 def test_without_a_limit_there_is_always_room():

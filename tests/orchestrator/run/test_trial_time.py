@@ -127,7 +127,8 @@ def test_a_worker_that_says_nothing_is_given_up_once(clock, assignment):
 def test_a_worker_that_is_stuck_in_a_trial_whose_time_is_over_is_given_up(clock, assignment, longest_s, grace_s):
     dog = Watchdog(None, clock)
     dog.begin("a", assignment)
-    dog.hear("a", heard(900.0, longest_s))
+    dog.hear("a", heard(899.0, longest_s))
+    dog.hear("a", heard(900.0, 1.0))
     clock.now = 100.0 + grace_s
     assert dog.given_up() == {}
     clock.now += 1.0

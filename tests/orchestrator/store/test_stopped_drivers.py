@@ -115,6 +115,17 @@ def test_a_driver_that_wakes_and_finds_its_lease_beats_first_and_goes_on(
         assert not mine.lost
 
 
+def test_a_driver_looks_at_its_lease_again_before_a_beat_and_a_half_when_another_one_may_have_it(
+    tmp_path: Path, clock: Clock
+) -> None:
+    files = Files.at(tmp_path)
+    with Lease(files, ttl_s=60.0, beat_s=10.0) as mine:
+        clock.passed_s += 14.9
+        write_foreign(files, age_s=0.0)
+        with pytest.raises(LeaseLost, match="taken over"):
+            mine.check()
+
+
 @pytest.mark.parametrize("where", ["files", "far"])
 def test_a_driver_that_beats_asks_nothing_more_of_the_storage_for_its_writes(
     where: str, tmp_path: Path, clock: Clock, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch

@@ -91,6 +91,12 @@ def test_two_of_the_same_epoch_are_kept_and_the_one_that_was_trained_longer_come
     assert checkpoints.progress(files.names("running/t")) == (3, 20.0)
 
 
+def test_a_worker_that_was_left_behind_takes_nothing_from_the_one_that_went_on(files: Files) -> None:
+    for epoch in (7, 8, 3):
+        checkpoints.write(files, TRIAL, epoch, b"%d" % epoch)
+    assert list(checkpoints.read(files, TRIAL)) == [b"8", b"7", b"3"]
+
+
 def test_two_damaged_checkpoints_leave_nothing_to_go_on_from(files: Files) -> None:
     for name in two(files):
         files.write(f"running/t/{name}", b"")

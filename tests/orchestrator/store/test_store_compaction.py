@@ -20,6 +20,7 @@ from pyarrow import fs
 from orchestrator.findings.status import summary
 from orchestrator.run.campaign import Campaign
 from orchestrator.store import SCHEMA_VERSION, Files, StorageError, Store, compaction
+from orchestrator.store.compaction import remove_rows
 from orchestrator.store.record import Record
 from tests.orchestrator.run import fakes
 
@@ -86,6 +87,12 @@ def tables(store: Store) -> dict[str, Any]:
 
 def names(store: Store) -> dict[str, list[str]]:
     return {folder: found for folder in FOLDERS if (found := store.files.names(folder))}
+
+
+def test_a_compact_file_whose_trials_are_all_removed_is_gone(filled: Store) -> None:
+    filled.compact()
+    remove_rows(filled.files, "trials", filled.finished_ids())
+    assert filled.files.names("trials") == []
 
 
 def test_finished_parts_become_one_file_for_each_set_of_columns_and_no_reader_notices(filled: Store) -> None:

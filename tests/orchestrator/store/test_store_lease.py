@@ -321,6 +321,25 @@ def test_a_lease_that_does_not_change_for_its_time_to_live_is_taken_over_whateve
         assert 15.0 < clock.passed_s < 62.0
 
 
+def test_a_lease_that_lives_longer_than_one_s_own_is_left_alone_for_its_own_time(
+    files: Files, anywhere: None, clock: Clock
+) -> None:
+    def stand_still() -> None:
+        clock.set_s = -clock.passed_s
+
+    clock.meanwhile = stand_still
+    write_foreign(files, age_s=0.0, beat_s=10.0, ttl_s=120.0)
+    with pytest.raises(LeaseHeld, match="in use by the driver on node07"), Lease(files):
+        pytest.fail("two drivers")
+
+
+def test_a_lease_that_says_it_lives_longer_than_ten_minutes_is_none(files: Files) -> None:
+    write_foreign(files, age_s=0.0, ttl_s=600.0)
+    assert holder(files) is not None
+    write_foreign(files, age_s=0.0, ttl_s=600.1)
+    assert holder(files) is None
+
+
 def test_a_clock_that_is_put_forward_lets_no_second_driver_in(files: Files, anywhere: None, clock: Clock) -> None:
     def set_and_beat() -> None:
         clock.set_s = 500.0

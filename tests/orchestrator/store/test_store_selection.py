@@ -40,6 +40,13 @@ def test_the_best_complete_search_trial_is_chosen_and_of_equals_the_first() -> N
     assert best_trial(rows[3:], Direction.MINIMIZE) is None
 
 
+@pytest.mark.parametrize("direction", Direction)
+def test_a_value_that_is_no_number_is_never_the_best(direction: Direction) -> None:
+    rows = [searched(0, float("nan")), searched(1, 0.5), searched(2, float("inf")), searched(3, -float("inf"))]
+    assert best_trial(rows, direction) is rows[1]
+    assert best_trial([rows[0], *rows[2:]], direction) is None
+
+
 def test_configurations_are_the_complete_ones_and_then_the_pruned_ones_each_once() -> None:
     def at(number: int, value: float | None, width: int, state: str) -> dict[str, Any]:
         return searched(number, value, f'{{"encoder.width": {width}}}', state=state)
