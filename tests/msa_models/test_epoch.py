@@ -52,6 +52,31 @@ def test_one_that_is_two_thirds_of_a_pass_is_measured_and_says_how_many_passes_t
     assert cut.snapshot() == whole.snapshot()
 
 
+def of_three_steps(make_corpus: MakeCorpus) -> Training:
+    settings = TrainingConfig(batch_size=8, epochs=3)
+    return Training(Spec.of(concat.Config(training=settings)), make_corpus(layout="utterances", num_train=24), seed=0)
+
+
+def test_inside_an_epoch_the_best_is_no_longer_the_network_as_it_is(make_corpus: MakeCorpus) -> None:
+    cut, rest = of_three_steps(make_corpus), of_three_steps(make_corpus)
+    cut.train_epoch()
+    assert cut.best_epoch == 1
+    best = cut.model()
+    assert cut.advance(lambda: True) is None
+    rest.restore(cut.snapshot())
+    assert rest.model() == cut.model() == best
+
+
+def test_a_training_inside_an_epoch_can_be_put_back_to_the_end_of_one_before(make_corpus: MakeCorpus) -> None:
+    whole, cut = of_three_steps(make_corpus), of_three_steps(make_corpus)
+    cut.train_epoch()
+    before = cut.snapshot()
+    assert cut.advance(lambda: True) is None
+    cut.restore(before)
+    assert not cut.inside
+    assert [*cut.measurements, *cut] == list(whole)
+
+
 def test_an_epoch_has_one_length() -> None:
     with pytest.raises(ValueError, match=r"epoch_steps and training\.epoch_share both say how long an epoch is"):
         TrainingConfig(epoch_steps=500, epoch_share=0.5)

@@ -104,6 +104,13 @@ def test_the_order_of_buckets_depends_on_seed_and_epoch_and_on_nothing_else(corp
     assert longest != sorted(longest), "batches do not come by length"
 
 
+def test_two_batches_are_enough_for_buckets(corpus: Corpus) -> None:
+    split = corpus.splits["train"]
+    order = epoch_order(split, TrainingConfig(batch_size=33, buckets=2), 3, 2)
+    first, second = np.split(np.sum([lengths(mask) for mask in split.masks.values()], axis=0)[order[:66]], 2)
+    assert max(first) <= min(second) or max(second) <= min(first)
+
+
 def test_utterance_vectors_have_no_buckets() -> None:
     split = data.load("synthetic", options={"layout": "utterances", "num_train": 40}).splits["train"]
     assert np.array_equal(epoch_order(split, settings(buckets=4), 0, 0), epoch_order(split, settings(), 0, 0))
@@ -156,6 +163,12 @@ def test_a_batch_of_an_evaluation_has_no_more_samples_and_steps_than_it_may(
         steps = sum(trimmed(int(lengths(mask[rows]).max()), STEPS) for mask in split.masks.values())
         assert len(rows) <= size
         assert len(rows) == 1 or len(rows) * steps <= max_tokens
+
+
+def test_where_they_do_not_fit_the_longest_come_first(corpus: Corpus) -> None:
+    split = corpus.splits["train"]
+    total = np.sum([lengths(mask) for mask in split.masks.values()], axis=0)
+    assert np.all(np.diff(total[np.concatenate(within(split, 512, 300))]) <= 0)
 
 
 def test_where_they_fit_they_come_as_they_stand(corpus: Corpus) -> None:

@@ -41,6 +41,11 @@ def test_of_a_number_it_falls_with_the_error() -> None:
     )
 
 
+def test_a_number_of_0_has_the_sign_of_those_below() -> None:
+    found = of(likelihood.hits, np.array([-1.0, 0.0, 1.0]).reshape(1, 3, 1), np.zeros(3))
+    np.testing.assert_array_equal(found, [[1.0, 1.0, 0.0]])
+
+
 @pytest.mark.parametrize("num_labels", [1, 3])
 def test_of_several_labels_it_is_the_mean_over_them(num_labels: int) -> None:
     predictions, labels = PREDICTIONS[..., :num_labels], LABELS[:, :num_labels]

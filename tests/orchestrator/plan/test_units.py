@@ -124,6 +124,13 @@ def test_a_search_trial_never_gets_a_seed_that_is_confirmed_on() -> None:
     assert seeds.search_trial(0, 3, others=[drawn]) not in (drawn, seeds.search_trial(0, 4))
 
 
+@pytest.mark.parametrize("role", ["", CONTROL])
+def test_seeds_that_choose_are_counted_on_from_that_of_the_search(role: Role) -> None:
+    found = seeds.selects(seeds.confirm(2**32 - 2, 3, role), 3)
+    assert [seed % 2**32 for seed in found] == [2**32 - 1, 0, 1]
+    assert all(seeds.belongs(seed, 3, role) for seed in found)
+
+
 def test_the_first_replicate_has_the_seeds_that_were_asked_for() -> None:
     assert [seeds.confirm(seed) for seed in (1, 2, 3)] == [1, 2, 3]
     assert Units(unit="searches", number=3, seeds=(1, 2), race=None).seeds == (1, 2)

@@ -92,15 +92,17 @@ def test_failed_trials_carry_their_error_and_are_not_run_again(tmp_path):
     assert fakes.play(str(tmp_path), fakes.studies(), workload=fakes.toy).num_new == 0
 
 
-def test_what_runs_is_taken_up_as_it_was_handed_out_however_much_was_learned_meanwhile(tmp_path):
-    planned = fakes.studies(search={"trials": 12, "startup": 1, "seed": 0, "pruner": {"kind": "none"}})
+def test_a_trial_that_was_handed_out_is_taken_up_as_it_is_on_file_whatever_would_be_suggested_now(tmp_path):
+    planned = fakes.studies()
     store = Store.create(str(tmp_path), fakes.record(planned))
-    campaign = Campaign(store, planned, fakes.PROVENANCE)
-    fakes.train(campaign, str(tmp_path), slots=3, most=4)
-    left = [assignment for assignment, _ in campaign.running]
-    assert len(left) > 1
+    first = Campaign(store, planned, fakes.PROVENANCE).next()
+    assert first is not None
+    on_file = replace(first, params=first.params | {"training.learning_rate": 0.05})
+    store.begin({"trial_id": first.trial_id, "attempts": 1, "assignment": on_file.to_json()})
     again = Campaign(Store.open(str(tmp_path)), planned, fakes.PROVENANCE)
-    assert [again.next() for _ in left] == sorted(left, key=lambda assignment: assignment.number)
+    assert again.next() == on_file
+    (heard,) = again.studies[0].past
+    assert heard.params == on_file.params
 
 
 def test_before_anything_is_known_all_phases_are_planned(tmp_path):
