@@ -92,6 +92,11 @@ def test_a_search_that_says_too_little_is_left_out_without_a_word(
     assert not caplog.records
 
 
+def test_ten_complete_trials_are_enough(make_row: Callable[..., dict[str, Any]]) -> None:
+    assert importances(record(), trials(make_row, 12)) == {}  # 9 of them COMPLETE
+    assert list(importances(record(), trials(make_row, 13))) == ["mosi-full"]
+
+
 def test_a_search_says_something_once_its_whole_best_tenth_is_better_than_its_worst(
     make_row: Callable[..., dict[str, Any]],
 ) -> None:

@@ -78,6 +78,12 @@ def test_whatever_makes_suggestions_incomparable_makes_another_study(study_of, c
     assert study_of(**changes).study_id != study_of().study_id
 
 
+def test_a_control_and_a_replicate_are_other_studies_than_the_first(study_of) -> None:
+    study = study_of()
+    others = [dataclasses.replace(study, **each) for each in ({"role": "control"}, {"replicate": 1}, {"rank": 1})]
+    assert len({each.study_id for each in (study, *others)}) == 4
+
+
 def test_a_component_that_a_method_comes_to_know_and_that_is_absent_changes_no_identity(study_of) -> None:
     before = study_of()
     absent = dataclasses.replace(before, fixed={**before.fixed, "newcomer": None})

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,7 @@ from orchestrator.plan.ablation import plan_ablation
 from orchestrator.plan.race import Race
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.progress import totals
-from orchestrator.run.unit_race import UnitRace
+from orchestrator.run.unit_race import RacingCell, UnitRace
 from orchestrator.store import Store
 from search_spaces.loading import validate
 from tests.orchestrator.run import fakes
@@ -132,6 +133,13 @@ def test_a_cell_that_is_late_takes_no_units_of_the_full_method_from_those_ahead(
     values |= {"late0": 0.0, "late1": 1.0}
     race.advance()
     assert (full.num_units, ahead.num_units, late.num_units) == (8, 8, 4)
+
+
+def test_a_unit_whose_search_has_failed_has_no_trials_and_one_that_searches_is_not_known_yet():
+    study = SimpleNamespace(replicate=0, unit="searches")
+    ended, searching = (SimpleNamespace(study=study, confirm_ids=[], done=done) for done in (True, False))
+    assert RacingCell([ended]).trials(0) == ()  # pyright: ignore[reportArgumentType]
+    assert RacingCell([searching]).trials(0) is None  # pyright: ignore[reportArgumentType]
 
 
 def test_a_race_rebuilt_from_the_files_has_nothing_left_to_do(tmp_path):

@@ -127,6 +127,12 @@ def assert_nothing_is_trained_again(uri: str, before: list[dict[str, Any]]) -> N
         assert check_record(store.files, store.record, Found.at(store.files)) == store.record
 
 
+def test_trials_of_a_control_are_none_of_the_full_method_though_they_train_the_same(tmp_path: Path) -> None:
+    fakes.play_ablation(str(tmp_path), fakes.ablation(tuning="none", seeds=2, control=True))
+    found = planned_drop(Store.open(str(tmp_path)), "full, again")
+    assert (found.trials, found.kept) == ({"confirm": 2}, 0)
+
+
 def test_what_is_damaged_of_a_study_goes_with_it(storage: str) -> None:
     before = Store.open(storage).trials().to_pylist()
     mine = [row for row in before if row["variant"] == CELL]

@@ -5,6 +5,7 @@ import pytest
 from orchestrator.plan.search import BUDGET, TARGET, TRIALS, ended_by
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.progress import totals
+from orchestrator.run.search_state import SearchState
 from orchestrator.store import Store
 from tests.orchestrator.run import fakes
 from tests.orchestrator.run.faulty_disk import Death
@@ -162,3 +163,13 @@ def test_a_metric_that_rises_reaches_its_target_from_below():
     (study,) = fakes.studies(objective={"metric": "valid/corr"}, search={"target": 0.7})
     found = [ended_by(study.search, study.direction, num_trials=1, spent_s=0.0, best=best) for best in (0.6, 0.7, 0.8)]
     assert found == ["", TARGET, TARGET]
+
+
+def test_of_a_trial_that_is_tried_again_the_newest_time_counts():
+    (study,) = studies(budget_s=20)
+    search = SearchState(study)
+    search.spend(0, 10.0)
+    search.replay(0, "{}", "COMPLETE", 1.0, {}, 15.0)
+    assert not search.is_handed_out
+    search.replay(1, "{}", "FAIL", None, {}, 5.0)
+    assert search.is_handed_out

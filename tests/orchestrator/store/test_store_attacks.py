@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save
 
+from orchestrator.store import proof
 from tests.attacks import KINDS, Case, cases
 
 TRIES = 4  # `python -m tests.benchmarks damage` tries 500
@@ -30,3 +35,26 @@ def test_without_proofs_readers_are_deceived(attacked: list[Case], monkeypatch: 
     draw = random.Random("without")
     parts = [case for case in attacked if "predictions" in case.name]
     assert any(case.attack("flip", draw) for case in parts for _ in range(20))
+
+
+def in_parquet() -> bytes:
+    file = pa.BufferOutputStream()
+    pq.write_table(pa.table({"trial_id": ["a", "b"], "value": [0.5, 1.0]}), file)
+    return file.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [
+        ("running/x/trial.json", b'{"trial_id": "x", "attempts": 1}'),
+        ("models/x.safetensors", save({"weight": np.arange(9.0)})),
+        ("trials/x.parquet", in_parquet()),
+    ],
+)
+def test_every_byte_of_a_file_counts_the_last_ones_included(path: str, data: bytes) -> None:
+    whole = proof.sealed(path, data)
+    assert proof.fault(path, proof.Content.of(whole), required=True) == ""
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        assert proof.fault(path, proof.Content.of(bytes(changed)), required=True), place
