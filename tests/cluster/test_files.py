@@ -47,6 +47,7 @@ def changed(config: dict[str, Any], old: str, new: str) -> dict[str, Any]:
     return json.loads(text.replace(old, new))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_nothing_is_wrong_with_a_launcher_file(name):
     assert faults(CONFIGS[name]) == []

@@ -43,10 +43,14 @@ def finetuning(pooling: Any) -> dict[str, Any]:
 class TestMethods(testing.MethodContract):
     subjects = METHODS
 
-    # each of their cases trains with one component after the other
+    # each of their cases trains with one component after the other, or more than once
     for _each in (
         testing.MethodContract.test_a_method_trains_with_any_one_component_brought_in,
         testing.MethodContract.test_a_method_with_any_balancing_rule_continued_from_any_epoch_equals_one_never_interrupted,
+        testing.MethodContract.test_a_method_with_any_balancing_rule_cut_after_any_step_equals_one_never_interrupted,
+        testing.MethodContract.test_a_method_trains_without_any_one_of_its_components,
+        testing.MethodContract.test_so_does_one_of_encoders_that_differ_of_accumulated_gradients_and_of_a_plateau,
+        testing.MethodContract.test_encoding_a_batch_in_parts_that_are_computed_twice_changes_nothing_for_a_method_with_any_balancing_rule,
     ):
         pytest.mark.slow(_each)
 

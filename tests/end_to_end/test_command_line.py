@@ -157,6 +157,7 @@ def here(tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_ABLATIONS)
 def test_an_impossible_ablation_is_one_clear_line_exit_code_2_and_nothing_written(here, tmp_path, name):
     arguments, words = BAD_ABLATIONS[name]

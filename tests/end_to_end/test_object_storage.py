@@ -161,6 +161,7 @@ def test_a_file_too_large_for_one_request_is_whole_or_absent(store: Store) -> No
     assert store.files.names() == ["experiment.json", "x"]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(store: Store) -> None:
     store.begin({"trial_id": "t"})
     for epoch in (3, 9):

@@ -38,6 +38,7 @@ def _with(config: MethodConfig, parts: dict[str, Any]) -> MethodConfig:
     return opened(encoder=config.encoder, training=config.training, **parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "layout", "num_train"),
     [("regression", "sequences", 53), ("regression", "utterances", 48), ("classification", "utterances", 53)],

@@ -120,6 +120,7 @@ def test_how_many_steps_are_followed_at_once_makes_no_difference(
     np.testing.assert_allclose(measured(trained(corpus, rule)), whole, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_any_step_of_an_epoch(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(displacement, "TOGETHER", 3)  # of eight steps an epoch: some are followed already, some not
     corpus = make_corpus(layout="utterances")

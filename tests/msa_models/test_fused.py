@@ -91,24 +91,28 @@ def assert_same(found: Sequence[Training], expected: Sequence[Training]) -> None
 # what it comes to
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["utterances", "sequences"])
 @pytest.mark.parametrize("name", METHODS)
 def test_each_comes_to_what_it_comes_to_alone(name: str, layout: str, make_corpus: MakeCorpus) -> None:
     assert_as_alone(name, make_corpus("regression", layout=layout))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classification", "multilabel"])
 @pytest.mark.parametrize("name", METHODS)
 def test_so_it_does_in_tasks_of_classes_and_labels(name: str, task: str, make_corpus: MakeCorpus) -> None:
     assert_as_alone(name, make_corpus(task, layout="utterances"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_so_it_does_with_two_modalities_and_losses_of_squares(name: str, make_corpus: MakeCorpus) -> None:
     corpus = make_corpus("regression", layout="utterances").select(("text", "vision"))
     assert_as_alone(name, corpus, training__loss="mse")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -124,6 +128,7 @@ def test_so_it_does_however_it_is_trained(name: str, changes: dict[str, Any], ma
     assert_as_alone(name, make_corpus("regression", layout="utterances"), num_epochs=3, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["transformer", "conv", "lstm"])
 def test_so_it_does_with_any_encoder_of_sequences_in_little_memory(kind: str, make_corpus: MakeCorpus) -> None:
     corpus = make_corpus("regression", layout="sequences")
@@ -140,6 +145,7 @@ def with_histories(made: Sequence[Training], histories: Sequence[Sequence[float]
 HISTORIES = ([1.0, 0.9, 0.8], [1.0, 1.1, 1.1], [1.0, 1.1, 1.0])
 
 
+@pytest.mark.slow
 def test_rules_that_began_at_other_times_are_at_work_each_for_its_own(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus("regression", layout="utterances")
     changes: dict[str, Any] = {"dual_phase": {}, "dual_phase__patience": 1, "shapley_modulation__every": 2}
@@ -151,6 +157,7 @@ def test_rules_that_began_at_other_times_are_at_work_each_for_its_own(make_corpu
             assert_close(one, own.train_epoch())
 
 
+@pytest.mark.slow
 def test_each_has_the_rates_that_its_own_plateau_leaves(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus("regression", layout="utterances")
     changes: dict[str, Any] = {"training__schedule": "plateau", "training__plateau.patience": 0}
@@ -170,6 +177,7 @@ def after(num_steps: int) -> Callable[[], bool]:
     return lambda: next(taken) == num_steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["utterances", "sequences"])
 @pytest.mark.parametrize("name", METHODS)
 def test_what_is_cut_at_any_step_goes_on_bit_for_bit(name: str, layout: str, make_corpus: MakeCorpus) -> None:
@@ -189,6 +197,7 @@ def test_what_is_cut_at_any_step_goes_on_bit_for_bit(name: str, layout: str, mak
     assert_same(parts, whole)
 
 
+@pytest.mark.slow
 def test_one_that_goes_on_alone_comes_to_the_same(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus("regression", layout="utterances")
     alone, together = trainings("cpsl", corpus), trainings("cpsl", corpus)
@@ -197,6 +206,7 @@ def test_one_that_goes_on_alone_comes_to_the_same(make_corpus: MakeCorpus) -> No
         assert_close(other.train_epoch(), own.train_epoch())
 
 
+@pytest.mark.slow
 def test_one_that_fails_says_so_and_the_others_go_on_as_without_it(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus("regression", layout="utterances")
     made, others = trainings("cpsl", corpus), trainings("cpsl", corpus)
@@ -225,6 +235,7 @@ def test_where_all_but_one_fail_it_goes_on_alone(make_corpus: MakeCorpus) -> Non
 # who fits
 
 
+@pytest.mark.slow
 def test_those_that_are_alike_but_for_the_seed_fit_together(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
     corpus = make_corpus("regression", layout="utterances")
     made = trainings("cpsl", corpus)

@@ -177,6 +177,7 @@ def test_where_they_fit_they_come_as_they_stand(corpus: Corpus) -> None:
     assert [len(each) for each in parts] == [20, 20, 20, 7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["transformer", "conv", "lstm"])
 def test_predictions_depend_neither_on_how_many_steps_are_held_at_once_nor_on_the_order(
     corpus: Corpus, kind: Any

@@ -154,6 +154,7 @@ def test_encoders_are_passed_backward_once_however_many_losses_there_are(
     assert {passes[name] for name in gates} == {3}, "one for each loss group, which shows that the hooks count"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_modulator_gets_the_gradient_of_each_group_with_its_own_loss_and_what_it_returns_goes_into_the_encoders(
     make_corpus: MakeCorpus, make_config: MakeConfig, layout: str

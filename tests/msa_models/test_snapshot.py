@@ -203,6 +203,7 @@ def test_what_ran_before_in_the_process_does_not_matter(make_corpus: MakeCorpus,
     assert outcome(begun(corpus, config, seed=4))[0] != first[0]
 
 
+@pytest.mark.slow
 def test_epochs_without_a_number_survive_a_snapshot(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
     corpus = make_corpus(layout="utterances")
     zeros = dataclasses.replace(corpus.splits["valid"], targets=np.zeros(24, np.float32))
@@ -284,6 +285,7 @@ def test_a_snapshot_of_another_architecture_or_configuration_is_refused(
     assert_refused(training, other.snapshot(), "^a snapshot of another trial: spec differ$")
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_another_seed_corpus_or_objective_is_refused_with_what_differs(
     training: Training, make_corpus: MakeCorpus, make_config: MakeConfig
 ) -> None:

@@ -34,6 +34,7 @@ class Untouchable:
         raise AssertionError("the test split was asked for its length")
 
 
+@pytest.mark.slow
 def test_training_never_touches_the_test_split(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
     corpus = make_corpus()
     untouchable: Any = Untouchable()
@@ -46,6 +47,7 @@ def test_training_never_touches_the_test_split(make_corpus: MakeCorpus, make_con
         training.result()
 
 
+@pytest.mark.slow
 def test_without_a_test_split_a_training_comes_to_the_same_but_for_test_columns(
     make_corpus: MakeCorpus, make_config: MakeConfig
 ) -> None:
@@ -59,6 +61,7 @@ def test_without_a_test_split_a_training_comes_to_the_same_but_for_test_columns(
     assert len(results[1].predictions) == 0
 
 
+@pytest.mark.slow
 def test_the_test_split_changes_nothing_but_test_columns(make_corpus: MakeCorpus, make_config: MakeConfig) -> None:
     corpus = make_corpus()
     test = corpus.splits["test"]

@@ -45,6 +45,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_each_sample_has_the_truth_and_the_logit_of_every_label(storage: Path) -> None:
     results = orchestrator.open(storage)
     frame = results.predictions

@@ -23,6 +23,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_tables_of_a_sweep_are_those_of_its_storage(tmp_path: Path) -> None:
     fakes.play(str(tmp_path), fakes.studies(), workload=fakes.failing_toy)
     results, store, before = orchestrator.open(tmp_path), Store.open(tmp_path), snapshot(tmp_path)
@@ -43,6 +44,7 @@ def test_the_grid_of_a_sweep_is_refused_with_what_shows_it(tmp_path: Path) -> No
         _ = orchestrator.open(str(tmp_path)).grid
 
 
+@pytest.mark.slow
 def test_the_grid_of_an_ablation_is_a_table_whether_it_was_written_or_not(tmp_path: Path) -> None:
     fakes.play_ablation(str(tmp_path), fakes.ablation(seeds=3))
     results = orchestrator.open(tmp_path)

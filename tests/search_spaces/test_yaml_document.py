@@ -116,6 +116,7 @@ def test_what_a_writer_of_yaml_wrote_is_read_as_it_was(data: Any) -> None:
     assert parse(yaml.safe_dump(data)).data == data
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(text=st.text("ab:-[]{}'\"!&*#|>%@`\n\t 0.e,?<\\u", max_size=40) | st.text(max_size=20))
 def test_any_text_is_a_document_or_an_error(text: str) -> None:

@@ -319,6 +319,7 @@ def test_too_little_memory_is_one_line(save: Save, monkeypatch: pytest.MonkeyPat
     assert os.listdir(Path(source).parent) == ["corpus.pkl"]
 
 
+@pytest.mark.slow
 def test_an_interrupt_is_silent_and_leaves_nothing_behind(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may come when the archive is open and nothing would close it yet; a complaint would be an error here."""
     source = save(build_mmsa())

@@ -192,6 +192,7 @@ def test_a_split_in_two_files_is_refused(tmp_path: Path) -> None:
         load(path)
 
 
+@pytest.mark.slow
 def test_other_files_do_not_matter(tmp_path: Path) -> None:
     path = foldered(CASES["tuples"](), tmp_path)
     for name in ("embedding_and_mapping.pt", "notes.pkl", "train.txt"):

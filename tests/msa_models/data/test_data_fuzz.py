@@ -69,6 +69,7 @@ def test_any_bytes_are_one_clear_line(content: bytes, suffix: str) -> None:
     assert isinstance(outcome(content, suffix), CorpusError)
 
 
+@pytest.mark.slow
 @few
 @given(operations=st.lists(st.sampled_from(OPCODES) | st.binary(max_size=4), max_size=30))
 def test_any_program_of_pickle_opcodes_is_one_clear_line(operations: list[bytes]) -> None:

@@ -26,6 +26,7 @@ sys.stdout.buffer.write(pickle.dumps([values.tobytes() for values in corpus.spli
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files are opened through /proc")
 
 
+@pytest.mark.slow
 def test_another_process_maps_what_was_lent_and_the_lender_keeps_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = load("synthetic", options={"num_train": 2_000}).standardised()
     expected = [values.tobytes() for values in corpus.splits["train"].inputs.values()]

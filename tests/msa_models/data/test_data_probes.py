@@ -111,6 +111,7 @@ def test_a_handful_of_samples_can_be_probed(num_train: int) -> None:
         assert np.isfinite(row["valid/mae"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("seed", range(4))
 def test_an_honest_corpus_is_not_flagged(seed: int, task: Any) -> None:

@@ -43,6 +43,7 @@ def test_the_planted_order_of_modalities_is_found_by_ridge_regression(seed: int,
     assert abs(ridge_r2(corpus, "nuisance")) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [0.2, 0.6, 0.95])
 def test_the_square_of_the_strength_is_what_a_modality_can_explain(strength: float) -> None:
     corpus = generate(Options(num_train=3000, num_test=3000, audio_strength=strength))

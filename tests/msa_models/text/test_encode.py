@@ -32,6 +32,7 @@ def features(found: Found, wanted: object = None, **options: object) -> dict[int
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["cls", "mean", "tokens"])
 @pytest.mark.parametrize("kind", tiny_encoders.BUILDERS)
 def test_features_are_what_automodel_makes_of_each_text_alone(

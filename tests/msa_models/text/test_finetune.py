@@ -99,6 +99,7 @@ def test_the_pretrained_arrays_are_only_read(make_tokens: MakeTokens, make_train
     assert len(same) < 0.1 * len(before), f"{same} should have been trained"
 
 
+@pytest.mark.slow
 def test_what_was_trained_is_freed_with_the_training(make_tokens: MakeTokens, make_training: MakeTraining) -> None:
     training = make_training(make_tokens(), training={"epochs": 1})
     list(training)
@@ -390,6 +391,7 @@ def test_a_batch_of_token_ids_is_as_long_as_its_longest_utterance(make_tokens: M
             assert batch.inputs["audio"].shape[1:] == split.inputs["audio"].shape[1:]
 
 
+@pytest.mark.slow
 def test_in_bfloat16_only_the_pretrained_model_computes_so(
     make_tokens: MakeTokens, make_training: MakeTraining
 ) -> None:

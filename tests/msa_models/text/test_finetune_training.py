@@ -161,6 +161,7 @@ def test_the_best_weights_are_kept_whether_they_are_the_last_ones_or_not(
         assert continued.model() == best, "they are copies, which further training leaves alone"
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_another_pretrained_model_is_refused(
     make_encoder: MakeEncoder, make_tokens: MakeTokens, make_training: MakeTraining
 ) -> None:
@@ -170,6 +171,7 @@ def test_a_snapshot_of_another_pretrained_model_is_refused(
         other.restore(first.snapshot())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("first_is_best")
 def test_the_network_is_as_it_was_after_its_result_was_read(
     make_tokens: MakeTokens, make_training: MakeTraining
@@ -336,6 +338,7 @@ def test_loss_terms_see_the_outputs_of_the_pretrained_model_without_a_graph(
 # beside it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modalities", [["audio"], ["audio", "vision"]], ids="+".join)
 def test_without_text_there_is_no_text_encoder(
     make_tokens: MakeTokens, make_training: MakeTraining, make_config: MakeConfig, modalities: list[str]

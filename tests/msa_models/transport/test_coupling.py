@@ -132,6 +132,7 @@ def test_two_hundred_iterations_suffice_for_prototypes_of_every_size_and_epsilon
     assert cost.shape == found.plan.shape
 
 
+@pytest.mark.slow
 @few
 @given(seed=st.integers(0, 10_000), epsilon=st.sampled_from((1e-3, 0.02, 0.3)), max_iterations=st.integers(1, 12))
 def test_the_error_bounds_the_distance_of_every_entry_to_the_optimum(
@@ -272,6 +273,7 @@ def gradient_problem(rows: int, columns: int) -> tuple[torch.Tensor, torch.Tenso
     return cost, over_rows, over_columns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [5e-3, 0.05, 1.0])
 @pytest.mark.parametrize(("rows", "columns"), [(4, 4), (3, 5), (5, 3)])
 def test_gradients_agree_with_finite_differences(rows: int, columns: int, epsilon: float) -> None:

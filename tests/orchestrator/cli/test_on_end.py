@@ -50,6 +50,7 @@ def ends(how: BaseException | Ending) -> Callable[..., Finished]:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "code"),
     [
@@ -87,6 +88,7 @@ def test_its_own_failure_is_one_line_and_changes_no_exit_code(msa: Msa) -> None:
     assert msa("resume 'my runs'", "--on-end", "echo sent >&2") == (0, ["sent"])
 
 
+@pytest.mark.slow
 def test_it_is_handed_no_secrets_and_its_words_are_not_kept(msa: Msa, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "RAY_AUTH_TOKEN_PATH", "MY_VARIABLE"):
         monkeypatch.setenv(name, f"value of {name}")
@@ -122,6 +124,7 @@ def test_names_that_speak_of_a_secret_are_told_from_those_that_do_not() -> None:
     assert names - {"_", "SHLVL"} == {*OTHERS.split(), "PAGE", *proxy, "MSA_EXIT_CODE", "MSA_STORAGE"}
 
 
+@pytest.mark.slow
 def test_what_it_leaves_running_keeps_nobody_waiting(msa: Msa) -> None:
     assert msa(SWEEP, "--on-end", "sleep 1000 & echo $! > told")[0] == 0
     os.kill(int(Path("told").read_text()), signal.SIGKILL)

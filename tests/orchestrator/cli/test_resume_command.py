@@ -78,6 +78,7 @@ def test_a_dry_run_shows_trials_by_cause_and_study_and_writes_nothing(capsys: py
     assert content() == before
 
 
+@pytest.mark.slow
 def test_only_the_causes_that_are_named_are_trained_again_with_the_change(capsys: pytest.CaptureFixture[str]) -> None:
     assert msa("--retry-failed", "--cause", "out_of_memory", "--set", "training.batch_size=16") == 1  # of trial 2
     said = capsys.readouterr()

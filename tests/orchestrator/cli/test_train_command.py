@@ -40,6 +40,7 @@ def train(*arguments: str) -> int:
     return end.value.code
 
 
+@pytest.mark.slow
 def test_an_experiment_is_trained_once_without_a_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_trial_of_a_storage_is_trained_again_bit_for_bit(storage: str, capsys:
     assert {path: path.read_bytes() for path in Path(storage).rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_curve_that_is_not_the_stored_one_is_told_where(storage: str, capsys: pytest.CaptureFixture[str]) -> None:
     (row,) = [row for row in rows(storage) if row["phase"] == "confirm"]
     store = Store.open(storage)
@@ -115,6 +117,7 @@ def test_a_curve_that_is_not_the_stored_one_is_told_where(storage: str, capsys: 
     assert "go on with" not in err  # it would come out the same
 
 
+@pytest.mark.slow
 def test_what_a_failed_trial_raises_is_told_or_goes_through_to_a_debugger(
     storage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,6 +104,7 @@ def holm_by_hand(p: list[float]) -> list[float]:
     return adjusted
 
 
+@pytest.mark.slow
 def test_all_comparisons_of_a_kind_over_all_datasets_are_one_family(tmp_path: Path, values: dict[str, Any]) -> None:
     variants, datasets = list(values), ("mosi", "sims")
     step = contrast("step", "+ gate", {"without gate": 1.0, "without heads": -1.0})
@@ -208,6 +209,7 @@ def test_only_the_undecided_rows_of_the_objective_say_how_many_seeds_would_decid
         assert power == [False, True]
 
 
+@pytest.mark.slow
 def test_seeds_of_one_search_a_variant_as_an_upgraded_storage_has_them_give_intervals_and_no_verdict(
     tmp_path: Path, values: dict[str, Any]
 ) -> None:

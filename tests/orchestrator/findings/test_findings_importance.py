@@ -80,6 +80,7 @@ def test_it_is_what_optuna_says_of_the_search_itself(make_row: Callable[..., dic
     }
 
 
+@pytest.mark.slow
 def test_a_search_that_says_too_little_is_left_out_without_a_word(
     make_row: Callable[..., dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -60,6 +60,7 @@ def enumerated(row: np.ndarray) -> float:
     return min(1.0, 2 * min(more, less) / len(totals))
 
 
+@pytest.mark.slow
 def test_random_flips_come_close_to_all_of_them_and_do_not_depend_on_other_rows() -> None:
     rows = deltas(3, 16)
     signs = np.array(list(itertools.product((1, -1), repeat=16)))

@@ -76,6 +76,7 @@ def test_a_new_component_comes_into_any_method_and_takes_its_settings(name: str)
         assert name == "weighted_sum" or any(path.startswith(f"{name}.") for path in paths(config_type))
 
 
+@pytest.mark.slow
 @every_new
 def test_a_new_component_is_swapped_in_and_is_a_cell_of_an_ablation(corpus: CorpusInfo, name: str) -> None:
     (study,) = asked(corpus, swap={NEW[name]: name}).studies

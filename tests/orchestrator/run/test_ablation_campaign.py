@@ -200,6 +200,7 @@ def test_more_seeds_a_new_component_and_a_new_value_train_only_what_is_new(tmp_p
     assert campaign.num_new == len(after) - len(before) == 2 * 1 + 2 * (4 + 3)
 
 
+@pytest.mark.slow
 def test_a_sweep_can_become_an_ablation_that_keeps_its_search(tmp_path):
     uri = str(tmp_path)
     prepared = fakes.ablation(seeds=2)
@@ -282,6 +283,7 @@ def test_configurations_that_pruning_has_stopped_come_after_those_it_has_left(tm
     assert {row["n"] for row in grid.collect(Store.open(str(tmp_path))).to_pylist()} == {4}
 
 
+@pytest.mark.slow
 def test_a_unit_without_a_configuration_is_left_out_and_the_others_are_compared(tmp_path):
     prepared = fakes.ablation(["gated_fusion"], seeds=1, tuning="shared", configurations=4)
 

@@ -22,6 +22,7 @@ def uninterrupted(tmp_path_factory):
     return fakes.table(uri)
 
 
+@pytest.mark.slow
 def test_a_search_is_followed_by_its_best_configuration_on_every_confirm_seed(uninterrupted):
     search = [row for row in uninterrupted if row["phase"] == "search"]
     confirm = [row for row in uninterrupted if row["phase"] == "confirm"]
@@ -51,6 +52,7 @@ def test_a_row_names_the_torch_that_trained_and_not_the_driver_s(tmp_path, monke
     assert json.loads(row["versions"]) == {"python": "3", "torch": "9.9+cu999"}
 
 
+@pytest.mark.slow
 def test_two_runs_with_one_slot_give_equal_tables(tmp_path, uninterrupted):
     fakes.play(str(tmp_path), fakes.studies())
     assert fakes.table(str(tmp_path)) == uninterrupted
@@ -68,6 +70,7 @@ def test_the_sampler_hears_every_state_as_it_is(tmp_path):
         assert trial.value == (row["value"] if row["state"] == "COMPLETE" else trial.value)
 
 
+@pytest.mark.slow
 def test_a_rebuilt_campaign_has_nothing_left_to_do_and_the_same_study(tmp_path):
     first = fakes.play(str(tmp_path), fakes.studies(), workload=fakes.failing_toy)
     again = Campaign(Store.open(str(tmp_path)), fakes.studies(), fakes.PROVENANCE)
@@ -82,6 +85,7 @@ def test_a_rebuilt_campaign_has_nothing_left_to_do_and_the_same_study(tmp_path):
     assert facts(again) == facts(first)
 
 
+@pytest.mark.slow
 def test_failed_trials_carry_their_error_and_are_not_run_again(tmp_path):
     fakes.play(str(tmp_path), fakes.studies(), workload=fakes.failing_toy)
     failed = [row for row in fakes.table(str(tmp_path)) if row["state"] == "FAIL"]
@@ -146,6 +150,7 @@ def test_once_the_last_trial_is_handed_out_only_one_that_may_grow_can_still_come
     assert [campaign.num_waiting, campaign.next()] == [0, None]
 
 
+@pytest.mark.slow
 def test_a_study_can_be_extended_by_trials_and_seeds(tmp_path, uninterrupted):
     uri = str(tmp_path)
     short = {"search": {"trials": 6, "startup": 4, "seed": 0, "pruner": {"min_epochs": 1, "reduction": 3}}}
@@ -194,6 +199,7 @@ def test_killed_again_and_again_with_several_slots_every_trial_is_finished_once(
     assert [row["number"] for row in rows if row["phase"] == "search"] == list(range(12))
 
 
+@pytest.mark.slow
 def test_the_sampler_of_a_study_without_history_draws_startup_trials_at_random(tmp_path):
     """Against Optuna itself: suggestions are those of a study that asks a fresh sampler each time."""
     from msa_models.seeding import derive

@@ -47,6 +47,7 @@ def handed_out(uri: str, planned, slots: int) -> list[tuple[str, str]]:
     return order
 
 
+@pytest.mark.slow
 def test_studies_take_turns_and_the_one_that_came_least_far_is_next(tmp_path):
     order = handed_out(str(tmp_path), fakes.several(), slots=1)
     names = [name for name, _ in order]
@@ -69,12 +70,14 @@ def test_a_trial_that_is_put_back_is_the_next_one_as_its_study_is_where_it_was(t
     assert second.study_id != first.study_id
 
 
+@pytest.mark.slow
 def test_a_study_is_confirmed_while_others_still_search(tmp_path):
     order = handed_out(str(tmp_path), fakes.several(), slots=1)
     first_confirm = order.index(("fixed", "confirm"))
     assert any(phase == "search" for _, phase in order[first_confirm:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [2, 4, 30])
 def test_no_slot_is_idle_while_any_study_has_something_to_do(tmp_path, slots):
     order = handed_out(str(tmp_path), fakes.several(), slots)
@@ -89,6 +92,7 @@ def test_every_study_is_the_same_as_if_it_ran_alone(tmp_path, uninterrupted):
         assert fakes.table(uri) == [row for row in uninterrupted if row["study_id"] == study.study_id]
 
 
+@pytest.mark.slow
 def test_rows_carry_the_name_and_the_method_of_their_study(uninterrupted):
     assert {(row["variant"], row["method"]) for row in uninterrupted} == {
         ("cpsl", "cpsl"),
@@ -135,6 +139,7 @@ def test_a_cell_that_two_studies_come_to_is_trained_once(tmp_path):
 CHOSEN = {"encoder.width": {"choices": [32]}}
 
 
+@pytest.mark.slow
 def test_the_best_value_is_that_of_all_studies_with_its_name(tmp_path, uninterrupted):
     campaign = fakes.play(str(tmp_path), fakes.several())
     best = min(

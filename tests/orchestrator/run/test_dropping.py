@@ -133,6 +133,7 @@ def test_trials_of_a_control_are_none_of_the_full_method_though_they_train_the_s
     assert (found.trials, found.kept) == ({"confirm": 2}, 0)
 
 
+@pytest.mark.slow
 def test_what_is_damaged_of_a_study_goes_with_it(storage: str) -> None:
     before = Store.open(storage).trials().to_pylist()
     mine = [row for row in before if row["variant"] == CELL]
@@ -153,6 +154,7 @@ def test_what_is_damaged_of_a_study_goes_with_it(storage: str) -> None:
     assert_without(storage, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "said"), [("full", "compared with"), ("without gate_fusion", "Did you mean 'without gated_fusion'")]
 )

@@ -32,6 +32,7 @@ def estimate(prepared: Prepared, seconds_a_look: float) -> workload.Estimate:
     return workload.estimate_time(prepared.plan.studies, prepared.corpora, clock=lambda: seconds_a_look * next(looks))
 
 
+@pytest.mark.slow
 def test_epochs_that_are_short_are_trained(prepared: Prepared) -> None:
     found = estimate(prepared, 0.01)
     assert not found.of_parts

@@ -64,6 +64,7 @@ def test_nothing_ends_a_run_in_which_something_works_or_that_was_told_never_to()
     assert ahead.said
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_where_nothing_has_worked_counts_on(tmp_path: Path) -> None:
     uri = str(tmp_path)
     for number in (5, 6, 7):  # each of them is ended by the next failure alike
@@ -130,6 +131,7 @@ def test_a_run_on_ray_is_asked_to_stop(tmp_path: Path) -> None:
     assert not state.stop.interrupted
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_one_says_why_and_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

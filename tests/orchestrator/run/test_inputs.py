@@ -105,6 +105,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return loaded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["cls", "mean", "tokens"])
 @pytest.mark.parametrize("kind", tiny_encoders.BUILDERS)
 def test_frozen_features_are_automodel_s_standardised_by_the_real_tokens_of_the_training_split(
@@ -214,6 +215,7 @@ def test_only_new_texts_of_another_corpus_are_encoded_and_each_text_once(
     assert len({text_hash(text) for text in texts}) == len(set(texts))
 
 
+@pytest.mark.slow
 def test_a_search_over_encoders_and_over_frozen_and_fine_tuned_reads_each_of_them(
     encoders: Mapping[str, str], tmp_path: Path, models: list[str]
 ) -> None:

@@ -59,6 +59,7 @@ def studies(rungs: str, seeds: int) -> Any:
     return fakes.studies(search=search, confirm={"seeds": 1}, config={"training.epochs": 4})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rungs", "seeds"), [("epochs", 1), ("epochs", 2), ("both", 2)])
 def test_a_run_whose_workers_die_in_every_epoch_equals_one_never_interrupted(
     tmp_path: Any, rungs: str, seeds: int

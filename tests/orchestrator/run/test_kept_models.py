@@ -73,6 +73,7 @@ def test_a_model_that_was_kept_is_evaluated_later_to_the_same_bytes(at_once: Sto
     assert (len(done.now), done.before, done.without_model, done.faults) == (2, (), (), ())
 
 
+@pytest.mark.slow
 def test_what_is_evaluated_is_left_alone_until_other_conditions_are_asked_for(at_once: Store, later: Store) -> None:
     evaluate_kept(later.files.uri, changes=options(ASKED))
     again = evaluate_kept(later.files.uri)

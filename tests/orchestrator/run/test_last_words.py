@@ -31,6 +31,7 @@ def ended(how: str, folder: Path) -> tuple[int, list[str]]:
     return done.returncode, done.stderr.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "code"), [("os._exit(1)", 1), ("os.kill(os.getpid(), signal.SIGKILL)", -9)])
 def test_a_run_that_is_ended_without_a_word_has_its_last_line_all_the_same(tmp_path: Path, how: str, code: int) -> None:
     found, lines = ended(how, tmp_path)
@@ -59,6 +60,7 @@ def test_one_that_is_stopped_beside_a_run_holds_it_up_for_a_moment_only(monkeypa
     assert begun[0].returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["pass", "signal.signal(15, print), os.killpg(0, 15)"])
 def test_a_run_that_ends_in_order_is_left_to_speak_for_itself(tmp_path: Path, how: str) -> None:
     assert ended(how, tmp_path) == (0, ["in order"])

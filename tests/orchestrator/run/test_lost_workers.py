@@ -57,6 +57,7 @@ def test_a_lost_trial_is_the_next_one_again_and_nothing_else_changes(tmp_path, s
     assert {number: times for number, times in attempts.items() if times > 1} == {0: 2, 2: 1 + RESTARTS}
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_lost_once_too_often_is_a_failure(tmp_path, start):
     campaign = start("losing")
     play(tmp_path / "losing", campaign, {2: RESTARTS + 1})

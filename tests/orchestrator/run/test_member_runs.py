@@ -122,6 +122,7 @@ def test_one_seed_and_no_folds_is_the_trial_that_it_always_was(tmp_path: Any, ru
     assert studies(rungs)[0].study_id != studies(rungs, seeds=2)[0].study_id != studies(rungs, folds=2)[0].study_id
 
 
+@pytest.mark.slow
 def test_no_two_trainings_of_a_study_share_a_seed(tmp_path: Any) -> None:
     seeds = []
 

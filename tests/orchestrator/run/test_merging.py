@@ -166,6 +166,7 @@ def test_what_is_damaged_is_told_before_it_is_left_out(halves: Path, folder: str
     assert Store.open(one).trials().num_rows == 11
 
 
+@pytest.mark.slow
 def test_a_merge_that_is_refused_leaves_nothing(halves: Path) -> None:
     with Lease(Files.at(halves / "two")):
         done = run("merge", str(halves / "one"), str(halves / "two"), "--into", str(halves / "new"))
@@ -173,6 +174,7 @@ def test_a_merge_that_is_refused_leaves_nothing(halves: Path) -> None:
     assert not (halves / "new").exists()
 
 
+@pytest.mark.slow
 def test_nothing_is_merged_while_a_driver_works_on_any_of_them(halves: Path) -> None:
     before = results(halves / "one")
     for busy in ("one", "two"):

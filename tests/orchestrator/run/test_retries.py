@@ -135,6 +135,7 @@ def test_no_other_error_is_tried_again(tmp_path):
     assert [row["state"] for row in fakes.table(str(tmp_path))].count("FAIL") == 1
 
 
+@pytest.mark.slow
 def test_the_best_model_is_kept_where_the_experiment_says_so(tmp_path):
     uri = str(tmp_path)
     fakes.play(uri, fakes.studies(confirm={"seeds": 2, "keep": "best"}))

@@ -87,6 +87,7 @@ def resumed(uri: str, retry: Retry | None = None, most: float = float("inf")) ->
     return campaign
 
 
+@pytest.mark.slow
 def test_a_change_is_for_failed_trials_alone_and_stands_in_their_rows(failing: str) -> None:
     before, again = rows_of(failing), failed(failing)
     resumed(failing, chosen(failing, options=["training.batch_size=16"]))
@@ -119,6 +120,7 @@ def test_a_trial_that_is_killed_while_it_is_trained_again_goes_on_with_its_chang
     assert [each.changes for each in iter(campaign.next, None)] == [{"training.batch_size": 8}] * 2
 
 
+@pytest.mark.slow
 def test_what_fails_again_is_not_tried_once_more_unless_asked_and_then_with_its_changes(failing: str) -> None:
     resumed(failing, chosen(failing, options=["training.accumulate=2"]))
     assert len(failed(failing)) == 3
@@ -223,6 +225,7 @@ def test_a_worker_trains_with_what_was_changed(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_tables_status_and_the_dry_run_say_what_was_changed(failing: str) -> None:
     store = Store.open(failing)
     rows = [row for row in store.trials().to_pylist() if row["state"] == "FAIL"]

@@ -75,6 +75,7 @@ def parts(store: Store) -> dict[str, bytes]:
 # rows
 
 
+@pytest.mark.slow
 def test_confirm_trials_have_a_row_for_each_condition_and_search_trials_none(swept: Store) -> None:
     frame = orchestrator.open(swept.files.uri).robustness
     trials = orchestrator.open(swept.files.uri).trials.query("phase == 'confirm'")
@@ -86,6 +87,7 @@ def test_confirm_trials_have_a_row_for_each_condition_and_search_trials_none(swe
     assert clean.to_dict() == trials.set_index("trial_id")["test/mae"].to_dict()
 
 
+@pytest.mark.slow
 def test_without_the_setting_nothing_is_written_and_nothing_else_changes(swept: Store, tmp_path: Path) -> None:
     plain = played(tmp_path / "plain", prepared(json.dumps({"confirm": {"seeds": 2}})))
     assert plain.files.names("robustness") == []
@@ -94,6 +96,7 @@ def test_without_the_setting_nothing_is_written_and_nothing_else_changes(swept: 
     assert orchestrator.open(plain.files.uri).robustness.empty
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_interrupted_writes_the_same_bytes(
     swept: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +267,7 @@ def test_the_grid_tests_the_summaries_as_it_tests_other_metrics(ablated: Store) 
     assert other["verdict"] is not None
 
 
+@pytest.mark.slow
 def test_a_cell_of_one_modality_has_no_set_of_missing_modalities(ablated: Store) -> None:
     grid = current(ablated).to_pandas().set_index(["variant", "split", "metric"])
     assert np.isnan(grid.loc["only text", "test", "missing_mae"]["mean"])

@@ -115,6 +115,7 @@ def test_beyond_the_bound_the_latest_trials_the_best_and_those_that_run_count(mo
     assert suggested(0) != expected
 
 
+@pytest.mark.slow
 def test_what_a_sampler_learns_from_is_bounded_and_the_same_however_it_came_about(monkeypatch):
     monkeypatch.setattr(sampling, "LATEST", 6)
     monkeypatch.setattr(sampling, "NUM_BEST", 3)

@@ -37,6 +37,7 @@ def shared_text(rows: pa.Table) -> pa.Table:
     return rows.take([0] * 50_000).set_column(index, "trial_id", pa.array(["a" * 1_000] * 50_000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bomb", [zeros, one_text, shared_text])
 @pytest.mark.parametrize("name", [f"trials/{TRIAL}", f"measurements/{TRIAL}", "trials/compact-000009", "grid"])
 def test_it_is_told_in_a_line_and_never_read(

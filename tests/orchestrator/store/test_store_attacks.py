@@ -30,6 +30,7 @@ def test_no_reader_is_deceived(attacked: list[Case], kind: str) -> None:
     assert all(case.read(case.root)[0].keys() == case.values.keys() for case in attacked)
 
 
+@pytest.mark.slow
 def test_without_proofs_readers_are_deceived(attacked: list[Case], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.store.proof.fault", lambda path, content, required: "")
     draw = random.Random("without")

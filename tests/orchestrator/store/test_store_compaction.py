@@ -95,6 +95,7 @@ def test_a_compact_file_whose_trials_are_all_removed_is_gone(filled: Store) -> N
     assert filled.files.names("trials") == []
 
 
+@pytest.mark.slow
 def test_finished_parts_become_one_file_for_each_set_of_columns_and_no_reader_notices(filled: Store) -> None:
     before = tables(filled)
     assert before["warnings"] == []

@@ -65,6 +65,7 @@ def test_create_writes_only_where_no_file_is(files: Files) -> None:
     assert files.read("lease.json") == b"first"
 
 
+@pytest.mark.slow
 def test_of_many_that_create_the_same_local_file_exactly_one_succeeds(tmp_path: Path) -> None:
     files = Files.at(tmp_path)
     barrier = threading.Barrier(8)
@@ -90,6 +91,7 @@ def test_create_stays_exclusive_where_there_are_no_hard_links(tmp_path: Path, mo
     assert Files.at(tmp_path).read("a") == b"first"
 
 
+@pytest.mark.slow
 def test_a_reader_sees_the_old_or_the_new_file_and_never_a_part_of_one(tmp_path: Path) -> None:
     files, size = Files.at(tmp_path), 200_000
     files.write("x", b"0" * size)

@@ -262,6 +262,7 @@ def read_all(root: Path, planned: tuple[Study, ...]) -> list[str]:
     return faults
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STORAGES)
 def test_the_storages_that_are_damaged_below_are_whole_and_have_something_in_every_folder(kind: str) -> None:
     root, planned = storage(kind)

@@ -115,6 +115,7 @@ def test_of_many_drivers_that_start_together_exactly_one_wins(files: Files) -> N
         assert all(f"pid {winner.pid}" in line for line in lines if line != "won")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reaped", [True, False])
 def test_the_lease_of_a_killed_driver_on_this_host_is_taken_over_at_once(
     files: Files, reaped: bool, clock: Clock

@@ -82,6 +82,7 @@ def test_the_note_names_a_gain_that_does_not_carry_over_and_an_effect_too_small_
     assert "test keeps less than half of the delta on valid" in contributions.caption
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["valid/mae", "valid/corr"])
 def test_the_caption_states_what_was_done_and_what_it_does_not_cover(tmp_path: Path, objective: str) -> None:
     record = ablations.record(list(EFFECTS), objective=objective)
@@ -120,6 +121,7 @@ def test_an_unfinished_grid_says_how_many_cells_are_complete(tmp_path: Path) -> 
     assert column(contributions, "verdict")[3] == ""
 
 
+@pytest.mark.slow
 def test_a_race_is_described_and_its_pairs_are_counted(tmp_path: Path) -> None:
     seeds = list(range(1, 11))
     values = noisy(EFFECTS, num_seeds=10)
@@ -187,6 +189,7 @@ def test_several_datasets_stand_one_after_the_other_each_with_its_own_best(tmp_p
     assert [cell.bold for cell in column(metrics, "test/mae")] == [True, False, True, False]
 
 
+@pytest.mark.slow
 def test_steps_and_effects_have_a_table_of_their_own(tmp_path: Path, tables: list[Table]) -> None:
     assert len(tables) == 2
     contrasts = [

@@ -37,6 +37,7 @@ def made(folder: Path, **compared: Any) -> Store:
     return storage(folder / "s", record | compared, value, seeds=SEEDS)
 
 
+@pytest.mark.slow
 def test_the_comparison_comes_first_and_the_confirmed_configurations_after_it(tmp_path: Path) -> None:
     shown = terminal.tables(made(tmp_path))
     assert shown.startswith("without gate is worse than concat: test/mae is worse by 0.0")
@@ -45,6 +46,7 @@ def test_the_comparison_comes_first_and_the_confirmed_configurations_after_it(tm
     assert shown.index("undecided: agm") < shown.index("More: msa table") < shown.rindex("test/corr")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["plain", "markdown", "latex"])
 def test_studies_are_better_or_worse_than_the_reference_and_nothing_helps_or_hurts(tmp_path: Path, format: str) -> None:
     store = made(tmp_path)
@@ -56,12 +58,14 @@ def test_studies_are_better_or_worse_than_the_reference_and_nothing_helps_or_hur
     assert "differs significantly from concat" in shown or format == "plain"
 
 
+@pytest.mark.slow
 def test_one_phase_and_tables_for_programs_are_without_the_comparison(tmp_path: Path) -> None:
     store = made(tmp_path)
     for format, phase in (("plain", "confirm"), ("csv", None), ("json", None)):
         assert "undecided" not in terminal.tables(store, format, phase=phase)
 
 
+@pytest.mark.slow
 def test_studies_of_one_search_are_shown_as_before(tmp_path: Path) -> None:
     store = made(tmp_path, ablation=None)
     assert "better than" not in terminal.tables(store)

@@ -21,6 +21,7 @@ def shown(full: bool = False, warnings: tuple[str, ...] = (), task: str = "regre
     return corpus(facts | {"warnings": list(warnings)}, full=full)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["regression", "classification"])
 @pytest.mark.parametrize("layout", ["sequences", "utterances"])
 def test_a_corpus_with_four_modalities_and_long_warnings_fits_80_columns(task: str, layout: str) -> None:
@@ -72,6 +73,7 @@ def test_many_classes_are_counted_and_shown_in_full_only_when_asked_for() -> Non
     assert "class 29" in shown(full=True, task="classification", classes=30)
 
 
+@pytest.mark.slow
 def test_the_wide_tables_come_on_request() -> None:
     assert "sd max" not in shown()
     full = shown(full=True)
@@ -86,6 +88,7 @@ def test_a_corpus_without_features_is_described_by_what_it_has() -> None:
         assert "samples" in corpus(facts, full=full)
 
 
+@pytest.mark.slow
 def test_json_has_everything(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["data", "describe", "synthetic", "--json"])

@@ -81,6 +81,7 @@ def test_a_rule_that_scales_gradients_under_adam_is_told_to_hardly_act(
     assert told is None or f"set {told[:-2]}.modulate to update, or training.optimizer to sgd" in said
 
 
+@pytest.mark.slow
 def test_several_studies_are_some_lines_each_and_what_they_share_is_said_once() -> None:
     text = outline("balance")
     studies = asked(load("balance").experiment)
@@ -138,6 +139,7 @@ def test_what_a_search_trial_of_several_trainings_costs_is_said() -> None:
     assert "of the first training and after each training, one in 3" in said
 
 
+@pytest.mark.slow
 def test_what_the_best_few_of_a_search_are_trained_for_is_said() -> None:
     said = " ".join(outline("cpsl", "confirm.top=3", "confirm.top_seeds=4").split())
     assert "select the 3 best on 4 seeds of their own, the best mean is confirmed" in said
@@ -148,6 +150,7 @@ def test_what_the_best_few_of_a_search_are_trained_for_is_said() -> None:
     assert trials in " ".join(studies.split())
 
 
+@pytest.mark.slow
 def test_an_ablation_says_what_each_kind_of_unit_would_cost() -> None:
     asked_for = load("cpsl", ["ablation.modalities=null"]).experiment
     grid = plan_ablation(asked_for, [CORPUS]).grid
@@ -178,6 +181,7 @@ def test_an_ablation_says_what_each_kind_of_unit_would_cost() -> None:
         assert f"{cost} trials" in ablation(asked_for, planned.grid)
 
 
+@pytest.mark.slow
 def test_several_studies_that_are_compared_say_over_what() -> None:
     several = load("balance", ["ablation.searches=3"]).experiment
     planned = plan(several, CORPUS)

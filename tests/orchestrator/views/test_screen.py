@@ -59,6 +59,7 @@ def test_plans_of_shipped_experiments_fit(name: str) -> None:
         assert not wide(plan_view.ablation(experiment, grid, width=80))
 
 
+@pytest.mark.slow
 def test_what_is_shown_of_a_storage_fits(tmp_path: Path) -> None:
     for number, planned in enumerate((fakes.studies(), fakes.several())):
         uri = tmp_path / str(number)
@@ -73,6 +74,7 @@ def test_what_is_shown_of_a_storage_fits(tmp_path: Path) -> None:
         assert not [line for line in wide(whole) if "retry:" not in line and "  | " not in line]
 
 
+@pytest.mark.slow
 def test_what_is_shown_of_an_ablation_fits(tmp_path: Path) -> None:
     fakes.play_ablation(str(tmp_path), fakes.ablation())
     store = Store.open(tmp_path)

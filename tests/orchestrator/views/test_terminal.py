@@ -80,6 +80,7 @@ def test_nine_studies_fit_the_screen_one_column_each_best_first(nine, monkeypatc
     assert "csv and json have the others" in text
 
 
+@pytest.mark.slow
 def test_the_number_of_trials_is_one_of_each_study_unless_it_is_said(nine):
     assert len(json.loads(tables(nine, "json"))["rows"]) == 9
     assert len(json.loads(tables(nine, "json", top=2))["rows"]) == 18

@@ -34,6 +34,7 @@ def said(store: Store, **changes: Any) -> list[str]:
     return sentences(changed, store.record)  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 def test_a_part_helps_where_it_is_worse_without_it_and_hurts_where_it_is_better(tmp_path: Path) -> None:
     gate, penalty, heads = said(made(tmp_path))
     assert gate.startswith("gate helps: without it test/mae is worse by 0.09")
@@ -42,6 +43,7 @@ def test_a_part_helps_where_it_is_worse_without_it_and_hurts_where_it_is_better(
     assert heads == "undecided: without heads"
 
 
+@pytest.mark.slow
 def test_a_variant_that_lacks_nothing_is_itself_better_or_worse(tmp_path: Path) -> None:
     store = made(tmp_path)
     cells = [cell.model_copy(update={"removed": ()}) for cell in store.record.ablation.cells]  # pyright: ignore
@@ -52,6 +54,7 @@ def test_a_variant_that_lacks_nothing_is_itself_better_or_worse(tmp_path: Path) 
     assert second.startswith("without penalty is better than full: test/mae is better by")
 
 
+@pytest.mark.slow
 def test_what_has_no_effect_is_told_from_what_is_undecided(tmp_path: Path) -> None:
     assert said(made(tmp_path, smallest_effect=0.03))[-1] == "no effect beyond ±0.03: without heads"
 
@@ -76,6 +79,7 @@ def test_one_search_a_variant_gives_no_verdict_and_says_what_would(tmp_path: Pat
     assert "--set ablation.tuning=shared" in line
 
 
+@pytest.mark.slow
 def test_a_control_with_a_verdict_forbids_trust_and_one_without_is_silent(tmp_path: Path) -> None:
     store = made(tmp_path)
     control = {"role": "control"}
@@ -110,6 +114,7 @@ def test_notes_explain_just_the_marks_that_are_there(tmp_path: Path) -> None:
     assert "n: " not in shown
 
 
+@pytest.mark.slow
 def test_long_notes_come_with_notes_only_and_metrics_where_they_are_asked_for(tmp_path: Path) -> None:
     store = made(tmp_path)
     short, whole = terminal.ablation(store), terminal.ablation(store, notes=True)
@@ -120,6 +125,7 @@ def test_long_notes_come_with_notes_only_and_metrics_where_they_are_asked_for(tm
     assert "test/corr" in terminal.ablation(store, metrics=["corr"])
 
 
+@pytest.mark.slow
 def test_a_study_of_configurations_says_which_way_it_leans(tmp_path: Path) -> None:
     store = made(tmp_path)
     cells, _ = of_objective(grid.collect(store), store.record)

@@ -129,6 +129,7 @@ def test_without_a_place_for_shared_memory_ray_is_not_even_tried(
         start.start(services, print)
 
 
+@pytest.mark.slow
 def test_no_signal_of_a_job_ends_a_service_and_its_end_takes_its_children_with_it() -> None:
     from ray._private import services
 
