@@ -13,8 +13,9 @@ from orchestrator.run import endings
 
 # Ray's workers are nice by 15; beside tests that are not, the long tests would come last instead of first.
 os.environ.setdefault("RAY_worker_niceness", "0")
-# Whatever tests start compiles the program once, also where pytest itself is told to leave no trace.
+# The program and its tests are compiled once, also where pytest is told to leave no trace: that is half of collecting.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 SIGNALS = {number: signal.getsignal(number) for number in endings.ANY_RUN}
