@@ -15,7 +15,7 @@ demo: $(READY)
 
 test: $(READY_DEV)
 	.ci/packages
-	$(BIN)/pytest -n 3
+	$(BIN)/pytest -n 4
 
 test-quick: $(READY_DEV)
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
