@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.plan import plan
+from orchestrator.run import merging
 from orchestrator.run.launch import record_of
-from orchestrator.run.merging import merged_record
 from orchestrator.run.preparation import Prepared
 from orchestrator.store import Files, Store
 from orchestrator.store.experiment_file import Found
@@ -39,9 +39,22 @@ def planned(uri: Path, trials: int, seeds: list[int]) -> Store:
 def test_the_record_of_two_has_the_trials_and_the_seeds_of_either(tmp_path: Path, first: int) -> None:
     stores = [planned(tmp_path / "one", 6, [1]), planned(tmp_path / "two", 4, [1, 2])]
     ordered = [stores[first], stores[1 - first]]
-    record = merged_record(ordered, Files.at(tmp_path / "into"), Found(record=None, modified=None))
+    record = merging.merged_record(ordered, Files.at(tmp_path / "into"), Found(record=None, modified=None))
     (study,) = record.studies.values()
     assert (study.planned, list(study.seeds)) == ({"search": 6, "confirm": 2}, [1, 2])
+
+
+def test_what_has_nothing_more_than_the_other_is_not_planned_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = [planned(tmp_path / name, 6, [1]) for name in ("one", "two")]
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("planned again")
+
+    monkeypatch.setattr(merging, "replanned", refuse)
+    found = merging.merged_record(stores, Files.at(tmp_path / "into"), Found(record=None, modified=None))
+    assert found == stores[0].record
 
 
 def test_a_failure_takes_the_place_of_no_other_failure(tmp_path: Path) -> None:
