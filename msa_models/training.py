@@ -5,7 +5,7 @@ The draws of an epoch depend on (seed, epoch) alone, so a snapshot between two e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,15 +119,6 @@ class Training:
         What comes next then, here or wherever the snapshot is restored, is the rest of the epoch.
         """
         return self.conclude() if self.begin().train(pause) else None
-
-    def advance_with(
-        self, others: Sequence[Training], pause: Callable[[], bool]
-    ) -> list[Measurement | Exception | None] | None:
-        """As `advance`, of all of them in one pass, see `msa_models.fused`; None where they do not fit together."""
-        from msa_models import fused
-
-        trainings = [self, *others]
-        return fused.advance(trainings, pause) if fused.fit_together(trainings) else None
 
     def begin(self) -> Epoch:
         """The epoch that is cut, or the next one."""

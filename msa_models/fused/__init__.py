@@ -1,5 +1,5 @@
 """Several trainings in one pass, see `msa_models.fused.training`."""
 
-from msa_models.fused.training import Advanced, advance, fit_together
+from msa_models.fused.training import Advanced, FusableTraining, advance, fit_together
 
-__all__ = ["Advanced", "advance", "fit_together"]
+__all__ = ["Advanced", "FusableTraining", "advance", "fit_together"]

@@ -77,6 +77,15 @@ def _caught(call: Callable[[], Measurement | None]) -> Advanced:
         return fault
 
 
+class FusableTraining(Training):
+    """A training that can share its passes."""
+
+    def advance_with(self, others: Sequence[Training], pause: Callable[[], bool]) -> list[Advanced] | None:
+        """As `Training.advance`, of all of them in one pass; None where they do not fit together."""
+        trainings = [self, *others]
+        return advance(trainings, pause) if fit_together(trainings) else None
+
+
 class _Pass:
     """A stretch of an epoch of several trainings, which know of it once it is over."""
 

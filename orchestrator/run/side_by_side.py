@@ -1,6 +1,6 @@
 """Runs side by side: one epoch of each, several at a time in one pass where they can be trained so.
 
-A run that can has `advance_with`, as `msa_models.training.Training` does; any other is trained alone.
+A run that can has `advance_with`, as `msa_models.fused.FusableTraining` does; any other is trained alone.
 """
 
 from __future__ import annotations

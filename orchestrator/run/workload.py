@@ -16,6 +16,7 @@ import torch
 from msa_models.batch import batches
 from msa_models.data import Corpus
 from msa_models.epoch import steps_of_pass
+from msa_models.fused import FusableTraining
 from msa_models.training import Objective, Training
 from orchestrator.plan.configure import configure, known_method
 from orchestrator.plan.search import members
@@ -43,7 +44,7 @@ def train(assignment: Assignment, corpus: Corpus) -> Training:
     """
     torch.set_num_threads(assignment.threads)
     method = known_method(assignment.method)
-    return Training(
+    return FusableTraining(
         method.build(configure(method.Config, placed(assignment.config, changed_settings(assignment.changes)))),
         corpus.select(assignment.modalities),
         seed=assignment.seed,
