@@ -14,16 +14,17 @@ import torch
 
 from msa_models import fused
 from msa_models.data.corpus import Corpus
-from msa_models.methods import concat, cpsl, pase
 from msa_models.training import Training
+from orchestrator.plan.configure import known_method
 from tests.benchmarks.step_cost import RULES, corpus
 
 SEEDS = (2, 5, 8)
 EPOCHS = 6
 
 
-def trainings(method: Any, on: Corpus, number: int, **changes: Any) -> list[Training]:
+def trainings(name: str, on: Corpus, number: int, **changes: Any) -> list[Training]:
     """So many, that differ in their seeds; what is late is at work from the first epoch."""
+    method = known_method(name)
     config = method.Config()
     settings = dataclasses.replace(config.training, epochs=EPOCHS)
     if hasattr(config, "dual_phase"):
@@ -57,15 +58,17 @@ def main() -> None:
     """Print milliseconds of CPU per model and epoch alone, and the ratio of those in a pass to it."""
     torch.set_num_threads(1)
     on = corpus()
-    methods: dict[str, tuple[Any, dict[str, Any]]] = {"cpsl": (cpsl, {}), "pase": (pase, {}), "concat": (concat, {})}
-    methods |= {f"concat with {name}": (concat, {name: rule}) for name, rule in RULES.items()}
+    methods: dict[str, tuple[Any, dict[str, Any]]] = {
+        name: (known_method(name), {}) for name in ("cpsl", "pase", "concat")
+    }
+    methods |= {f"concat with {name}": (known_method("concat"), {name: rule}) for name, rule in RULES.items()}
     print(f"{on.name}: CPU per model and epoch; a pass of {', '.join(map(str, SEEDS))} models, as a share of it")
     for name, (method, changes) in methods.items():
         shares = []
         alone = 0.0
         for number in SEEDS:
 
-            def make(number: int = number, method: Any = method, changes: dict[str, Any] = changes) -> list[Training]:
+            def make(number: int = number, method: str = method, changes: dict[str, Any] = changes) -> list[Training]:
                 return trainings(method, on, number, **changes)
 
             one_by_one, in_one_pass = compared(make)

@@ -28,9 +28,9 @@ from msa_models.components.shapley_modulation import ShapleyModulation
 from msa_models.config import KINDS as ENCODERS
 from msa_models.config import EncoderConfig
 from msa_models.data.corpus import Corpus
-from msa_models.methods import concat, cpsl, pase
 from msa_models.seams import Progress
 from msa_models.training import Training
+from orchestrator.plan.configure import known_method
 
 EPOCHS = 15
 KINDS = tuple(ENCODERS)
@@ -53,8 +53,9 @@ def corpus() -> Corpus:
     return (data.load(path) if path else data.load("synthetic", options=WIDTHS)).standardised()
 
 
-def training(method: Any, on: Corpus, **changes: Any) -> Training:
+def training(name: str, on: Corpus, **changes: Any) -> Training:
     """A training of the method's defaults but for the changes; modulation works from the first epoch."""
+    method = known_method(name)
     config = method.Config()
     if hasattr(config, "dual_phase"):
         changes = {"dual_phase": None, **changes}
@@ -84,16 +85,16 @@ def main() -> None:
 def compare(on: Corpus) -> None:
     """Train all on one corpus, in turns."""
     trainings = {
-        "cpsl without CP": training(cpsl, on, conflict_penalty=None),
-        "cpsl": training(cpsl, on),
-        "pase without PCL, CAL, SGM": training(pase, on, **BARE_PASE),
-        "pase": training(pase, on),
-        "concat": training(concat, on),
-        **{f"concat with {name}": training(concat, on, **{name: rule}) for name, rule in RULES.items()},
+        "cpsl without CP": training("cpsl", on, conflict_penalty=None),
+        "cpsl": training("cpsl", on),
+        "pase without PCL, CAL, SGM": training("pase", on, **BARE_PASE),
+        "pase": training("pase", on),
+        "concat": training("concat", on),
+        **{f"concat with {name}": training("concat", on, **{name: rule}) for name, rule in RULES.items()},
     }
     if on.sequence("text"):
         for kind in KINDS:
-            trainings[f"{kind} encoders"] = training(concat, on, encoder=EncoderConfig(kind=kind))
+            trainings[f"{kind} encoders"] = training("concat", on, encoder=EncoderConfig(kind=kind))
     taken: dict[str, list[list[float]]] = {name: [] for name in trainings}
     for number in range(EPOCHS):
         for name, one in trainings.items():
