@@ -18,7 +18,7 @@ from torch.nn import functional
 Generators = Sequence[torch.Generator]
 
 
-class Walk:
+class Stacker:
     """Makes one module of those of all models; buffers that are not saved are constants, the same in all."""
 
     def __init__(

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from msa_models import encoders
 from msa_models.batch import Batch
-from msa_models.fused.modules import Generators, Walk, is_opaque
+from msa_models.fused.modules import Generators, Stacker, is_opaque
 from msa_models.network import Network
 from msa_models.representations import Representation, Representations
 
@@ -60,7 +60,7 @@ class StackedNetwork(Network):
         self.parameters_of: dict[str, nn.Parameter] = {}  # (S, …), by their names alone
         self.buffers_of: dict[str, torch.Tensor] = {}
         self._generators = generators
-        walk = Walk(self.parameters_of, self.buffers_of, generators)
+        stacker = Stacker(self.parameters_of, self.buffers_of, generators)
         self.encoders, self._apart = nn.ModuleDict(), dict[str, _Apart]()  # the ones of sequences are apart
         for modality, encoder in first.encoders.items():
             own, name = [each.encoders[modality] for each in networks], f"encoders.{modality}"
@@ -68,9 +68,9 @@ class StackedNetwork(Network):
                 self._apart[modality] = _Apart(own, name, self.parameters_of)
                 self.encoders[modality] = nn.Module()
             else:
-                self.encoders[modality] = walk.stacked(own, name)
+                self.encoders[modality] = stacker.stacked(own, name)
         for name in ("parts", "head"):
-            self.add_module(name, walk.stacked([each.get_submodule(name) for each in networks], name))
+            self.add_module(name, stacker.stacked([each.get_submodule(name) for each in networks], name))
 
     def train(self, mode: bool = True) -> StackedNetwork:
         for each in self._apart.values():

@@ -99,9 +99,9 @@ class FusedStep(Step):
                 buffer[others] = before[name]
         if len(found) == 1:
             return found[places[0]]
-        return self._joined([found[place] for place in places], places)
+        return self._joined([found[place] for place in places])
 
-    def _joined(self, each: Sequence[Modulation], places: Sequence[object]) -> Modulation:
+    def _joined(self, each: Sequence[Modulation]) -> Modulation:
         """One modulation whose models are each taken from its own."""
         gradients = {
             name: torch.stack([one.gradients[name][model] for model, one in enumerate(each)])
