@@ -11,6 +11,7 @@ import torch
 from msa_models.components.conflict_penalty import ConflictPenalty
 from msa_models.data.corpus import Corpus
 from msa_models.fused import advance, fit_together
+from msa_models.fused.step import FusedStep
 from msa_models.fused.training import MODELS
 from msa_models.metrics import Direction
 from msa_models.step import NonFiniteLoss
@@ -230,6 +231,24 @@ def test_where_all_but_one_fail_it_goes_on_alone(make_corpus: MakeCorpus) -> Non
     first, *failed = advance(made, never)
     assert all(isinstance(each, NonFiniteLoss) for each in failed)
     assert first == alone.train_epoch()
+
+
+def test_where_a_pass_fails_as_a_whole_each_is_trained_alone_from_where_it_was(
+    make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = make_corpus("regression", layout="utterances")
+    made, alone = trainings("cpsl", corpus), trainings("cpsl", corpus)
+    take, taken = FusedStep.take_all, iter(range(100))
+
+    def out_of_memory(step: FusedStep, *arguments: Any) -> dict[str, torch.Tensor]:
+        if next(taken) == 2:
+            raise RuntimeError("not enough memory: you tried to allocate 8 bytes")
+        return take(step, *arguments)
+
+    monkeypatch.setattr(FusedStep, "take_all", out_of_memory)
+    assert advance(made, never) == [each.train_epoch() for each in alone]
+    assert next(taken) == 3, "steps of the pass"
+    assert_same(made, alone)
 
 
 # who fits

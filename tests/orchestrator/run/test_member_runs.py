@@ -170,8 +170,8 @@ def test_killed_anywhere_and_continued_equals_never_interrupted(
 Trained = tuple[list[dict[str, float]], Outcome]
 
 
-def trial(folder: Any, rungs: str) -> Callable[[str], tuple[TrialRunner, Assignment, Store]]:
-    """A search trial of two folds with real trainings of 3 epochs, whose every epoch ends a stretch."""
+def trial(folder: Any, rungs: str, **members: int) -> Callable[[str], tuple[TrialRunner, Assignment, Store]]:
+    """A search trial of several members with real trainings of 3 epochs, whose every step ends a stretch."""
     options = {"num_train": 24, "num_valid": 12, "num_test": 8, "layout": "utterances", **dict.fromkeys(WIDTHS, 4)}
     experiment = validate(
         {
@@ -182,8 +182,7 @@ def trial(folder: Any, rungs: str) -> Callable[[str], tuple[TrialRunner, Assignm
             "space": {"encoder.width": {"choices": [8, 16]}},
             "search": {
                 "trials": 1,
-                "seeds": 1 + (rungs == "epochs"),
-                "folds": 2,
+                **members,
                 "pruner": {"min_epochs": 1, "rungs": rungs},
             },
         }
@@ -213,15 +212,24 @@ def trained(runner: TrialRunner, assignment: Assignment, store: Store) -> tuple[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rungs", ["epochs", "both"])
-def test_a_trial_of_folds_taken_up_from_any_checkpoint_ends_with_the_same_bits(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, rungs: str
+@pytest.mark.parametrize(
+    ("rungs", "members", "models"),
+    [
+        ("epochs", {"seeds": 2, "folds": 2}, {None}),  # whose sizes differ
+        ("both", {"folds": 2}, {None}),  # in turn
+        ("epochs", {"seeds": 3}, {3.0}),
+    ],
+    ids=["folds", "folds in turn", "seeds in one pass"],
+)
+def test_members_taken_up_from_any_checkpoint_end_with_the_same_bits(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, rungs: str, members: dict[str, int], models: set[float | None]
 ) -> None:
     monkeypatch.setattr(trial_runner, "STRETCH_S", 0.0)
     monkeypatch.setattr(trial_runner, "TIMES_CHECKPOINT", 0.0)
-    made = trial(tmp_path, rungs)
+    made = trial(tmp_path, rungs, **members)
     whole, checkpoints = trained(*made("whole"))
     assert len(checkpoints) >= 2
+    assert {row.get("train/models") for row in whole[0]} == models
     for number, checkpoint in list(enumerate(checkpoints))[:: max(1, len(checkpoints) // 5)]:  # of every step
         runner, assignment, store = made(str(number))
         epoch = len(json.loads(checkpoint.partition(b"\n")[0])["measurements"])
