@@ -51,8 +51,7 @@ class Displacement:
             hidden = [each.hidden for each in representations.values()]
             gradients = [each[name] for each in (let_through, whole) for name in representations]
             if len({each.shape for each in hidden}) == 1:  # in few operations: each costs more than its arithmetic
-                features = torch.stack([each[..., :FOLLOWED] for each in hidden], dim=-4)
-                features = features.flatten(-3, -2)  # (M, B (1 + T), F)
+                features = torch.stack(hidden, dim=-4)[..., :FOLLOWED].flatten(-3, -2)  # (M, B (1 + T), F)
                 of_both = torch.stack(gradients, dim=-4).flatten(-3, -2).unflatten(-3, (2, -1))
                 found = (of_both.mT @ features.unsqueeze(-4)).flatten(-2)
             else:

@@ -73,7 +73,8 @@ class Geometry:
 
     def calibration(self) -> torch.Tensor:
         """Mean of the dispersion over the modalities, differentiable."""
-        return self.differentiable(self.dispersion.mean(-1), *self._dispersed[1])
+        dispersion = self.dispersion
+        return self.differentiable(dispersion.sum(-1) / dispersion.shape[-1], *self._dispersed[1])
 
     @property
     def dispersion(self) -> Array:
@@ -122,19 +123,20 @@ class Geometry:
         logits = unit @ (centers.swapaxes(-2, -1) / tau)  # (…, M, B, K)
         np.copyto(logits, -math.inf, where=~self.seen[..., None, None, :])
         logits -= logits.max(-1, keepdims=True)
-        odds = np.exp(logits)
-        total = odds.sum(-1, keepdims=True)
-        to_logits = odds / total
+        to_logits = np.exp(logits)
+        total = to_logits.sum(-1, keepdims=True)
+        to_logits /= total
         if self.classes.dtype.kind == "i":
-            own = np.broadcast_to(self.classes[..., None, :, None], (*logits.shape[:-1], 1))
-            losses = np.log(total[..., 0]) - np.take_along_axis(logits, own, -1)[..., 0]
-            np.put_along_axis(to_logits, own, np.take_along_axis(to_logits, own, -1) - np.float32(1.0), -1)
+            rows = np.arange(0, logits.size, logits.shape[-1]).reshape(logits.shape[:-1])
+            own = rows + self.classes[..., None, :]  # where the class of each sample stands among all logits
+            losses = np.log(total[..., 0]) - logits.take(own)
+            to_logits.reshape(-1)[own] -= np.float32(1.0)
         else:
             shares = self.classes[..., None, :, :]
             losses = np.log(total[..., 0]) - (shares * np.where(shares > 0, logits, 0.0)).sum(-1)
             to_logits -= shares
         to_logits /= losses.shape[-2] * losses.shape[-1] * tau
-        return losses.mean(-1), (to_logits @ centers, to_logits.swapaxes(-2, -1) @ unit)
+        return losses.sum(-1) / losses.shape[-1], (to_logits @ centers, to_logits.swapaxes(-2, -1) @ unit)
 
     def differentiable(self, value: Array, to_unit: Array | None, to_centers: Array) -> torch.Tensor:
         """The value as a scalar of the graph, whose gradient flows to the batch.
@@ -142,12 +144,17 @@ class Geometry:
         It is given with respect to the unit vectors of the batch (M, B, D) and of the centres (M, K, D).
         """
         gradient = np.zeros_like(self.batch.unit) if to_unit is None else self.batch.through(to_unit)
-        if self.prototypes.shares is not None:
-            shares = _host(self.prototypes.shares)[..., None, :, :]
-            gradient += shares.swapaxes(-2, -1) @ self.centers.through(to_centers)
+        if self._shares is not None:
+            gradient += self._shares @ self.centers.through(to_centers)
         hidden = [each.hidden for each in self.representations.values()]
         scalar = torch.as_tensor(value).to(hidden[0])
         return _by_hand().apply(scalar, torch.from_numpy(gradient).to(hidden[0]), *hidden)
+
+    @cached_property
+    def _shares(self) -> Array | None:
+        """Those of the samples in the class means (1, B, K), where the prototypes have just learned of the batch."""
+        shares = self.prototypes.shares
+        return None if shares is None else _host(shares)[..., None, :, :].swapaxes(-2, -1)
 
 
 @dataclass(frozen=True)
@@ -175,25 +182,26 @@ def _by_hand() -> type[torch.autograd.Function]:
     class ByHand(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, value: torch.Tensor, gradient: torch.Tensor, *hidden: torch.Tensor) -> torch.Tensor:
-            ctx.gradient, ctx.shapes = gradient, [each.shape for each in hidden]
+            ctx.gradient, ctx.shapes = gradient.unsqueeze(-2), [each.shape for each in hidden]
             return value.clone()
 
         @staticmethod
         def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-            gradients = (ctx.gradient * outputs[0][..., None, None, None]).unbind(-3)
-            return None, None, *(_placed(each, shape) for each, shape in zip(gradients, ctx.shapes, strict=True))
+            weight = outputs[0] if outputs[0].dim() == 0 else outputs[0][..., None, None, None, None]
+            gradients = (ctx.gradient * weight).unbind(-4)
+            return None, None, *map(_placed, gradients, ctx.shapes)
 
     return ByHand
 
 
 def _placed(gradient: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """The gradient (B, D) of the summary among those of the time steps, (B, 1 + T, D)."""
+    """The gradient (B, 1, D) of the summary among those of the time steps, (B, 1 + T, D)."""
     if shape[-2] == 1:
-        return gradient.unsqueeze(-2)
+        return gradient
     placed = gradient.new_zeros(shape)
-    placed[..., 0, :] = gradient
+    placed[..., :1, :] = gradient
     return placed
 
 
 def _host(tensor: torch.Tensor) -> Array:
-    return tensor.detach().cpu().numpy()
+    return tensor.numpy(force=True)

@@ -92,7 +92,8 @@ class Gradients:
                 if scale is None or group == STATISTICS:
                     part = gradient
                 else:
-                    part = gradient * scale[modality][..., None, None, None]
+                    factor = scale[modality]
+                    part = gradient * (factor if factor.dim() == 0 else factor[..., None, None, None])
                 result[modality] = result[modality] + part if modality in result else part
         return result
 

@@ -159,8 +159,8 @@ def _evaluated(utility: Utility, coalitions: torch.Tensor) -> tuple[torch.Tensor
             f"the utility of coalitions {tuple(coalitions.shape)} must be a floating-point tensor of shape "
             f"({len(coalitions)}, …), got {utilities.dtype} {tuple(utilities.shape)}"
         )
-    broken = ~utilities.isfinite().unsqueeze(-1).flatten(1).all(1)
-    if bool(broken.any()):
+    if not bool(utilities.isfinite().all()):
+        broken = ~utilities.isfinite().unsqueeze(-1).flatten(1).all(1)
         players = coalitions[broken.nonzero()[0, 0].cpu()].nonzero().flatten().tolist()
         raise ValueError(f"the utility of the coalition of players {players} is not finite")
     return utilities.to(torch.float64), utilities.dtype

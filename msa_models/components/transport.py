@@ -82,8 +82,9 @@ class Couplings:
     @cached_property
     def entropy(self) -> Array:
         """H(Q) (…), mean over the pairs; of uniform marginals log K for a diagonal plan, 2 log K for a flat one."""
-        mean = self.optimum.entropy.reshape(self.misalignment.shape).mean(-1)
-        return np.where(np.isfinite(self.misalignment).all(-1), mean, math.nan)
+        pairs = self.misalignment.shape
+        mean = self.optimum.entropy.reshape(pairs).sum(-1) / pairs[-1]
+        return np.where(self._finite[..., 0, 0, 0], mean, math.nan)
 
     @cached_property
     def marginal(self) -> Array:
@@ -96,10 +97,9 @@ class Couplings:
     @cached_property
     def optimum(self) -> Optimum:
         """The optimal couplings of all pairs of one model after the other, of those 0 that are not finite."""
-        unit = np.where(self._finite, self.geometry.centers.unit, 0.0).astype(np.float64)
+        unit, marginals = self._unit, self._marginals
         first, second = _pairs(unit.shape[-3])
-        marginals = self._marginals
-        start = self.geometry.potentials.cpu().numpy().reshape(marginals.shape)
+        start = self.geometry.potentials.numpy(force=True).reshape(marginals.shape)
         cost = 2.0 - 2.0 * (unit[..., first, :, :] @ unit[..., second, :, :].swapaxes(-2, -1))
         found = Optimum.of(
             cost.reshape(-1, *cost.shape[-2:]),
@@ -111,7 +111,7 @@ class Couplings:
             potentials=(start, start),  # of as many rows as columns only the second counts
         )
         if self.geometry.learning:
-            learned = torch.from_numpy(found.potentials[1])
+            learned = torch.from_numpy(found.solution.g)  # as many rows as columns are never turned
             self.geometry.potentials.copy_(learned.view_as(self.geometry.potentials))
         return found
 
@@ -119,7 +119,13 @@ class Couplings:
     def _marginals(self) -> Array:
         """U of each pair of each model, one after the other."""
         num_pairs = len(_pairs(self.geometry.centers.unit.shape[-3])[0])
-        return np.repeat(self.marginal[..., None, :], num_pairs, axis=-2).reshape(-1, self.marginal.shape[-1])
+        return self.marginal[..., None, :].repeat(num_pairs, axis=-2).reshape(-1, self.marginal.shape[-1])
+
+    @cached_property
+    def _unit(self) -> Array:
+        """The unit vectors of the centres in float64, of models that are not finite 0."""
+        unit = self.geometry.centers.unit.astype(np.float64)
+        return unit if self._finite.all() else np.where(self._finite, unit, 0.0)
 
     @cached_property
     def _finite(self) -> Array:
@@ -129,19 +135,21 @@ class Couplings:
     @cached_property
     def _aligned(self) -> tuple[Array, Array]:
         """The misalignment, and the gradient of its sum with respect to the unit vectors of the centres."""
-        unit = self.geometry.centers.unit
-        first, second = _pairs(unit.shape[-3])
-        to_centers, pairs = np.zeros_like(unit), (*unit.shape[:-3], len(first))
-        if len(first) == 0:
+        centers = self.geometry.centers.unit
+        num_modalities = centers.shape[-3]
+        to_centers, pairs = np.zeros_like(centers), (*centers.shape[:-3], len(_pairs(num_modalities)[0]))
+        if num_modalities == 1:
             return np.zeros(pairs), to_centers
-        optimum, beta = self.optimum, self.settings.beta
-        apart = optimum.plan - self._marginals[:, :, None] * np.eye(unit.shape[-2])
-        to_cost = optimum.plan if beta == 0 else optimum.plan + optimum.pulled_back(2.0 * beta * apart)[0]
-        to_cost = to_cost.reshape(*pairs, *to_cost.shape[-2:])
-        for pair, (one, other) in enumerate(zip(first, second, strict=True)):
-            to_centers[..., one, :, :] -= 2.0 * to_cost[..., pair, :, :] @ unit[..., other, :, :]
-            to_centers[..., other, :, :] -= 2.0 * to_cost[..., pair, :, :].swapaxes(-2, -1) @ unit[..., one, :, :]
-        losses = (optimum.plan * optimum.cost + beta * apart * apart).sum((1, 2)).reshape(pairs)
+        optimum, plan, beta = self.optimum, self.optimum.plan, self.settings.beta
+        apart = plan - self._marginals[:, :, None] * np.eye(plan.shape[-1])
+        to_cost = plan if beta == 0 else plan + optimum.cost_of_plan(2.0 * beta * apart)
+        to_cost = 2.0 * to_cost.reshape(*pairs, *plan.shape[-2:])
+        both = np.concatenate([to_cost, to_cost.swapaxes(-2, -1)], axis=-3)
+        others, those = _others(num_modalities)
+        to_each = both.take(those, axis=-3) @ self._unit.take(others, axis=-3)  # (…, M, M - 1, K, D)
+        for other in range(num_modalities - 1):
+            to_centers -= to_each[..., other, :, :]
+        losses = (plan * optimum.cost + beta * apart * apart).sum((1, 2)).reshape(pairs)
         return np.where(self._finite[..., 0, 0], losses, math.nan), to_centers  # the step says which is not finite
 
 
@@ -150,3 +158,12 @@ def _pairs(num_modalities: int) -> tuple[Array, Array]:
     """The first and the second modality of each pair (P,)."""
     first, second = np.triu_indices(num_modalities, 1)
     return first, second
+
+
+@cache
+def _others(num_modalities: int) -> tuple[Array, Array]:
+    """The other modalities of each (M, M - 1), and which pair that is, the first one or the second (+ P) of it."""
+    number = {pair: index for index, pair in enumerate(zip(*map(list, _pairs(num_modalities)), strict=True))}
+    number |= {(second, first): index + len(number) for (first, second), index in number.items()}
+    others = [[other for other in range(num_modalities) if other != one] for one in range(num_modalities)]
+    return np.array(others), np.array([[number[one, other] for other in of] for one, of in enumerate(others)])

@@ -35,6 +35,7 @@ class Solution:
     dual: Dual
     g: Array
     shares: Array  # (N, K, L) the plan's rows over a: each sums to 1, also where a is 0
+    columns: Array  # (N, L) sums of the plan's columns
     error: Array  # (N,) sum over columns of |column sum - b| / mass
     iterations: int
 
@@ -47,7 +48,7 @@ class Solution:
     def adjoint(self, right: Array) -> Array:
         """X (N, L) of curvature x = right, 0 where b is; right (N, L) sums to 0."""
         dual = self.dual
-        return solve_curvature(self.shares, dual.a, (dual.a[:, None] @ self.shares)[:, 0], dual.lift, right)
+        return solve_curvature(self.shares, dual.a, self.columns, dual.lift, right)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,9 @@ class Dual:
     def __init__(self, cost: Array, lowest: Array, a: Array, b: Array, epsilon: float) -> None:
         self.lowest, self.a, self.b, self.epsilon = lowest, a, b, epsilon
         self.kernel = cost / -epsilon
-        self.weighted_kernel = self.kernel + np.log(b)[:, None]
+        log_b = np.log(b)
+        self.log_a = log_b if a is b else np.log(a)
+        self.weighted_kernel = self.kernel + log_b[:, None]
         self.lift = _lift(b)
 
     def at(self, g: Array) -> Point:
@@ -87,7 +90,7 @@ class Dual:
 
     def updated(self, g: Array) -> Array:
         """Sinkhorn's update: the g (N, L) that makes the columns exact at this g's f, defined also where b is 0."""
-        return -_logsumexp(self.kernel + (np.log(self.a) + self.rows(g))[..., None], -2)
+        return -_logsumexp(self.kernel + (self.log_a + self.rows(g))[..., None], -2)
 
     def value(self, g: Array) -> Array:
         """The dual (N, 1), up to a constant."""
@@ -117,7 +120,8 @@ def solve(
     cost: Array, a: Array, b: Array, epsilon: float, tolerance: float, max_iterations: int, start: Array | None = None
 ) -> Solution:
     """The optimum for cost (N, K, L), a (N, K) and b (N, L) of equal mass, from g = `start` (N, L) or from 0."""
-    a, b = a / a.sum(-1, keepdims=True), b / b.sum(-1, keepdims=True)
+    same, a = a is b, a / a.sum(-1, keepdims=True)
+    b = a if same else b / b.sum(-1, keepdims=True)
     with np.errstate(all="ignore"):  # log 0 = -inf is meant, and a step that overflows is not accepted
         lowest = cost.min((-2, -1), keepdims=True)
         cost = cost - lowest
@@ -164,7 +168,14 @@ def _climbed(
         dual, point = opened(epsilon, g)
     point = climbed(dual, point, tolerance, max_iterations)
     g = point.g if b.all() else np.where(b == 0, dual.updated(point.g), point.g)
-    return Solution(dual=dual, g=g * epsilon, shares=point.shares, error=point.error[:, 0], iterations=iterations)
+    return Solution(
+        dual=dual,
+        g=g * epsilon,
+        shares=point.shares,
+        columns=point.columns,
+        error=point.error[:, 0],
+        iterations=iterations,
+    )
 
 
 def solve_curvature(shares: Array, a: Array, diagonal: Array, lift: Array, right: Array) -> Array:
@@ -173,7 +184,7 @@ def solve_curvature(shares: Array, a: Array, diagonal: Array, lift: Array, right
     With the column sums as the diagonal this is minus the second derivative of the dual. NaN if a system is singular.
     """
     system = lift - shares.swapaxes(1, 2) @ (a[:, :, None] * shares)
-    np.einsum("nii->ni", system)[...] += diagonal
+    _on_diagonal(system)[...] += diagonal
     try:
         return np.linalg.solve(system, right[..., None])[..., 0]
     except np.linalg.LinAlgError:
@@ -187,8 +198,15 @@ def _lift(b: Array) -> Array:
     an equation of their own.
     """
     lift = b[:, :, None] * b[:, None]
-    np.einsum("nii->ni", lift)[...] += RIDGE * b + (b == 0)
+    _on_diagonal(lift)[...] += RIDGE * b + (b == 0)
     return lift
+
+
+def _on_diagonal(matrices: Array) -> Array:
+    """A view of the diagonals (N, L) of contiguous matrices (N, L, L); einsum's view costs several times as much."""
+    assert matrices.flags.c_contiguous, matrices.strides
+    size = matrices.shape[-1]
+    return matrices.reshape(len(matrices), size * size)[:, :: size + 1]
 
 
 def _logsumexp(values: Array, axis: int) -> Array:

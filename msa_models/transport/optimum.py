@@ -81,12 +81,19 @@ class Optimum:
             to_a += to_value[:, None] * (self.solution.f + self.epsilon * _finite_log(self.a))
             to_b += to_value[:, None] * (self.solution.g + self.epsilon * _finite_log(self.b))
         if to_plan is not None:
-            to_plan = self._asked(to_plan)
-            u, v = self._adjoint(to_plan)
-            to_cost += self._plan * (u[:, :, None] + v[:, None] - to_plan) / self.epsilon
+            through, u, v = self._through_plan(self._asked(to_plan))
+            to_cost += through
             to_a += u
             to_b += v
         return self._asked(to_cost), *((to_b, to_a) if self.turned else (to_a, to_b))
+
+    def cost_of_plan(self, to_plan: Array) -> Array:
+        """The gradient with respect to the cost alone of one with respect to the plan (N, K, L)."""
+        return self._asked(self._through_plan(self._asked(to_plan))[0])
+
+    def _through_plan(self, to_plan: Array) -> tuple[Array, Array, Array]:
+        u, v = self._adjoint(to_plan)
+        return self._plan * (u[:, :, None] + v[:, None] - to_plan) / self.epsilon, u, v
 
     @cached_property
     def _plan(self) -> Array:
