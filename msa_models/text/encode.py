@@ -6,6 +6,7 @@ B batch, T tokens, d width of the hidden states.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -21,10 +22,13 @@ def encode(
     encoder: TextEncoder,
     texts: Sequence[str | Sequence[int]],
     wanted: Collection[int],
+    share: int = 0,
+    shares: int = 1,
 ) -> Iterator[tuple[list[int], list[np.ndarray]]]:
     """The features of the wanted texts (or token ids), batch by batch: (t, d) of t tokens, or (d,) where pooled.
 
-    An encoding that was interrupted between two batches goes on with the same batches, and so gives the same bits.
+    An encoding that was interrupted between two batches goes on with the same batches, and so gives the same bits. So
+    do several at once, which take every so manieth batch: `share` counts from 0.
     """
     import torch
 
@@ -33,7 +37,7 @@ def encode(
     half = torch.autocast(device, torch.bfloat16, enabled=encoder.autocasts(device))
     model = model_of(found).to(device)
     try:
-        for batch in batches(tokens, wanted):
+        for batch in islice(batches(tokens, wanted), share, None, shares):
             ids, mask = (torch.from_numpy(array).to(device) for array in tokens.padded(batch))
             with quiet(), torch.inference_mode(), half:
                 hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state

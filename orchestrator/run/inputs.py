@@ -1,13 +1,12 @@
-"""What trials with a text encoder read: token ids, or features from the cache; missing ones are encoded here.
+"""What trials with a text encoder read: token ids, or features from the cache; missing ones are encoded first.
 
-Only the driver does this. Workers get the finished corpora, and the weights to fine-tune, from Ray's object store: they
-need neither the hub, nor an encoder's files, nor the cache.
+Only the driver does this, with what encodes texts (`encoding.py`) handed in. Workers get the finished corpora, and the
+weights to fine-tune, from Ray's object store: they need neither the hub, nor an encoder's files, nor the cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -18,10 +17,10 @@ from msa_models.text.encoder import Pretrained, TextEncoder
 from msa_models.text.find import EncoderError, Found, find
 from orchestrator.plan.corpora import TEXT, EncoderInfo, text_encoders
 from orchestrator.plan.studies import Study
+from orchestrator.run.encoding import Encode, encoded, hash_of, here
 from orchestrator.run.messages import inputs_key
 from orchestrator.run.output import Listener, Silent
-from orchestrator.store import Files, OutOfReach
-from orchestrator.store.encodings import Encodings, text_hash
+from orchestrator.store import Files
 
 Said = Sequence[str | tuple[int, ...]]  # texts, or their token ids
 
@@ -60,11 +59,12 @@ def inputs(
     encoders: Encoders,
     storage: Files,
     listener: Listener | None = None,
+    encode: Encode | None = here,
 ) -> dict[str, Corpus]:
     """What the trials of these studies read, by `inputs_key`; `corpora` are standardised, by the name of the dataset.
 
-    `listener` hears of texts that are encoded. Raises StorageError where the cache, beside the storage, cannot be used,
-    and EncoderError for files that cannot.
+    `listener` hears of texts that are encoded, by `encode`. Raises StorageError where the cache, beside the storage,
+    cannot be used, EncoderError for files that cannot, and Unencoded where nobody encodes texts that are missing.
     """
     made: dict[tuple[str, tuple[str | int, ...]], Corpus] = {}
     weights: dict[str, Pretrained] = {}
@@ -83,7 +83,7 @@ def inputs(
                 made[what] = (
                     with_tokens(corpus, encoder, files, weights[encoder.name])
                     if encoder.finetuned
-                    else with_features(corpus, encoder, files, storage, listener)
+                    else with_features(corpus, encoder, files, storage, listener, encode)
                 )
             found[inputs_key(study.data_fingerprint, {"text_encoder": asdict(encoder)})] = made[what]
     return found
@@ -101,20 +101,19 @@ def with_tokens(corpus: Corpus, encoder: TextEncoder, files: Found, weights: Pre
 
 
 def with_features(
-    corpus: Corpus, encoder: TextEncoder, files: Found, storage: Files, listener: Listener | None = None
+    corpus: Corpus,
+    encoder: TextEncoder,
+    files: Found,
+    storage: Files,
+    listener: Listener | None = None,
+    encode: Encode | None = here,
 ) -> Corpus:
     """A corpus whose text is what the frozen encoder makes of it, standardised: (N, T, d), or (N, d) where pooled."""
-    use = {"encoder": files.fingerprint, "pooling": encoder.pooling, "max_length": encoder.max_length}
-    cache = Encodings.beside(storage, use | {"dtype": encoder.dtype})
     said = corpus.said
-    texts = {_hash(each): each for each in said}  # each once
-    kept = cache.load(texts)
-    if len(kept) < len(texts):
-        _encode(encoder, files, texts, kept.keys(), cache, listener or Silent())
-        kept = cache.load(texts)
-        if len(kept) < len(texts):
-            raise OutOfReach(f"{cache.files.uri} does not hold what has just been written there; try again")
-    features = [kept[_hash(each)] for each in said]
+    hashes = [hash_of(each) for each in said]
+    texts = dict(zip(hashes, said, strict=True))  # each once
+    kept = encoded(encoder, files, texts, storage, encode, listener or Silent())
+    features = [kept[each] for each in hashes]
     longest, width = max(len(each) for each in features), features[0].shape[-1]
     inputs, masks = {}, {}
     for split, at in _rows(corpus).items():
@@ -138,35 +137,10 @@ def with_features(
     return _with_text(corpus, inputs, masks)
 
 
-def _encode(
-    encoder: TextEncoder,
-    files: Found,
-    texts: Mapping[bytes, str | tuple[int, ...]],
-    kept: Collection[bytes],
-    cache: Encodings,
-    listener: Listener,
-) -> None:
-    """Encode what is not kept yet, and keep it."""
-    from msa_models.text.encode import encode  # imports torch and transformers
-
-    hashes = list(texts)
-    missing = [index for index, each in enumerate(hashes) if each not in kept]
-    encoded = encode(files, encoder, list(texts.values()), missing)
-    known = (([hashes[index] for index in batch], features) for batch, features in encoded)
-    title = f"encoding {len(missing)} texts with {encoder.name} ({encoder.pooling}, {encoder.max_length})"
-    with listener.encoding(title, len(missing)) as advance, closing(cache.keep(known)) as kept_so_far:
-        for number in kept_so_far:
-            advance(number)
-
-
 def _weights(files: Found) -> Pretrained:
     from msa_models.text.load import load  # imports torch and transformers
 
     return load(files)
-
-
-def _hash(said: str | tuple[int, ...]) -> bytes:
-    return text_hash(said if isinstance(said, str) else f"\0{' '.join(map(str, said))}")
 
 
 def _rows(corpus: Corpus) -> dict[str, slice]:

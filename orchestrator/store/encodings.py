@@ -3,8 +3,8 @@
     encodings/<key>/chunk-<checksum>-<id>.arrow     beside the storage; key: of encoder, tokenizer and how it is used
 
 A chunk holds many texts (their hashes, numbers of tokens, features), is written whole and never changed. So whoever is
-killed leaves whole chunks, two drivers at once at worst encode a text twice, and a damaged chunk (its name carries the
-checksum of its content) is set aside and its texts are encoded anew.
+killed leaves whole chunks, and a damaged chunk (its name carries the checksum of its content) is set aside and its
+texts are encoded anew. Drivers take turns, by a lease; where that is not sure two of them at worst encode a text twice.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ import re
 import time
 import uuid
 import zlib
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from msa_models.printable import one_line
 from orchestrator.store.faults import AbsentFile, OutOfReach, StorageError
 from orchestrator.store.files import Files
+from orchestrator.store.lease import Lease, LeaseHeld
 
 FOLDER = "encodings"
 CHUNK_BYTES = 64 * 2**20  # a chunk is written when it has as much,
 CHUNK_S = 10.0  # or when so much time has gone into it
+LOOK_S = 1.0  # whether the driver whose turn it is has come to its end
 _FORMAT = "encoded texts, format 1"
 _NAME = re.compile(r"chunk-(?P<checksum>[0-9a-f]{8})-[0-9a-f]{32}\.arrow")
 _ASIDE = ".damaged"  # behind the name: such a file is not read again
@@ -129,6 +132,24 @@ class Encodings:
             if hashes:
                 self.add(hashes, features)
 
+    @contextlib.contextmanager
+    def turn(self, say: Callable[[str], None]) -> Iterator[None]:
+        """While the block runs no other driver encodes; one that does is waited for, and what for is said."""
+        told = False
+        with contextlib.ExitStack() as stack:
+            while True:
+                try:
+                    with self._clear():
+                        stack.enter_context(Lease(self.files))
+                    break
+                except LeaseHeld as error:
+                    if not told:
+                        used = str(error).partition("; wait for it")[0]
+                        say(one_line(f"{used}: waiting for the texts that it encodes"))
+                    told = True
+                    time.sleep(LOOK_S)
+            yield
+
     def _chunk(self, name: str, checksum: str, wanted: Collection[bytes]) -> dict[bytes, np.ndarray]:
         """What a chunk has of the wanted texts."""
         data = self._content(name)
@@ -164,6 +185,8 @@ class Encodings:
     def _clear(self) -> Iterator[None]:
         try:
             yield
+        except LeaseHeld:
+            raise
         except StorageError as error:
             kind = OutOfReach if isinstance(error, OutOfReach) else StorageError
             raise kind(f"encoded texts are kept beside the storage, in {self.files.uri}: {error}") from error

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from msa_models.plain_json import parsed
 from orchestrator.store import checkpoints, encodings, proof
 from orchestrator.store.compacts import compact_paths, read_compact
-from orchestrator.store.experiment_file import PATH, Found
+from orchestrator.store.experiment_file import LEASE_PATH, PATH, Found
 from orchestrator.store.faults import AbsentFile, DamagedFile, OutOfReach, StorageError
 from orchestrator.store.files import Files
 from orchestrator.store.inflation import refuse_inflating
@@ -193,7 +193,7 @@ def _others(files: Files) -> Iterator[tuple[str, Files, str]]:
             yield kind, files, path
     kept = encodings.all_beside(files)
     for key in kept.folders():
-        yield from (("encodings", kept, f"{key}/{name}") for name in kept.names(key))
+        yield from (("encodings", kept, f"{key}/{name}") for name in kept.names(key) if name != LEASE_PATH)
 
 
 def _why(kind: str, path: str, data: bytes, *, proven: bool) -> str:

@@ -129,3 +129,16 @@ def test_encoding_says_nothing(found: dict[str, Found], capfd: pytest.CaptureFix
     features(found["deberta"])
     assert capfd.readouterr() == ("", "")
     assert "TOKENIZERS_PARALLELISM" not in os.environ
+
+
+def test_shares_are_the_same_batches_and_so_the_same_bits(
+    found: dict[str, Found], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TOKENS_PER_BATCH", 60)
+    whole, encoder, seen = features(found["bert"]), TextEncoder(), []
+    for share in range(3):
+        for batch, values in encode(found["bert"], encoder, TEXTS, range(len(TEXTS)), share, 3):
+            seen += batch
+            for index, each in zip(batch, values, strict=True):
+                np.testing.assert_array_equal(each, whole[index])
+    assert sorted(seen) == list(range(len(TEXTS)))
