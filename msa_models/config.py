@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+MODELS = "train/models"  # in a measurement: how many trainings shared the pass that ended its epoch
 _LATER, _WHERE = "later", "where"
 LATER: dict[str, Any] = {_LATER: True}  # configurations were stored before this field came: see `is_traceless`
 

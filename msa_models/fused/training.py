@@ -18,6 +18,7 @@ import torch
 
 from msa_models import snapshot
 from msa_models.batch import Batch
+from msa_models.config import MODELS
 from msa_models.encoders import is_of_sequences
 from msa_models.epoch import Epoch
 from msa_models.fused.network import StackedBatch, stackable
@@ -26,7 +27,6 @@ from msa_models.seams import Progress
 from msa_models.training import Measurement, Training
 
 Advanced = Measurement | Exception | None  # of an epoch that is over, or failed, or is cut
-MODELS = "train/models"  # how many were in the pass that ended the epoch
 
 
 def fit_together(trainings: Sequence[Training]) -> bool:

@@ -146,13 +146,16 @@ def _train(prepared: Prepared, asked: Asked, cache: str, *, test: bool, out: Pat
 
 
 def _compared(asked: Asked, measured: list[dict[str, Any]]) -> int:
-    from orchestrator.run.one_training import differs
+    from orchestrator.run.one_training import differs, most_models
     from orchestrator.run.provenance import provenance
     from orchestrator.views import trial_view
 
     assert asked.row is not None
     if asked.row["state"] == "FAIL":
         say(f"here it came to its end; there it failed with {asked.row['error_type']}: {asked.row['error_message']}")
+        return DONE
+    if asked.assignment.members is None and (models := most_models(asked.curve)):
+        say(f"there it shared its passes, of {models} trainings: the same up to rounding, and not compared")
         return DONE
     if what := differs(measured, asked.curve):
         why = trial_view.elsewhere(asked.row, provenance())

@@ -152,14 +152,19 @@ class Campaign:
         for study in sorted(self._open, key=lambda study: study.num_started):
             assignment = study.next(running=self._running)
             if assignment is not None:
-                assignment = self._as_asked(assignment)
-                attempts = self._attempts.get(assignment.trial_id, 0) + 1
-                self._store.begin(
-                    {"trial_id": assignment.trial_id, "attempts": attempts, "assignment": assignment.to_json()}
-                )
-                self._running[assignment.trial_id] = Started(assignment, study, attempts)
-                return assignment
+                return self._begun(self._as_asked(assignment), study)
         return None
+
+    def mates(self, assignment: Assignment) -> list[Assignment]:
+        """Those to be trained in one pass with the next trial, handed out with it."""
+        study, found = self._running[assignment.trial_id].study, []
+        for mate in study.mates(assignment, running=self._running):
+            asked = self._as_asked(mate)
+            if (asked.changes, asked.scale) == (assignment.changes, assignment.scale):
+                found.append(self._begun(asked, study))
+            else:
+                study.give_back(mate)
+        return found
 
     def report(self, trial_id: str, report: Report) -> bool:
         """Take a worker's report; True when the trial is over (trained, failed or pruned) and written, or starts anew.
@@ -199,6 +204,12 @@ class Campaign:
         """Itself, once all that has finished is on file. Raises StorageError."""
         self._commits.settle()
         return self
+
+    def _begun(self, assignment: Assignment, study: StudyState) -> Assignment:
+        attempts = self._attempts.get(assignment.trial_id, 0) + 1
+        self._store.begin({"trial_id": assignment.trial_id, "attempts": attempts, "assignment": assignment.to_json()})
+        self._running[assignment.trial_id] = Started(assignment, study, attempts)
+        return assignment
 
     def _as_asked(self, assignment: Assignment) -> Assignment:
         """With its changes, and the time that it may train as it is asked for now, whatever it was before."""

@@ -5,11 +5,14 @@ Everything follows from the search and the finished trials, so a choice made aga
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
 from orchestrator.plan.studies import Study, confirm_trial_id
+from orchestrator.run.messages import Assignment
+from orchestrator.run.side_by_side import at_once
 from orchestrator.store.selection import distinct, preferred
 
 SELECT, CONFIRM = "select", "confirm"
@@ -67,3 +70,12 @@ def confirms(study: Study, params: dict[str, Any], code_fingerprint: str) -> lis
 def left(cells: Iterable[Cell], finished: Values, running: Collection[str]) -> list[Cell]:
     """Those that are neither finished nor running."""
     return [cell for cell in cells if cell.trial_id not in finished and cell.trial_id not in running]
+
+
+def block(study: Study, trial: Cell | Assignment) -> tuple[str, str, int]:
+    """What trials of a study have in common that share a pass: the configuration, and a range of their numbers.
+
+    So who they are follows from the plan and from what is finished, not from how many slots there are.
+    """
+    number = trial.number % len(study.select_seeds) if trial.phase == SELECT else trial.number
+    return trial.phase, json.dumps(trial.params, sort_keys=True), number // at_once(study.fixed)

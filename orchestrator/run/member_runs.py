@@ -140,9 +140,9 @@ class MemberRuns:
         self._runs, self._ended, self.measurements = runs, ended, head["measurements"]
 
     def _behind(self, going_on: list[int]) -> list[int]:
-        """Those that have yet to train the epoch that some of them have begun; all of them between two epochs."""
-        epochs = {index: len(self._runs[index].measurements) if index in self._runs else 0 for index in going_on}
-        return [index for index in going_on if epochs[index] < max(epochs.values())] or going_on
+        """Whose turn it is of those that go on."""
+        epochs = [len(self._runs[index].measurements) if index in self._runs else 0 for index in going_on]
+        return [going_on[index] for index in side_by_side.behind(epochs)]
 
     def _begin(self, index: int) -> Any:
         self._runs[index] = self._made(index)

@@ -106,7 +106,10 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One stretch: new measurements (all of them after a restart), and how the trial ended, if it did."""
+    """One stretch: new measurements (all of them after a restart), and how the trial ended, if it did.
+
+    `mates` are the reports of those that are trained with it, by trial id.
+    """
 
     measurements: list[dict[str, float]]
     host: str
@@ -118,6 +121,11 @@ class Report:
     inside: bool = False  # whether it ends inside an epoch, where nothing is decided
     torch: str = ""  # the build that trained, which on a node with GPUs is another than the driver's
     storage_fault: str = ""  # the storage could not be written or read: no fault of the trial, which stays unfinished
+    mates: Mapping[str, Report] = field(default_factory=dict)
+
+    def of(self, trial_id: str) -> Report:
+        """That of one of the trials."""
+        return self.mates.get(trial_id, self)
 
 
 def inputs_key(data_fingerprint: str, config: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.compute as pc
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from msa_models.config import MODELS
 from msa_models.data import Corpus
 from orchestrator.plan.configure import configure, known_method, paths, take
 from orchestrator.plan.search import Members, members
@@ -121,6 +122,11 @@ def begin(asked: Asked, corpus: Corpus) -> Any:
 
     several = asked.assignment.members is not None
     return MemberRuns(asked.assignment, corpus, train) if several else train(asked.assignment, corpus)
+
+
+def most_models(stored: Sequence[Row]) -> int:
+    """How many trainings shared a pass at most; 0 where it was trained alone."""
+    return int(max((row.get(MODELS) or 0 for row in stored), default=0))
 
 
 def differs(found: Sequence[Row], stored: Sequence[Row]) -> str:

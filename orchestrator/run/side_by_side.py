@@ -5,7 +5,7 @@ A run that can has `advance_with`, as `msa_models.fused.FusableTraining` does; a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,6 +17,17 @@ Advanced = Mapping[str, float] | Exception | None  # of an epoch that is over, o
 def at_once(config: Mapping[str, Any]) -> int:
     """How many trainings of a configuration share a pass."""
     return (config.get("training") or {}).get("fuse", TrainingConfig().fuse)
+
+
+def behind(epochs: Sequence[int]) -> list[int]:
+    """Which runs have yet to train the epoch that some of them have; all of them between two epochs."""
+    return [index for index, each in enumerate(epochs) if each < max(epochs)] or list(range(len(epochs)))
+
+
+def place(run: Any) -> tuple[int, int]:
+    """Where a run is: epochs that are over, and steps taken of the next one."""
+    begun = getattr(run, "begun", None)
+    return len(run.measurements), 0 if begun is None else begun.taken
 
 
 def advance(runs: Iterable[Any], pause: Callable[[], bool], most: int) -> Iterator[Advanced]:

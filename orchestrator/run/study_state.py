@@ -17,7 +17,7 @@ from orchestrator.plan import seeds
 from orchestrator.plan.search import members
 from orchestrator.plan.space import most_epochs
 from orchestrator.plan.studies import Study, search_trial_id
-from orchestrator.run.choice import CONFIRM, SELECT, Cell, Choice, confirms, left
+from orchestrator.run.choice import CONFIRM, SELECT, Cell, Choice, block, confirms, left
 from orchestrator.run.curve import intermediate_values
 from orchestrator.run.messages import Assignment
 from orchestrator.run.pruning import Rungs, rungs_of
@@ -148,12 +148,26 @@ class StudyState:
             self.num_started += 1
         return assignment
 
+    def mates(self, assignment: Assignment, running: Collection[str] = ()) -> list[Assignment]:
+        """Those that share a pass with a trial that was handed out, see `block`, handed out with it."""
+        if assignment.phase == SEARCH:
+            return []
+        own = block(self.study, assignment)
+        found = [each for each in self._waiting if block(self.study, each) == own]
+        known = {*running, *(each.trial_id for each in found)}
+        cells = (cell for cell in self._cells_left() if cell.trial_id not in known)
+        found += [self._assignment(*cell) for cell in cells if block(self.study, cell) == own]
+        self._waiting = deque(each for each in self._waiting if each not in found)
+        self._running.update(each.trial_id for each in found)
+        self.num_started += len(found)
+        return found
+
     def num_waiting(self, running: Collection[str] = ()) -> int:
         """How many trials could be handed out now; `running`: as above."""
         if not self.wanted:
             return 0
         searches = len(self._waiting) + self._search.num_left
-        return searches + sum(cell.trial_id not in running for cell in self._cells_left())
+        return searches + len({block(self.study, cell) for cell in self._cells_left() if cell.trial_id not in running})
 
     def give_back(self, assignment: Assignment) -> None:
         """A trial that was handed out and could not be trained is to be the next one."""

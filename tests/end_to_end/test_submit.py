@@ -190,7 +190,7 @@ def test_a_sweep_runs_as_a_job_with_the_code_of_the_folder_and_is_followed_over_
         shutil.copytree(ROOT / name, submit.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for module, before, after in (  # what the driver, and what a worker, does otherwise than the installed one
         ("cli/run.py", 'f"\\nresults: ', 'f"\\nresults of the folder: '),
-        ("run/trial_runner.py", "host=platform.node()", 'host="of the folder"'),
+        ("run/trial.py", "host=platform.node()", 'host="of the folder"'),
     ):
         path = submit.folder / "orchestrator" / module
         assert before in path.read_text()

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from msa_models.components.conflict_penalty import ConflictPenalty
+from msa_models.config import MODELS
 from msa_models.data.corpus import Corpus
 from msa_models.fused import advance, fit_together
 from msa_models.fused.step import FusedStep
-from msa_models.fused.training import MODELS
 from msa_models.metrics import Direction
 from msa_models.step import NonFiniteLoss
 from msa_models.training import Measurement, Objective, Training

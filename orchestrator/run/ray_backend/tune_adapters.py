@@ -127,7 +127,7 @@ def _kill(trial: Any) -> None:
 
 
 class Worker(Trainable):
-    """A warm process around a `TrialRunner`, one assignment after another; `config` holds one as JSON.
+    """A warm process around a `TrialRunner`; `config` holds the assignments that it trains at once, as JSON.
 
     Ray sees an error only when a process or a node is lost; what a trial raises is part of its report.
     """
@@ -162,9 +162,9 @@ class Worker(Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next assignment; the process, torch and the corpora stay warm."""
         if not self.fault:
-            assignment = Assignment.from_json(new_config["assignment"]).on(self.cpu)
-            corpus = self.corpora[inputs_key(assignment.data_fingerprint, assignment.config)]
-            self.runner = TrialRunner(assignment, corpus, self.store, self.workload)
+            first, *mates = [Assignment.from_json(each).on(self.cpu) for each in new_config["assignments"]]
+            corpus = self.corpora[inputs_key(first.data_fingerprint, first.config)]
+            self.runner = TrialRunner(first, corpus, self.store, self.workload, mates=mates)
         return True
 
     def step(self) -> dict[str, Any]:

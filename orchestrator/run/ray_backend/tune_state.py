@@ -48,7 +48,7 @@ class TuneState:
         self._num_others = 0  # other runs on the cluster, as was last said
         self._pace = Pace(limit)
         self.error: BaseException | None = None
-        self._ours: dict[str, Assignment] = {}  # by Ray's trial id, while it runs
+        self._ours: dict[str, list[Assignment]] = {}  # those of a Ray trial that run, by its id
         self._watchdog = watchdog or Watchdog(None)
         self._workers: dict[str, Callable[[], None]] = {}  # what kills them, by Ray's trial id
         self._given_up: dict[str, Failure] = {}
@@ -85,11 +85,12 @@ class TuneState:
         assignment = self.campaign.next()
         if assignment is None:
             return None
-        self._ours[ray_id] = assignment
+        self._ours[ray_id] = several = [assignment, *self.campaign.mates(assignment)]
         self._without_worker[ray_id] = time.monotonic()
         self._pace.begin(ray_id)
         self._listener.updated(trials=True)
-        return {"assignment": assignment.to_json(), "scale": assignment.scale, "changes": dict(assignment.changes)}
+        assignments = [each.to_json() for each in several]
+        return {"assignments": assignments, "scale": assignment.scale, "changes": dict(assignment.changes)}
 
     @property
     def leaves_workers(self) -> bool:
@@ -103,9 +104,9 @@ class TuneState:
     def start(self, ray_id: str, kill: Callable[[], None] = lambda: None) -> None:
         """A Ray trial has a worker, which `kill` ends at once."""
         self._without_worker.pop(ray_id, None)
-        if (assignment := self._ours.get(ray_id)) is not None:
+        if several := self._ours.get(ray_id):
             self._workers[ray_id] = kill
-            self._watchdog.begin(ray_id, assignment)
+            self._watchdog.begin(ray_id, several[0])
         if not (self._has_workers or self._pausing.paused):
             self._has_workers = True
             self._listener.waits("the first epoch")
@@ -114,15 +115,17 @@ class TuneState:
         """True when the Ray trial is to end."""
         self._pace.hear(ray_id)
         self._watchdog.hear(ray_id, report)
-        self.on_report(report)
-        over = self.stop.write(lambda: self.campaign.report(self._ours[ray_id].trial_id, report), True)
+        several = self._ours[ray_id]
+        left = [each for each in several if not self._take(each.trial_id, report.of(each.trial_id))]
         self._look_at_failures()
-        if self._pausing.paused and not over and not self.stopping:  # what it has come to is on file
-            self.campaign.put_back(self._ours[ray_id].trial_id)
-            over = True
+        if self._pausing.paused and not self.stopping:  # what they have come to is on file
+            for each in left:
+                self.campaign.put_back(each.trial_id)
+            left = []
         if not (self.stopping or self._pausing.paused):
             self._wait("")
-        self._listener.updated(trials=over)
+        self._listener.updated(trials=len(left) < len(several))
+        self._ours[ray_id], over = left, not left
         if over or self.stopping:
             self._end(ray_id)
         return over or self.stopping
@@ -137,9 +140,9 @@ class TuneState:
 
     def lose(self, ray_id: str, failure: Failure) -> None:
         """A worker was lost, perhaps because it was given up."""
-        assignment, failure = self._end(ray_id), self._given_up.pop(ray_id, failure)
-        if assignment is not None and not self.stopping:
-            self.stop.write(lambda: self.campaign.lose(assignment.trial_id, failure), None)
+        several, failure = self._end(ray_id), self._given_up.pop(ray_id, failure)
+        for each in several if not self.stopping else ():
+            self.stop.write(lambda trial_id=each.trial_id: self.campaign.lose(trial_id, failure), None)
             self._look_at_failures()
 
     def look_after(self) -> None:
@@ -149,18 +152,24 @@ class TuneState:
         self._holds()
         for ray_id, failure in self._watchdog.given_up().items():
             self._given_up[ray_id] = failure
-            self._listener.say(f"{self._ours[ray_id].trial_id} is given up: {failure.message}")
+            names = " and ".join(each.trial_id for each in self._ours[ray_id])
+            self._listener.say(f"{names} is given up: {failure.message}")
             self._workers[ray_id]()
 
     def _look_at_failures(self) -> None:
         if self.campaign.stopped:
             self.stop.ask()
 
-    def _end(self, ray_id: str) -> Assignment | None:
+    def _take(self, trial_id: str, report: Report) -> bool:
+        """Whether the trial is over."""
+        self.on_report(report)
+        return self.stop.write(lambda: self.campaign.report(trial_id, report), True)
+
+    def _end(self, ray_id: str) -> list[Assignment]:
         self._without_worker.pop(ray_id, None)
         self._workers.pop(ray_id, None)
         self._watchdog.end(ray_id)
-        return self._ours.pop(ray_id, None)
+        return self._ours.pop(ray_id, [])
 
     def _ask_for_room(self, autoscaling: Autoscaling, slots: int, over: bool) -> None:
         """Every second, unless there is room for trials now, which what is asked for might take: a node has joined, or

@@ -27,7 +27,8 @@ from orchestrator.run.ray_backend.cluster import Demand
 from orchestrator.run.ray_backend.driver import Ending, Finished
 from orchestrator.run.retries import Retry
 from orchestrator.run.time_limit import Clock
-from orchestrator.run.trial_runner import TrialRunner, Workload
+from orchestrator.run.trial import Workload
+from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.store import Files, Lease, Store
 from orchestrator.store.record import Record
 from search_spaces.loading import validate
@@ -256,19 +257,24 @@ def train(
             return on[inputs_key(assignment.data_fingerprint, assignment.config)]
         return on or corpus()
 
-    active: dict[str, TrialRunner] = {}
+    active: list[tuple[TrialRunner, list[str]]] = []
     while True:
         while len(active) < slots and (assignment := campaign.next()) is not None:
-            active[assignment.trial_id] = TrialRunner(assignment, read(assignment), Store.open(uri), workload, clock)
+            mates = campaign.mates(assignment)
+            runner = TrialRunner(assignment, read(assignment), Store.open(uri), workload, clock, mates)
+            active.append((runner, [each.trial_id for each in (assignment, *mates)]))
         if not active:
             campaign.settled()
             return
-        for trial_id, runner in list(active.items()):
-            if campaign.report(trial_id, runner.stretch()):
-                del active[trial_id]
-            if campaign.num_new >= most or campaign.stopped:
-                campaign.settled()
-                return
+        for runner, going_on in active:
+            report = runner.stretch()
+            for trial_id in list(going_on):
+                if campaign.report(trial_id, report.of(trial_id)):
+                    going_on.remove(trial_id)
+                if campaign.num_new >= most or campaign.stopped:
+                    campaign.settled()
+                    return
+        active = [each for each in active if each[1]]
 
 
 def driver(workload: Workload = toy, most: float = math.inf, *, reads: bool = False) -> Callable[..., Finished]:

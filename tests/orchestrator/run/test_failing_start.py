@@ -125,7 +125,7 @@ def test_a_run_on_ray_is_asked_to_stop(tmp_path: Path) -> None:
         assert not state.stopping
         assigned = state.suggest(number)
         assert isinstance(assigned, dict)
-        runner = TrialRunner(Assignment.from_json(assigned["assignment"]), fakes.corpus(), store, broken)
+        runner = TrialRunner(Assignment.from_json(assigned["assignments"][0]), fakes.corpus(), store, broken)
         assert state.report(number, runner.stretch())
     assert state.stopping
     assert not state.stop.interrupted

@@ -81,6 +81,6 @@ def test_another_ray_is_left_as_it_is(monkeypatch: Any) -> None:
 
 def test_trials_that_occupy_the_same_ask_for_the_very_same() -> None:
     of = tune_adapters.room(Demand(cpu=2.0))
-    assert of({"assignment": "a"}) is of({"assignment": "b", "scale": 1, "changes": {}})
+    assert of({"assignments": ["a"]}) is of({"assignments": ["b"], "scale": 1, "changes": {}})
     assert of({"scale": 2}) != of({})
     assert of({"changes": {"resources.cpu": 4}}).bundles == [{"CPU": 4.0}]

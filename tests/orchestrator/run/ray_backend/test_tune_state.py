@@ -29,6 +29,9 @@ class EndlessCampaign:
     def report(self, trial_id: str, report: Report) -> bool:
         return False
 
+    def mates(self, assignment: Assignment) -> list[Assignment]:
+        return []
+
     def put_back(self, trial_id: str) -> None:
         self.num_put_back += 1
 
