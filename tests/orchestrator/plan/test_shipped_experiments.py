@@ -1,12 +1,16 @@
 import contextlib
 import math
 from dataclasses import replace
+from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 import msa_models.methods
 from msa_models import data, discovery
+from msa_models.config import KINDS
+from msa_models.training import Training
 from orchestrator.plan.configure import configure, known_method, paths, take, to_dict
 from orchestrator.plan.corpora import CorpusInfo, EncoderInfo, text_encoders
 from orchestrator.plan.plan import plan
@@ -83,6 +87,35 @@ def test_the_shipped_comparison_has_every_balancing_rule_alone_on_concatenation(
         if study.method == "concat":
             alone[study.variant.name] = {rule for rule in rules if study.fixed.get(rule) is not None}
     assert alone == {"concat": set(), "uniform": set()} | {rule: {rule} for rule in rules}
+
+
+SHORT = {"num_train": 16, "num_valid": 8, "num_test": 4, "steps": 12}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", tuple(changes.asked(load("sequences").experiment)))
+def test_every_choice_of_the_shipped_space_of_sequences_trains(name: str) -> None:
+    corpus = data.load("synthetic", options=SHORT).standardised()
+    experiment = load("sequences", ["training.epochs=1"]).experiment
+    study = next(each for each in plan(experiment, CorpusInfo.of(corpus)).studies if each.variant.name == name)
+    method, ends = known_method(study.method), {path: _ends(each) for path, each in study.distributions.items()}
+    for number in range(max(map(len, ends.values()))):
+        config = study.config({path: values[number % len(values)] for path, values in ends.items()})
+        run = Training(method.build(configure(method.Config, config)), corpus, seed=0)
+        assert [math.isfinite(measured["valid/mae"]) for measured in run] == [True]
+
+
+def _ends(distribution: BaseDistribution) -> tuple[Any, ...]:
+    if isinstance(distribution, CategoricalDistribution):
+        return tuple(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return distribution.low, distribution.high
+
+
+def test_nothing_of_the_shipped_space_of_sequences_is_searched_in_vain(corpus: CorpusInfo) -> None:
+    for study in plan(load("sequences").experiment, corpus).studies:
+        assert set(_ends(study.distributions["encoder.kind"])) == set(KINDS)
+        assert not study.idle
 
 
 @pytest.mark.parametrize("name", sorted(discovery.names(msa_models.methods)))
