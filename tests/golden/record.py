@@ -107,7 +107,7 @@ def search(*, real: bool) -> list[dict[str, Any]]:
         "method": "cpsl",
         "data": "synthetic",
         "objective": {"metric": "valid/mae"},
-        "config": {"encoder.heads": 2, "training.batch_size": 16, "training.epochs": 9},
+        "config": {"encoder.heads": 2, "training.batch_size": 16, "training.epochs": 9, "training.fuse": 1},
         "space": {
             "training.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
             "encoder.width": {"choices": [8, 16]},
