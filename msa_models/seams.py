@@ -100,6 +100,9 @@ class Component(ABC):
     balancing: ClassVar[bool] = False  # whether it is there so that no modality drowns the others
     without: ClassVar[str] = ""  # what to set where the shared states that it reads are absent
     stacks: ClassVar[bool] = False  # whether its equations count axes from the end, so that models share a pass
+    varies: ClassVar[
+        tuple[str, ...]
+    ] = ()  # numbers that may then be another for each model: in equations plain numbers
 
     def __init_subclass__(cls, name: str = "") -> None:
         cls.name = name or cls.__module__.rpartition(".")[2]
@@ -143,6 +146,7 @@ class LossTerm(Component):
 
     seam: ClassVar[str] = "loss term"
     group: ClassVar[str] = TASK
+    varies: ClassVar[tuple[str, ...]] = ("weight",)
     weight: float
 
     @abstractmethod

@@ -40,6 +40,7 @@ class Agm(GradientModulator):
     """
 
     stacks: ClassVar[bool] = True
+    varies: ClassVar[tuple[str, ...]] = ("alpha",)
 
     alpha: Annotated[float, Ge(0), Lt(inf)] = 1.0
     modulate: Modulate = field(default="gradient", metadata=LATER)

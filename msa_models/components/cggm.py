@@ -47,6 +47,7 @@ class Cggm(GradientModulator):
     """
 
     stacks: ClassVar[bool] = True
+    varies: ClassVar[tuple[str, ...]] = ("rho",)
 
     rho: Annotated[float, Gt(0), Lt(inf)] = 1.3
     modulate: Modulate = field(default="gradient", metadata=LATER)

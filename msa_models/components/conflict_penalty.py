@@ -31,6 +31,7 @@ class ConflictPenalty(GradientModulator):
     """
 
     stacks: ClassVar[bool] = True
+    varies: ClassVar[tuple[str, ...]] = ("threshold", "alpha", "rho", "floor", "ema")
 
     threshold: Annotated[float, Gt(1)] = 2.0
     alpha: Annotated[float, Ge(0), Lt(inf)] = 0.3

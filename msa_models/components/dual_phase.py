@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
@@ -18,6 +18,8 @@ class DualPhase(Schedule):
     [paper]: when the objective has not fallen by `min_delta` below its best for `patience` epochs, and at the latest
     when the share `latest` of the epochs has gone by [ours].
     """
+
+    varies: ClassVar[tuple[str, ...]] = ("patience", "min_delta", "latest")
 
     patience: Annotated[int, Ge(1)] = 5
     min_delta: Annotated[float, Ge(0)] = 1e-3

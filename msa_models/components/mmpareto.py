@@ -39,6 +39,7 @@ class MmPareto(GradientModulator):
     """
 
     stacks: ClassVar[bool] = True
+    varies: ClassVar[tuple[str, ...]] = ("gamma",)
 
     group: ClassVar[str] = "unimodal"
 

@@ -43,6 +43,7 @@ class OgmGe(GradientModulator):
     """
 
     stacks: ClassVar[bool] = True
+    varies: ClassVar[tuple[str, ...]] = ("alpha",)
 
     alpha: Annotated[float, Ge(0), Lt(inf)] = 0.3
     noise: bool = True

@@ -34,6 +34,7 @@ class PrototypeMemory(SharedState):
     """
 
     stacks: ClassVar[bool] = True
+    varies: ClassVar[tuple[str, ...]] = ("gamma", "tau")
 
     classes: Annotated[int, Ge(2), Le(101)] = 7
     gamma: Annotated[float, Ge(0), Lt(1)] = 0.98
@@ -87,7 +88,7 @@ class PrototypeMemory(SharedState):
             shares = members / count.clamp_min(1.0)
             means = shares.unsqueeze(-3) @ pooled  # (…, M, K, D), 0 for absent classes
             present, known = count.clamp_max(1.0), seen.unsqueeze(-1)
-            first = torch.addcmul(present, present, known, value=-self.gamma)  # of a class that was not seen
+            first = present - self.gamma * (present * known)  # of a class that was not seen
             moved = torch.where(known.all(-2, keepdim=True), present * (1.0 - self.gamma), first)
             seen.logical_or_(present.squeeze(-1))
             new = torch.lerp(centers, means, moved.unsqueeze(-3))

@@ -40,6 +40,7 @@ class ShapleyModulation(GradientModulator):
     """
 
     stacks: ClassVar[bool] = True
+    varies: ClassVar[tuple[str, ...]] = ("rho",)
 
     without: ClassVar[str] = "set shapley_modulation.utility to task"
 
@@ -118,10 +119,10 @@ def _prototype_utility(forward: Forward, members: torch.Tensor, rho: float) -> t
     geometry: Geometry = forward.shared["prototypes"]
     couplings: Couplings = forward.shared["transport"]
     inside = members.numpy()
-    size = inside.sum(1).reshape(-1, *[1] * (geometry.dispersion.ndim - 1))
-    intra = np.tensordot(inside, np.moveaxis(geometry.dispersion, -1, 0), 1) / size.clip(1)
+    size = inside.sum(1)
+    intra = np.moveaxis(np.tensordot(inside, np.moveaxis(geometry.dispersion, -1, 0), 1), 0, -1) / size.clip(1)
     pairs = [inside[:, first] & inside[:, second] for first, second in combinations(range(inside.shape[1]), 2)]
     losses = np.moveaxis(couplings.misalignment, -1, 0)
-    inter = sum(pair.reshape(size.shape) * loss for pair, loss in zip(pairs, losses, strict=True))
+    inter = sum((pair * loss[..., None] for pair, loss in zip(pairs, losses, strict=True)), np.zeros(()))
     utility = (size > 0) * (rho / (1.0 + inter) + (1.0 - rho) / (1.0 + intra))
-    return torch.from_numpy(utility).to(forward.prediction)
+    return torch.from_numpy(utility).movedim(-1, 0).to(forward.prediction)

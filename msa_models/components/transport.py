@@ -20,6 +20,7 @@ from msa_models.lazy import nn, torch
 from msa_models.representations import Representations, Shared
 from msa_models.seams import SharedState
 from msa_models.transport.optimum import Optimum
+from msa_models.varied import Varied
 
 TOLERANCE, MAX_ITERATIONS = 1e-6, 200
 
@@ -39,6 +40,7 @@ class Transport(SharedState):
     """
 
     stacks: ClassVar[bool] = True
+    varies: ClassVar[tuple[str, ...]] = ("epsilon", "beta")
 
     epsilon: Annotated[float, Gt(0), Lt(inf)] = 0.05
     beta: Annotated[float, Ge(0), Lt(inf)] = 0.05
@@ -101,19 +103,36 @@ class Couplings:
         first, second = _pairs(unit.shape[-3])
         start = self.geometry.potentials.numpy(force=True).reshape(marginals.shape)
         cost = 2.0 - 2.0 * (unit[..., first, :, :] @ unit[..., second, :, :].swapaxes(-2, -1))
+        cost, scale, epsilon = cost.reshape(-1, *cost.shape[-2:]), self._scale, self.settings.epsilon
+        if isinstance(scale, np.ndarray):
+            cost, start, epsilon = cost / scale, start / scale[..., 0], 1.0
         found = Optimum.of(
-            cost.reshape(-1, *cost.shape[-2:]),
+            cost,
             marginals,
             marginals,
-            self.settings.epsilon,
+            epsilon,
             tolerance=TOLERANCE,
             max_iterations=MAX_ITERATIONS,
             potentials=(start, start),  # of as many rows as columns only the second counts
         )
         if self.geometry.learning:
-            learned = torch.from_numpy(found.solution.g)  # as many rows as columns are never turned
+            potentials = found.solution.g  # as many rows as columns are never turned
+            learned = torch.from_numpy(potentials * scale[..., 0] if isinstance(scale, np.ndarray) else potentials)
             self.geometry.potentials.copy_(learned.view_as(self.geometry.potentials))
         return found
+
+    @cached_property
+    def _scale(self) -> float | Array:
+        """What costs and potentials are measured in: 1, or epsilon (N, 1, 1) where models differ in it."""
+        epsilon = self._of_each(self.settings.epsilon)
+        return epsilon if isinstance(epsilon, np.ndarray) else 1.0
+
+    def _of_each(self, number: float | Varied) -> float | Array:
+        """The number that each problem has (N, 1, 1), where models differ in it."""
+        if not isinstance(number, Varied):
+            return number
+        num_pairs = len(_pairs(self.geometry.centers.unit.shape[-3])[0])
+        return np.repeat(number.values, num_pairs).reshape(-1, 1, 1)
 
     @cached_property
     def _marginals(self) -> Array:
@@ -140,16 +159,18 @@ class Couplings:
         to_centers, pairs = np.zeros_like(centers), (*centers.shape[:-3], len(_pairs(num_modalities)[0]))
         if num_modalities == 1:
             return np.zeros(pairs), to_centers
-        optimum, plan, beta = self.optimum, self.optimum.plan, self.settings.beta
+        optimum, plan, beta = self.optimum, self.optimum.plan, self._of_each(self.settings.beta)
         apart = plan - self._marginals[:, :, None] * np.eye(plan.shape[-1])
-        to_cost = plan if beta == 0 else plan + optimum.cost_of_plan(2.0 * beta * apart)
+        to_cost = plan
+        if np.any(beta):
+            to_cost = plan + optimum.cost_of_plan(2.0 * beta * apart) / self._scale
         to_cost = 2.0 * to_cost.reshape(*pairs, *plan.shape[-2:])
         both = np.concatenate([to_cost, to_cost.swapaxes(-2, -1)], axis=-3)
         others, those = _others(num_modalities)
         to_each = both.take(those, axis=-3) @ self._unit.take(others, axis=-3)  # (…, M, M - 1, K, D)
         for other in range(num_modalities - 1):
             to_centers -= to_each[..., other, :, :]
-        losses = (plan * optimum.cost + beta * apart * apart).sum((1, 2)).reshape(pairs)
+        losses = (plan * (optimum.cost * self._scale) + beta * apart * apart).sum((1, 2)).reshape(pairs)
         return np.where(self._finite[..., 0, 0], losses, math.nan), to_centers  # the step says which is not finite
 
 

@@ -29,7 +29,7 @@ class Stacker:
     def stacked(self, modules: Sequence[nn.Module], name: str) -> nn.Module:
         first = modules[0]
         if isinstance(first, nn.Dropout):
-            return _Dropout(first.p, self._generators)
+            return _Dropout([module.p for module in modules if isinstance(module, nn.Dropout)], self._generators)
         kind = _STACKED.get(type(first))
         assert not is_opaque(first), f"no stacked form of {type(first).__name__}"
         whole = copy.copy(first) if kind is None else kind(first)
@@ -83,17 +83,20 @@ class _Norm(nn.Module):
 
 
 class _Dropout(nn.Module):
-    def __init__(self, probability: float, generators: Generators) -> None:
+    def __init__(self, probabilities: Sequence[float], generators: Generators) -> None:
         super().__init__()
-        self._probability, self._generators = probability, generators
+        self._probabilities, self._generators = probabilities, generators
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        if not self.training or self._probability == 0.0:
+        if not self.training or not any(self._probabilities):
             return inputs
         stays = torch.empty_like(inputs)
-        for own, generator in zip(stays, self._generators, strict=True):
-            own.bernoulli_(1.0 - self._probability, generator=generator)
-        return inputs * stays.div_(1.0 - self._probability)
+        for own, generator, probability in zip(stays, self._generators, self._probabilities, strict=True):
+            if probability:
+                own.bernoulli_(1.0 - probability, generator=generator).div_(1.0 - probability)
+            else:
+                own.fill_(1.0)
+        return inputs * stays
 
 
 _STACKED: Mapping[type[nn.Module], Callable[[Any], nn.Module]] = {nn.Linear: _Linear, nn.LayerNorm: _Norm}

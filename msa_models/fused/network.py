@@ -22,6 +22,7 @@ from msa_models.batch import Batch
 from msa_models.fused.modules import Generators, Stacker, is_opaque
 from msa_models.network import Network
 from msa_models.representations import Representation, Representations
+from msa_models.varied import joined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ class StackedNetwork(Network):
         nn.Module.__init__(self)
         first = networks[0]
         self.__dict__.update({name: value for name, value in first.__dict__.items() if name not in self.__dict__})
+        self.spec = joined([each.spec for each in networks])
         self.parameters_of: dict[str, nn.Parameter] = {}  # (S, …), by their names alone
         self.buffers_of: dict[str, torch.Tensor] = {}
         self._generators = generators

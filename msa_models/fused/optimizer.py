@@ -31,8 +31,15 @@ class StackedOptimizer:
             for group in own[0].param_groups
         ]
         kind: Any = type(own[0])
-        pairs = zip(own[0].param_groups, self._groups, strict=True)
-        self.optimizer: torch.optim.Optimizer = kind([{**group, "params": stacked} for group, stacked in pairs])
+        self.own = [[each.param_groups[number] for each in own] for number in range(len(self._groups))]
+        self._decays = [[group["weight_decay"] for group in groups] for groups in self.own]
+        pairs = zip(own[0].param_groups, self._groups, self._decays, strict=True)
+        self.optimizer: torch.optim.Optimizer = kind(
+            [
+                {**group, "params": stacked, "weight_decay": decays[0] if len(set(decays)) == 1 else 0.0}
+                for group, stacked, decays in pairs
+            ]
+        )
         for stacked, parameters in self._with_those_of(own):
             states = [optimizer.state.get(each, {}) for optimizer, each in zip(own, parameters, strict=True)]
             if states[0]:
@@ -41,18 +48,30 @@ class StackedOptimizer:
     def step(self, rates: Sequence[torch.Tensor], scale: Mapping[str, torch.Tensor]) -> None:
         """One step, with the rate (S,) of each group, of which `scale` (S,) of a modality leaves a share."""
         before: list[tuple[nn.Parameter, torch.Tensor, torch.Tensor]] = []
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+        for group, rate, decays in zip(self.optimizer.param_groups, rates, self._decays, strict=True):
             group["lr"] = largest = float(rate.max())
             share = rate / largest if bool((rate != largest).any()) else None
             if group["modality"] in scale:
                 share = scale[group["modality"]] if share is None else share * scale[group["modality"]]
+            moving = [each for each in group["params"] if each.grad is not None]
+            if len(set(decays)) > 1:
+                self._decay(moving, torch.tensor(decays), rate if share is None else largest * share)
             if share is not None:
-                before += [(each, each.detach().clone(), share) for each in group["params"] if each.grad is not None]
+                before += [(each, each.detach().clone(), share) for each in moving]
         self.optimizer.step()
         with torch.no_grad():
             for parameter, was, share in before:
-                weight = share.to(was).view(-1, *[1] * (was.dim() - 1))
-                parameter.copy_(torch.lerp(was, parameter, weight.expand_as(was)))
+                parameter.copy_(torch.lerp(was, parameter, _beside(share, was).expand_as(was)))
+
+    def _decay(self, parameters: Sequence[nn.Parameter], decays: torch.Tensor, rates: torch.Tensor) -> None:
+        """The decay (S,) of models that differ in it: of AdamW taken from the weights, else added to the gradients."""
+        with torch.no_grad():
+            for each in parameters:
+                assert each.grad is not None
+                if isinstance(self.optimizer, torch.optim.AdamW):
+                    each.mul_(_beside(1.0 - rates * decays.to(rates), each))
+                else:
+                    each.grad.addcmul_(each, _beside(decays, each))
 
     def give_back(self, own: Sequence[torch.optim.Optimizer]) -> None:
         """Let the models' own optimisers remember what this one does."""
@@ -78,3 +97,8 @@ def _stacked_state(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for key, value in states[0].items()
         if value is not None
     }
+
+
+def _beside(numbers: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """Numbers (S,) in the shape in which they meet a parameter (S, …)."""
+    return numbers.to(parameter).view(-1, *[1] * (parameter.dim() - 1))

@@ -37,6 +37,7 @@ class FusedStep(Step):
         networks, own = [each.network for each in trainings], [each.step for each in trainings]
         self.network = self._network = StackedNetwork(networks, generators)
         self._spec, self.loss_groups = self.network.spec, own[0].loss_groups
+        self._settings = [each.spec.training for each in trainings]
         self._gathered, self._scale = 0, None
         optimizers = [each.optimizer for each in own]
         self._stacked = StackedOptimizer(self.network, networks, optimizers)
@@ -122,11 +123,17 @@ class FusedStep(Step):
 
     def _update(self, scale: torch.Tensor | None) -> torch.Tensor | None:
         self.network.collect()
-        settings = self._spec.training
-        norm = None if settings.gradient_clip is None else self._clip(settings.gradient_clip)
+        limit = self._spec.training.gradient_clip
+        norm = None if limit is None else self._clip(limit)
         rates = [
-            torch.tensor([optimizer.rate(group, settings, each) for each in self._progress], dtype=torch.float64)
-            for group in self.optimizer.param_groups
+            torch.tensor(
+                [
+                    optimizer.rate(group, settings, progress)
+                    for group, settings, progress in zip(groups, self._settings, self._progress, strict=True)
+                ],
+                dtype=torch.float64,
+            )
+            for groups in self._stacked.own
         ]
         scales = {} if scale is None else dict(zip(self.network.encoders, scale.unbind(-1), strict=True))
         self._stacked.step(rates, scales)

@@ -25,6 +25,7 @@ from msa_models.fused.network import StackedBatch, stackable
 from msa_models.fused.step import Failed, FusedStep
 from msa_models.seams import Progress
 from msa_models.training import Measurement, Training
+from msa_models.varied import likeness
 
 Advanced = Measurement | Exception | None  # of an epoch that is over, or failed, or is cut
 
@@ -142,9 +143,17 @@ def _states(generator: torch.Generator) -> dict[str, torch.Tensor]:
 
 
 def _place(training: Training) -> tuple[object, ...]:
-    """What trainings have in common that can be trained together: all but the seed, and where they are."""
-    identity = {what: value for what, value in training.identity().items() if what != "seed"}
+    """What trainings have in common that can share a pass: all but seeds and such numbers, and where they are."""
+    identity = {what: value for what, value in training.identity().items() if what not in ("seed", "spec")}
     remembered = snapshot.optimizer_state(training.step.optimizer)
     steps = tuple(float(value) for name, value in remembered.items() if name.endswith(".step"))
     taken = 0 if training.begun is None else training.begun.taken
-    return (*identity.items(), training.device, training.epoch, taken, tuple(remembered), steps)
+    return (
+        *identity.items(),
+        repr(likeness(training.spec)),
+        training.device,
+        training.epoch,
+        taken,
+        tuple(remembered),
+        steps,
+    )

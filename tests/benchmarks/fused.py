@@ -1,4 +1,6 @@
-"""Seeds in one pass against seeds one by one: CPU seconds of whole epochs, their evaluation included, on one thread.
+"""Trainings in one pass against the same one by one: CPU seconds of whole epochs, evaluation included, on one thread.
+
+They differ in their seeds, or also in rates, dropout and numbers of their components, as trials of a search do.
 
 On the utterance features of CMU-MOSI where `MSA_MOSI` names the file, else on synthetic ones of the same widths. Both
 take turns, an epoch each, so that they see the same machine; the ratio is between medians.
@@ -8,6 +10,7 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,11 +18,36 @@ import torch
 from msa_models import fused
 from msa_models.data.corpus import Corpus
 from msa_models.training import Training
-from orchestrator.plan.configure import known_method
+from orchestrator.plan.configure import configure, known_method
 from tests.benchmarks.step_cost import RULES, corpus
 
 SEEDS = (2, 5, 8)
 EPOCHS = 6
+
+
+NUMBERS: dict[str, dict[str, tuple[float, float]]] = {
+    "cpsl": {
+        **{"training.learning_rate": (1e-4, 3e-3), "training.weight_decay": (1e-4, 0.1), "encoder.dropout": (0.1, 0.6)},
+        **{"conflict_penalty.threshold": (1.1, 4.0), "conflict_penalty.alpha": (0.0, 1.0)},
+        **{"conflict_penalty.rho": (0.3, 1.0), "statistical_loss.weight": (1e-3, 1.0)},
+    },
+    "pase": {
+        **{"training.learning_rate": (1e-4, 3e-3), "training.weight_decay": (1e-4, 0.1), "encoder.dropout": (0.1, 0.6)},
+        **{"transport.epsilon": (1e-2, 1.0), "prototypes.tau": (0.03, 1.0), "transport_alignment.weight": (1e-3, 1.0)},
+    },
+}
+
+
+def differing(name: str, on: Corpus, number: int) -> list[Training]:
+    """So many, whose numbers lie evenly in their ranges."""
+    method, made = known_method(name), []
+    for index in range(number):
+        share = index / (number - 1)
+        numbers = {path: low + share * (high - low) for path, (low, high) in NUMBERS[name].items()}
+        late = {"dual_phase": None} if name == "pase" else {}
+        config = configure(method.Config, {"training.epochs": EPOCHS, **late, **numbers})
+        made.append(Training(method.build(config), on, seed=index))
+    return made
 
 
 def trainings(name: str, on: Corpus, number: int, **changes: Any) -> list[Training]:
@@ -58,23 +86,17 @@ def main() -> None:
     """Print milliseconds of CPU per model and epoch alone, and the ratio of those in a pass to it."""
     torch.set_num_threads(1)
     on = corpus()
-    methods: dict[str, tuple[Any, dict[str, Any]]] = {
-        name: (known_method(name), {}) for name in ("cpsl", "pase", "concat")
+    makers: dict[str, Callable[[int], list[Training]]] = {
+        name: partial(trainings, name, on) for name in ("cpsl", "pase", "concat")
     }
-    methods |= {f"concat with {name}": (known_method("concat"), {name: rule}) for name, rule in RULES.items()}
+    makers |= {f"{name}, numbers differ": partial(differing, name, on) for name in NUMBERS}
+    makers |= {f"concat with {name}": partial(trainings, "concat", on, **{name: rule}) for name, rule in RULES.items()}
     print(f"{on.name}: CPU per model and epoch; a pass of {', '.join(map(str, SEEDS))} models, as a share of it")
-    for name, (method, changes) in methods.items():
-        shares = []
-        alone = 0.0
-        for number in SEEDS:
-
-            def make(number: int = number, method: str = method, changes: dict[str, Any] = changes) -> list[Training]:
-                return trainings(method, on, number, **changes)
-
-            one_by_one, in_one_pass = compared(make)
-            alone = one_by_one / number
-            shares.append(in_one_pass / one_by_one)
-        print(f"{name:32s} {1e3 * alone:7.1f} ms  {'  '.join(f'{share:.2f}' for share in shares)}", flush=True)
+    for name, make in makers.items():
+        found = [(number, *compared(partial(make, number))) for number in SEEDS]
+        number, alone, _ = found[-1]
+        shares = "  ".join(f"{in_one_pass / one_by_one:.2f}" for _, one_by_one, in_one_pass in found)
+        print(f"{name:32s} {1e3 * alone / number:7.1f} ms  {shares}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,9 @@ def trainings(name: str, corpus: Corpus, **changes: Any) -> list[Training]:
 
 def measured(found: Sequence[object]) -> list[Measurement]:
     assert all(isinstance(each, dict) for each in found), found
-    return [each for each in found if isinstance(each, dict)]
+    together = [each for each in found if isinstance(each, dict)]
+    assert all(each[MODELS] == len(found) for each in together), "not trained in one pass"
+    return together
 
 
 def assert_close(found: Mapping[str, float], expected: Mapping[str, float]) -> None:
@@ -70,8 +73,8 @@ def assert_close(found: Mapping[str, float], expected: Mapping[str, float]) -> N
             assert found[name] == pytest.approx(value, rel=2e-3, abs=1e-5, nan_ok=True), name
 
 
-def assert_as_alone(name: str, corpus: Corpus, num_epochs: int = 2, **changes: Any) -> None:
-    alone, together = trainings(name, corpus, **changes), trainings(name, corpus, **changes)
+def assert_as_alone(made: Callable[[], list[Training]], num_epochs: int = 2) -> None:
+    alone, together = made(), made()
     for _ in range(num_epochs):
         found = measured(advance(together, never))
         for one, own in zip(found, alone, strict=True):
@@ -96,21 +99,21 @@ def assert_same(found: Sequence[Training], expected: Sequence[Training]) -> None
 @pytest.mark.parametrize("layout", ["utterances", "sequences"])
 @pytest.mark.parametrize("name", METHODS)
 def test_each_comes_to_what_it_comes_to_alone(name: str, layout: str, make_corpus: MakeCorpus) -> None:
-    assert_as_alone(name, make_corpus("regression", layout=layout))
+    assert_as_alone(partial(trainings, name, make_corpus("regression", layout=layout)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["classification", "multilabel"])
 @pytest.mark.parametrize("name", METHODS)
 def test_so_it_does_in_tasks_of_classes_and_labels(name: str, task: str, make_corpus: MakeCorpus) -> None:
-    assert_as_alone(name, make_corpus(task, layout="utterances"))
+    assert_as_alone(partial(trainings, name, make_corpus(task, layout="utterances")))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_so_it_does_with_two_modalities_and_losses_of_squares(name: str, make_corpus: MakeCorpus) -> None:
     corpus = make_corpus("regression", layout="utterances").select(("text", "vision"))
-    assert_as_alone(name, corpus, training__loss="mse")
+    assert_as_alone(partial(trainings, name, corpus, training__loss="mse"))
 
 
 @pytest.mark.slow
@@ -126,14 +129,15 @@ def test_so_it_does_with_two_modalities_and_losses_of_squares(name: str, make_co
 )
 @pytest.mark.parametrize("name", ["cpsl", "ogm_ge, updates"])
 def test_so_it_does_however_it_is_trained(name: str, changes: dict[str, Any], make_corpus: MakeCorpus) -> None:
-    assert_as_alone(name, make_corpus("regression", layout="utterances"), num_epochs=3, **changes)
+    corpus = make_corpus("regression", layout="utterances")
+    assert_as_alone(partial(trainings, name, corpus, **changes), num_epochs=3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["transformer", "conv", "lstm"])
 def test_so_it_does_with_any_encoder_of_sequences_in_little_memory(kind: str, make_corpus: MakeCorpus) -> None:
     corpus = make_corpus("regression", layout="sequences")
-    assert_as_alone("cpsl", corpus, encoder__kind=kind, training__max_tokens=100)
+    assert_as_alone(partial(trainings, "cpsl", corpus, encoder__kind=kind, training__max_tokens=100))
 
 
 def with_histories(made: Sequence[Training], histories: Sequence[Sequence[float]]) -> Sequence[Training]:
