@@ -16,6 +16,7 @@ MAX_SEEDS = 1_000
 MAX_TOP = 100
 MAX_MEMBERS = 100  # trainings of one search trial, of its seeds and of its folds
 MAX_UNITS = 1_000
+MAX_BATCH = 64  # configurations that are suggested at once
 NUM_SEEDS = 5  # unless an experiment says otherwise
 SPREAD = "a test needs the spread between seeds"
 STUDY_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,31}$"

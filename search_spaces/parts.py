@@ -170,6 +170,11 @@ class Search(Part):
         description="Folds of train and valid together, in whole videos: a search trial trains on all but each of them "
         "and is measured there, and its value is the mean; null: the corpus' own train and valid.",
     )
+    batch: Annotated[int, Ge(1), Le(checks.MAX_BATCH)] = Field(
+        default=1,
+        description="Configurations that are suggested at once, from the same results. Those of one shape, which "
+        "differ in rates, dropout and numbers of their components, are trained in one pass by one worker.",
+    )
     pruner: Pruner = Field(default=Pruner(), description="When a trial that falls behind is stopped.")
 
 

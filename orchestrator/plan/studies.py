@@ -163,7 +163,7 @@ def _present(config: Mapping[str, Any]) -> dict[str, Any]:
 def _searched_as(search: Search) -> dict[str, Any]:
     """What decides on suggestions and values of a search; what came later leaves no trace at its default."""
     searched = search.model_dump(exclude={"trials", "budget", "target"})
-    for later in ("seeds", "folds"):
+    for later in ("seeds", "folds", "batch"):
         if searched[later] == Search.model_fields[later].default:
             del searched[later]
     if search.pruner.rungs == Pruner.model_fields["rungs"].default:

@@ -171,20 +171,26 @@ class Campaign:
 
         Raises StorageError, also for a worker that could not use the storage: its trial stays interrupted.
         """
+        return self.reports([trial_id], report) == []
+
+    def reports(self, trial_ids: Sequence[str], report: Report) -> list[str]:
+        """As `report`, of trials that share a pass; those that go on with their worker.
+
+        At a rung they are compared with one another. Where one is pruned the others are put back, to be handed out
+        together again: their worker learns of it by what it trains next.
+        """
         if report.storage_fault:
             raise OutOfReach(report.storage_fault)
-        started = self._running[trial_id]
-        started.take(report)
-        if isinstance(report.end, Outcome):
-            self._finish(started, COMPLETE, outcome=report.end)
-        elif isinstance(report.end, Failure):
-            if not self._started_anew(started, report.end):
-                self._finish(started, FAIL, failure=report.end)
-        elif started.study.prune(started.assignment, started.curve, inside=report.inside):
-            self._finish(started, PRUNED)
-        else:
-            return False
-        return True
+        for trial_id in trial_ids:
+            started, own = self._running[trial_id], report.of(trial_id)
+            started.take(own)
+            started.study.note(started.assignment, started.curve)
+        left = [each for each in trial_ids if not self._is_over(each, report.of(each))]
+        if any(report.of(each).end is None for each in trial_ids if each not in left):
+            for each in reversed(left):
+                self.put_back(each)
+            return []
+        return left
 
     def lose(self, trial_id: str, failure: Failure) -> None:
         """Its worker was lost: it starts anew, unless that has happened too often, or its time is over."""
@@ -204,6 +210,19 @@ class Campaign:
         """Itself, once all that has finished is on file. Raises StorageError."""
         self._commits.settle()
         return self
+
+    def _is_over(self, trial_id: str, report: Report) -> bool:
+        started = self._running[trial_id]
+        if isinstance(report.end, Outcome):
+            self._finish(started, COMPLETE, outcome=report.end)
+        elif isinstance(report.end, Failure):
+            if not self._started_anew(started, report.end):
+                self._finish(started, FAIL, failure=report.end)
+        elif not report.inside and started.study.prune(started.assignment, started.curve):
+            self._finish(started, PRUNED)
+        else:
+            return False
+        return True
 
     def _begun(self, assignment: Assignment, study: StudyState) -> Assignment:
         attempts = self._attempts.get(assignment.trial_id, 0) + 1

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
+from msa_models.varied import likeness
+from orchestrator.plan.configure import configure, known_method
 from orchestrator.plan.studies import Study, confirm_trial_id
-from orchestrator.run.messages import Assignment
+from orchestrator.run.messages import Assignment, inputs_key
 from orchestrator.run.side_by_side import at_once
 from orchestrator.store.selection import distinct, preferred
 
-SELECT, CONFIRM = "select", "confirm"
+SEARCH, SELECT, CONFIRM = "search", "select", "confirm"
 Values = Mapping[str, float | None]  # of every finished trial by id, None for a FAIL; kept up to date
 
 
@@ -73,9 +76,24 @@ def left(cells: Iterable[Cell], finished: Values, running: Collection[str]) -> l
 
 
 def block(study: Study, trial: Cell | Assignment) -> tuple[str, str, int]:
-    """What trials of a study have in common that share a pass: the configuration, and a range of their numbers.
+    """What trials of a study have in common that share a pass, and a range of their numbers.
 
-    So who they are follows from the plan and from what is finished, not from how many slots there are.
+    Of a search: those suggested at once whose models are of one shape. Else: those of one configuration. So who they
+    are follows from the plan and from what is finished, not from how many slots there are.
     """
+    most = at_once(study.fixed)
+    if isinstance(trial, Assignment) and trial.phase == SEARCH:
+        several = study.search.batch if trial.members is None and most > 1 else 1
+        return SEARCH, _shape(trial) if several > 1 else "", trial.number // several
     number = trial.number % len(study.select_seeds) if trial.phase == SELECT else trial.number
-    return trial.phase, json.dumps(trial.params, sort_keys=True), number // at_once(study.fixed)
+    return trial.phase, json.dumps(trial.params, sort_keys=True), number // most
+
+
+def _shape(trial: Assignment) -> str:
+    return inputs_key(trial.data_fingerprint, trial.config) + _likeness(trial.method, json.dumps(trial.config))
+
+
+@lru_cache(maxsize=1_000)
+def _likeness(method: str, config: str) -> str:
+    known = known_method(method)
+    return repr(likeness(known.build(configure(known.Config, json.loads(config)))))

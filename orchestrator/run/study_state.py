@@ -17,20 +17,20 @@ from orchestrator.plan import seeds
 from orchestrator.plan.search import members
 from orchestrator.plan.space import most_epochs
 from orchestrator.plan.studies import Study, search_trial_id
-from orchestrator.run.choice import CONFIRM, SELECT, Cell, Choice, block, confirms, left
+from orchestrator.run.choice import CONFIRM, SEARCH, SELECT, Cell, Choice, block, confirms, left
 from orchestrator.run.curve import intermediate_values
 from orchestrator.run.messages import Assignment
 from orchestrator.run.pruning import Rungs, rungs_of
 from orchestrator.run.search_state import SearchState
+from orchestrator.run.side_by_side import at_once
 
-SEARCH = "search"
 COMPLETE, PRUNED, FAIL = "COMPLETE", "PRUNED", "FAIL"
 
 
 class StudyState:
     """Search first, pruned by ASHA; then the chosen configuration on every confirm seed, never pruned.
 
-    In between, with `confirm.top`, the best few are trained on seeds of their own, and choose.
+    In between, with `confirm.top`, the best few choose, on seeds of their own.
 
     `history`: finished rows of this study, those of its search in the order of their numbers. `interrupted`:
     assignments of its search that were started but not finished. `again`: rows of failed trials of this study that
@@ -102,8 +102,7 @@ class StudyState:
             return {}
         num_selects = len(self._choice.cells) if self._choice else self.study.num_selects
         num_confirms = 0 if self._is_decided and self.chosen is None else self.num_seeds  # no such configuration
-        num_searches = self._search.num_trials + self._search.num_left
-        return {SEARCH: num_searches, SELECT: num_selects, CONFIRM: num_confirms}
+        return {SEARCH: self._search.num_trials + self._search.num_left, SELECT: num_selects, CONFIRM: num_confirms}
 
     @property
     def num_searched(self) -> int:
@@ -139,24 +138,21 @@ class StudyState:
         """The next trial, or None while there is nothing to hand out (yet); `running`: cells that others train."""
         if not self.wanted:
             return None
-        if self._waiting:
-            assignment = self._waiting.popleft()
-        else:
-            assignment = self._next_cell(running) if self._search.is_handed_out else self._next_search()
-        if assignment is not None:
+        if not self._waiting:
+            self._fill_batch()
+        if assignment := self._waiting.popleft() if self._waiting else self._next_cell(running):
             self._running.add(assignment.trial_id)
             self.num_started += 1
         return assignment
 
     def mates(self, assignment: Assignment, running: Collection[str] = ()) -> list[Assignment]:
         """Those that share a pass with a trial that was handed out, see `block`, handed out with it."""
-        if assignment.phase == SEARCH:
-            return []
         own = block(self.study, assignment)
         found = [each for each in self._waiting if block(self.study, each) == own]
         known = {*running, *(each.trial_id for each in found)}
         cells = (cell for cell in self._cells_left() if cell.trial_id not in known)
         found += [self._assignment(*cell) for cell in cells if block(self.study, cell) == own]
+        del found[at_once(self.study.fixed) - 1 :]
         self._waiting = deque(each for each in self._waiting if each not in found)
         self._running.update(each.trial_id for each in found)
         self.num_started += len(found)
@@ -166,8 +162,8 @@ class StudyState:
         """How many trials could be handed out now; `running`: as above."""
         if not self.wanted:
             return 0
-        searches = len(self._waiting) + self._search.num_left
-        return searches + len({block(self.study, cell) for cell in self._cells_left() if cell.trial_id not in running})
+        waiting = [*self._waiting, *(cell for cell in self._cells_left() if cell.trial_id not in running)]
+        return -(-self._search.num_left // self.study.search.batch) + len({block(self.study, each) for each in waiting})
 
     def give_back(self, assignment: Assignment) -> None:
         """A trial that was handed out and could not be trained is to be the next one."""
@@ -175,18 +171,17 @@ class StudyState:
         self._waiting.appendleft(assignment)
         self.num_started -= 1
 
-    def prune(self, assignment: Assignment, curve: Sequence[float], *, inside: bool = False) -> bool:
-        """Whether to stop this trial now, given its best value so far after each epoch (1, 2, ...).
+    def note(self, assignment: Assignment, curve: Sequence[float]) -> None:
+        """Take note of a trial's best value so far after each epoch (1, 2, ...), of which some are rungs.
 
-        Rungs it passed before are recorded too: a trial continued from a checkpoint may not have reported them to us.
-        One that is `inside` the epoch after these has passed the last of them as well.
+        It may have been continued from a checkpoint, and not have reported some of them to us.
         """
-        for epoch in assignment.rungs:
-            if epoch < len(curve) + inside:
-                self._rungs.record(assignment.number, epoch, curve[epoch - 1])
-        if inside or len(curve) not in assignment.rungs:
-            return False
-        return self._rungs.prune(assignment.number, len(curve), curve[-1])
+        for epoch, value in intermediate_values(assignment.rungs, curve).items():
+            self._rungs.record(assignment.number, epoch, value)
+
+    def prune(self, assignment: Assignment, curve: Sequence[float]) -> bool:
+        """Whether to stop this trial now, at the end of an epoch, given the same."""
+        return len(curve) in assignment.rungs and self._rungs.prune(assignment.number, len(curve), curve[-1])
 
     def finish(
         self, assignment: Assignment, state: str, value: float | None, curve: Sequence[float], duration_s: float
@@ -194,16 +189,16 @@ class StudyState:
         """Take note of how a trial ended; the sampler hears COMPLETE, PRUNED or FAIL as what it is."""
         self._running.discard(assignment.trial_id)
         if assignment.phase == SEARCH:
+            self.note(assignment, curve)
             rungs = intermediate_values(assignment.rungs, curve)
-            for epoch, intermediate in rungs.items():
-                self._rungs.record(assignment.number, epoch, intermediate)  # passed before an interruption, perhaps
             self._search.end(assignment.number, json.dumps(assignment.params), state, value, rungs, duration_s)
 
-    @property
-    def _search_is_over(self) -> bool:
-        if self._leader is not None:
-            return self._leader._search_is_over
-        return self._search.is_over
+    def _fill_batch(self) -> None:
+        """Let the next trials of the search wait, up to the end of a batch."""
+        while not self._search.is_handed_out:
+            self._waiting.append(self._next_search())
+            if self._search.num_trials % self.study.search.batch == 0:
+                return
 
     def _next_search(self) -> Assignment:
         number, params = self._search.num_trials, self._search.suggestion()
@@ -221,7 +216,7 @@ class StudyState:
 
     def _made_choice(self) -> Choice | None:
         """Of a study with a search of its own that is over."""
-        if self._choice is None and self._leader is None and self._search_is_over:
+        if self._choice is None and self._leader is None and self._search.is_over:
             found = self._search.configurations() if self.study.search.trials else [{}]
             self._choice = Choice(self.study, found, self._code_fingerprint, self._cells)
         return self._choice
@@ -279,6 +274,8 @@ class StudyState:
                 self._take_up(started, row["number"])
                 self._search.replay(row["number"], *self._replayed(row))
         self._take_up(started, max(started, default=-1) + 1)
+        if self._search.num_trials % self.study.search.batch:
+            self._fill_batch()
 
     def _take_up(self, started: Mapping[int, Assignment], until: int) -> None:
         """The trials of the search before that number which are not finished."""

@@ -89,23 +89,22 @@ class Trial:
 
     @property
     def is_at_rung(self) -> bool:
-        return progress(self.measurements) in self._assignment.rungs
+        return self.run is not None and not self.run.inside and progress(self.measurements) in self._assignment.rungs
 
     def is_late(self, elapsed_s: float) -> bool:
         """Whether the trial has trained for as long as it may, by so long in this stretch."""
         may_s = self._assignment.time_s
         return may_s is not None and self.total_s + elapsed_s >= may_s
 
-    def begin(self) -> bool:
-        """Make the run and take up its newest whole checkpoint; whether that stands at a rung."""
+    def begin(self) -> None:
+        """Make the run and take up its newest whole checkpoint. Raises StorageError."""
         try:
             self.run = self._made()
-            return self._restore(self.run) and not self.run.inside and self.is_at_rung
+            self._restore(self.run)
         except StorageError:
             raise
         except Exception as error:
             self.fail(error)
-            return False
 
     def go_back(self, place: tuple[int, int]) -> None:
         """Take up the checkpoint of this place, or begin anew where it has one of its first stretch only."""

@@ -39,7 +39,7 @@ def out_of_reach(fault: str) -> Report:
 class TrialRunner:
     """Trains up to the next rung, the end, or for a few seconds, whichever is first.
 
-    `mates` differ from the trial in the seed alone and are trained side by side with it, in one pass if they can be.
+    `mates` are trained side by side with the trial, in one pass if they can be.
     Their time is that of the pass, in equal parts. A stretch also ends where one of them does.
     """
 
@@ -87,10 +87,12 @@ class TrialRunner:
 
     def _train(self, live: Sequence[Trial], began: float) -> None:
         new = [each for each in live if each.run is None]
-        if new and any([each.begin() for each in new]):
-            return  # the driver may have died before it decided at this rung: it decides first
+        for each in new:
+            each.begin()
         if len(new) > 1:
             _align(new)
+        if any(each.is_at_rung for each in new):
+            return  # the driver may have died before it decided there: it decides first
         stretch_s = max(STRETCH_S, TIMES_CHECKPOINT * self._checkpoint_s)
 
         def pause() -> bool:

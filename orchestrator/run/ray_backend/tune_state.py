@@ -116,10 +116,14 @@ class TuneState:
         self._pace.hear(ray_id)
         self._watchdog.hear(ray_id, report)
         several = self._ours[ray_id]
-        left = [each for each in several if not self._take(each.trial_id, report.of(each.trial_id))]
+        ids = [each.trial_id for each in several]
+        for each in ids:
+            self.on_report(report.of(each))
+        going_on = self.stop.write(lambda: self.campaign.reports(ids, report), [])
+        left = [each for each in several if each.trial_id in going_on]
         self._look_at_failures()
         if self._pausing.paused and not self.stopping:  # what they have come to is on file
-            for each in left:
+            for each in reversed(left):
                 self.campaign.put_back(each.trial_id)
             left = []
         if not (self.stopping or self._pausing.paused):
@@ -159,11 +163,6 @@ class TuneState:
     def _look_at_failures(self) -> None:
         if self.campaign.stopped:
             self.stop.ask()
-
-    def _take(self, trial_id: str, report: Report) -> bool:
-        """Whether the trial is over."""
-        self.on_report(report)
-        return self.stop.write(lambda: self.campaign.report(trial_id, report), True)
 
     def _end(self, ray_id: str) -> list[Assignment]:
         self._without_worker.pop(ray_id, None)

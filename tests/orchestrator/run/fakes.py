@@ -267,13 +267,10 @@ def train(
             campaign.settled()
             return
         for runner, going_on in active:
-            report = runner.stretch()
-            for trial_id in list(going_on):
-                if campaign.report(trial_id, report.of(trial_id)):
-                    going_on.remove(trial_id)
-                if campaign.num_new >= most or campaign.stopped:
-                    campaign.settled()
-                    return
+            going_on[:] = campaign.reports(going_on, runner.stretch())
+            if campaign.num_new >= most or campaign.stopped:
+                campaign.settled()
+                return
         active = [each for each in active if each[1]]
 
 

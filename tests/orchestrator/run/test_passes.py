@@ -1,7 +1,9 @@
-"""Confirm seeds of a configuration are handed out together, and share the passes of one worker."""
+"""Confirm seeds of a configuration, and batches of a search, are handed out together and share a pass."""
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from orchestrator.plan.studies import Study
 from orchestrator.run import trial_runner
 from orchestrator.run.campaign import Campaign
 from orchestrator.run.messages import Assignment
+from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.store import Store
 from search_spaces.loading import validate
 from tests.orchestrator.run import fakes
@@ -28,9 +31,9 @@ def planned(seeds: int = SEEDS, **config: Any) -> tuple[Study, ...]:
     return fakes.studies(config={"training.epochs": 3} | config, space={}, confirm={"seeds": seeds})
 
 
-def searched(uri: Path, studies: tuple[Study, ...], most: int = 1) -> Campaign:
-    """A campaign whose only search trial is over, and then as many more as `most` says."""
-    fakes.train(Campaign(Store.create(str(uri), fakes.record(studies)), studies, fakes.PROVENANCE), str(uri), most=most)
+def searched(uri: Path, studies: tuple[Study, ...]) -> Campaign:
+    """A campaign whose only search trial is over."""
+    fakes.train(Campaign(Store.create(str(uri), fakes.record(studies)), studies, fakes.PROVENANCE), str(uri), most=1)
     return Campaign(Store.open(str(uri)), studies, fakes.PROVENANCE)
 
 
@@ -57,18 +60,66 @@ def test_seeds_of_a_configuration_are_one_assignment_in_blocks(
     assert len(campaign.running) == 5
 
 
-def test_those_of_a_search_are_alone(tmp_path: Path) -> None:
-    studies = fakes.studies()
-    campaign = Campaign(Store.create(str(tmp_path), fakes.record(studies)), studies, fakes.PROVENANCE)
-    first = campaign.next()
-    assert first is not None
-    assert campaign.mates(first) == []
+def of_a_search(uri: Path, **changes: Any) -> Campaign:
+    """A campaign of six trials that differ in their learning rate, and in what else is said."""
+    config = {"training.epochs": 4} | {path: value for path, value in changes.items() if path == "training.fuse"}
+    space: dict[str, Any] = {"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
+    space |= {path: value for path, value in changes.items() if "." in path and path not in config}
+    search = {"trials": 6} | {name: value for name, value in changes.items() if "." not in name}
+    studies = fakes.studies(config=config, space=space, search=search)
+    return Campaign(Store.create(str(uri), fakes.record(studies)), studies, fakes.PROVENANCE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "numbers"),
+    [
+        ({}, [[0], [1], [2], [3], [4], [5]]),
+        ({"batch": 4}, [[0, 1, 2, 3], [4, 5]]),
+        ({"batch": 64}, [[0, 1, 2, 3, 4, 5]]),
+        ({"batch": 4, "training.fuse": 3}, [[0, 1, 2], [3], [4, 5]]),
+        ({"batch": 4, "training.fuse": 1}, [[0], [1], [2], [3], [4], [5]]),
+        ({"batch": 4, "seeds": 2}, [[0], [1], [2], [3], [4], [5]]),
+    ],
+    ids=["one by one", "batches", "all at once", "few in a pass", "not in passes", "means of seeds"],
+)
+def test_trials_of_a_search_are_handed_out_in_its_batches(
+    tmp_path: Path, changes: dict[str, Any], numbers: list[list[int]]
+) -> None:
+    campaign = of_a_search(tmp_path, **changes)
+    assert [[each.number for each in several] for several in handed_out(campaign)] == numbers
+
+
+def test_of_a_batch_those_of_one_shape_share_a_pass(tmp_path: Path) -> None:
+    campaign = of_a_search(tmp_path, batch=6, **{"encoder.width": {"choices": [8, 16]}})
+    found = handed_out(campaign)
+    shapes = [[each.config["encoder"]["width"] for each in several] for several in found]
+    assert sorted(len(each) for each in shapes) != [1] * 6, "both widths are tried, one of them more than once"
+    assert all(len(set(each)) == 1 for each in shapes)
+    assert shapes[0][0] != shapes[1][0]
+    assert sorted(each.number for several in found for each in several) == list(range(6))
+
+
+def test_one_that_is_pruned_leaves_the_pass_and_the_others_go_on(tmp_path: Path) -> None:
+    pruner = {"kind": "asha", "min_epochs": 1, "reduction": 2}
+    campaign = of_a_search(tmp_path, batch=6, pruner=pruner)
+    fakes.train(campaign, str(tmp_path))
+    rows = [row for row in fakes.table(str(tmp_path)) if row["phase"] == "search"]
+    assert {row["state"] for row in rows} == {"COMPLETE", "PRUNED"}
+    curves = Counter(row["trial_id"] for row in Store.open(str(tmp_path)).measurements().to_pylist())
+    for row in rows:
+        epochs = max(map(int, json.loads(row["intermediate_values"])))
+        assert curves[row["trial_id"]] == (4 if row["state"] == "COMPLETE" else epochs), "no epoch after its last rung"
 
 
 def test_what_is_finished_is_not_handed_out_again_with_the_others(tmp_path: Path) -> None:
     studies = planned(5)
-    campaign = searched(tmp_path, studies, most=3)
-    (several,) = handed_out(campaign)
+    campaign = searched(tmp_path, studies)
+    ((first, second, *_),) = handed_out(campaign)
+    for each in (first, second):
+        runner = TrialRunner(each, fakes.corpus(), Store.open(str(tmp_path)), fakes.toy)
+        while not campaign.report(each.trial_id, runner.stretch()):
+            pass
+    (several,) = handed_out(Campaign(Store.open(str(tmp_path)), studies, fakes.PROVENANCE))
     assert [each.number for each in several] == [2, 3, 4]
 
 
@@ -90,36 +141,50 @@ def corpus() -> Corpus:
     return data.load("synthetic", options=options | {"layout": "utterances"}).standardised()
 
 
-@pytest.fixture(scope="module")
-def studies(corpus: Corpus) -> tuple[Study, ...]:
+CONFIRMS: dict[str, Any] = {"confirm": {"seeds": SEEDS}}
+SEARCHES: dict[str, Any] = {
+    "space": {
+        "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "statistical_loss.weight": {"low": 0.01, "high": 1.0, "log": True},
+    },
+    "search": {
+        **{"trials": SEEDS, "batch": SEEDS, "sampler": "random"},
+        "pruner": {"kind": "asha", "min_epochs": 1, "reduction": 2},
+    },
+    "confirm": {"seeds": 1},
+}
+
+
+def real_studies(corpus: Corpus, asked: dict[str, Any]) -> tuple[Study, ...]:
     experiment = {
         "method": "cpsl",
         "data": "synthetic",
         "objective": {"metric": "valid/mae"},
         "config": {"training.epochs": 3, "training.batch_size": 16, "encoder.width": 8, "encoder.heads": 2},
-        "confirm": {"seeds": SEEDS},
     }
-    return plan(validate(experiment), CorpusInfo.of(corpus)).studies
+    return plan(validate(experiment | asked), CorpusInfo.of(corpus)).studies
 
 
 def trained(uri: Path, studies: tuple[Study, ...], corpus: Corpus) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows and measurements of the confirm trials."""
+    """Rows of trials that share passes, and their measurements."""
     from orchestrator.run.workload import train
 
     fakes.play(str(uri), studies, workload=train, on=corpus)
-    rows = [row for row in fakes.table(str(uri)) if row["phase"] == "confirm"]
+    phase = "search" if studies[0].distributions else "confirm"
+    rows = [row for row in fakes.table(str(uri)) if row["phase"] == phase]
     return rows, Store.open(str(uri)).measurements([row["trial_id"] for row in rows]).to_pylist()
 
 
-def test_seeds_that_share_a_pass_come_to_what_they_come_to_alone(
-    tmp_path: Path, studies: tuple[Study, ...], corpus: Corpus
+@pytest.mark.parametrize("asked", [CONFIRMS, SEARCHES], ids=["seeds", "a batch"])
+def test_those_that_share_a_pass_come_to_what_they_come_to_alone(
+    tmp_path: Path, asked: dict[str, Any], corpus: Corpus
 ) -> None:
     from orchestrator.run.workload import train
 
+    studies = real_studies(corpus, asked)
     rows, measured = trained(tmp_path, studies, corpus)
-    assert [row["state"] for row in rows] == ["COMPLETE"] * SEEDS
-    assert {row["train/models"] for row in measured} == {SEEDS}
-    for row in rows:
+    assert max(row["train/models"] or 1 for row in measured) == SEEDS
+    for row in (row for row in rows if row["state"] == "COMPLETE"):
         alone = train(Assignment.of_row(row, studies[0].direction), corpus)
         while not alone.done:
             alone.train_epoch()
@@ -128,12 +193,14 @@ def test_seeds_that_share_a_pass_come_to_what_they_come_to_alone(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stretch_s", [trial_runner.STRETCH_S, 0.0], ids=["whole", "step by step"])
+@pytest.mark.parametrize("asked", [CONFIRMS, SEARCHES], ids=["seeds", "a batch"])
 def test_killed_at_any_write_they_go_on_bit_for_bit(
-    tmp_path: Path, studies: tuple[Study, ...], corpus: Corpus, monkeypatch: Any, last_write: Any, stretch_s: float
+    tmp_path: Path, asked: dict[str, Any], corpus: Corpus, monkeypatch: Any, last_write: Any, stretch_s: float
 ) -> None:
     monkeypatch.setattr(trial_runner, "STRETCH_S", stretch_s)
-    rows, _ = trained(tmp_path / "whole", studies, corpus)
-    expected = {row["trial_id"]: row["value"] for row in rows}
+    studies = real_studies(corpus, asked)
+    rows, curves = trained(tmp_path / "whole", studies, corpus)
+    expected = {row["trial_id"]: (row["state"], row["value"], row["intermediate_values"]) for row in rows}
     nth, num_kills = 0, 0
     while num_kills == nth:
         nth += 1
@@ -145,7 +212,7 @@ def test_killed_at_any_write_they_go_on_bit_for_bit(
             num_kills += 1
         last_write(0)
         found, again = trained(uri, studies, corpus)
-        values = {row["trial_id"]: row["value"] for row in found}
-        assert values == expected, nth
-        assert {row["train/models"] for row in again} == {SEEDS}
+        ended = {row["trial_id"]: (row["state"], row["value"], row["intermediate_values"]) for row in found}
+        assert ended == expected, nth
+        assert again == curves, nth
     assert num_kills > 5

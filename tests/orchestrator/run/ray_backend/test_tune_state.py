@@ -26,8 +26,8 @@ class EndlessCampaign:
     def lose(self, trial_id: str, failure: Failure) -> None:
         self.num_lost += 1
 
-    def report(self, trial_id: str, report: Report) -> bool:
-        return False
+    def reports(self, trial_ids: list[str], report: Report) -> list[str]:
+        return trial_ids
 
     def mates(self, assignment: Assignment) -> list[Assignment]:
         return []
