@@ -42,11 +42,42 @@ class Examples(click.Command):
         super().__init__(*args, **kwargs)
         self.examples = examples
 
+    def invoke(self, ctx: click.Context) -> Any:
+        if "storage" in ctx.params:
+            _arrow_without_pandas()
+        return super().invoke(ctx)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.examples:
             with formatter.section("Examples"):
                 lines = textwrap.dedent(self.examples).strip().splitlines()
                 formatter.write("".join(f"  {line}\n" for line in lines))
+
+
+def _arrow_without_pandas() -> None:
+    """Let pyarrow look for pandas now, once, and find none; whoever asks for a DataFrame has it find pandas after all.
+
+    It looks with the first value of Python that it is given, to know objects of pandas, which no command has; to find
+    it takes a third of the time of `msa status`.
+    """
+    import pyarrow as pa
+
+    if "pandas" in sys.modules:
+        return
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        pa.scalar(None)
+    finally:
+        sys.meta_path.remove(_NoPandas)
+
+
+class _NoPandas:
+    """Among the finders of modules: what it refuses is not there."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
 
 
 class _Whole(click.Group):

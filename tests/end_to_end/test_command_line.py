@@ -11,7 +11,7 @@ from orchestrator.cli import main
 from tests.end_to_end.conftest import Msa
 from tests.patience import LIMIT_S
 
-HEAVY = ("torch", "ray", "transformers")
+HEAVY = ("torch", "ray", "transformers", "pandas")
 
 
 def corpus(folder, name="corpus.pkl", changes=None):
@@ -242,6 +242,19 @@ def test_a_folder_without_a_storage_is_one_clear_line(msa, command):
     assert len(result.stderr.splitlines()) == 1
 
 
+def imports_nothing_heavy(folder, arguments):
+    code = (
+        "import sys\nfrom orchestrator import cli\n"
+        "try:\n    cli.main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        f"heavy = [name for name in {HEAVY} if name in sys.modules]\nassert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True, timeout=LIMIT_S
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
@@ -249,16 +262,18 @@ def test_a_folder_without_a_storage_is_one_clear_line(msa, command):
     ids=" ".join,
 )
 def test_light_commands_import_neither_torch_nor_ray(tmp_path, arguments):
-    code = (
-        "import sys\nfrom orchestrator import cli\n"
-        "try:\n    cli.main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-        f"heavy = [name for name in {HEAVY} if name in sys.modules]\nassert not heavy, heavy\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+    imports_nothing_heavy(tmp_path, arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["status", "table", "failures"])
+def test_what_reads_a_storage_imports_nothing_heavy_either(tmp_path, command):
+    from orchestrator.store import Store
+    from tests.orchestrator.run import fakes
+
+    fakes.play(str(tmp_path / "storage"), fakes.studies())
+    assert Store.open(tmp_path / "storage").compact()
+    imports_nothing_heavy(tmp_path, [command, "storage"])
 
 
 @pytest.mark.parametrize(
