@@ -36,7 +36,15 @@ Groups = Mapping[str, Mapping[str, torch.Tensor]]
 
 
 def pack(progress: Mapping[str, Any], groups: Groups) -> bytes:
-    """The bytes of a snapshot, for which each tensor on a CPU is copied once; the name of a group has no dot."""
+    """The bytes of a snapshot, for which each tensor on a CPU is copied once."""
+    return b"".join(pieces(progress, groups))
+
+
+def pieces(progress: Mapping[str, Any], groups: Groups) -> list[bytes | memoryview]:
+    """What the bytes of a snapshot are joined of: tensors on a CPU as they are, not copied.
+
+    They change with the tensors, so join or write them before anything else. The name of a group has no dot.
+    """
     tensors = {_PROGRESS: torch.frombuffer(bytearray(json.dumps(progress).encode()), dtype=torch.uint8)}
     for group, named in groups.items():
         tensors |= {f"{group}.{name}": tensor for name, tensor in named.items()}
@@ -50,10 +58,10 @@ def pack(progress: Mapping[str, Any], groups: Groups) -> bytes:
         header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % _LENGTH)
-    return b"".join([len(text).to_bytes(_LENGTH, "little"), text, *(_bytes_of(tensors[name]) for name in ordered)])
+    return [len(text).to_bytes(_LENGTH, "little"), text, *(_bytes_of(tensors[name]) for name in ordered)]
 
 
-def unpack(data: bytes) -> tuple[dict[str, Any], Groups]:
+def unpack(data: bytes | memoryview) -> tuple[dict[str, Any], Groups]:
     """What `pack` was given; a group that was empty is so again. Raises ValueError for anything else.
 
     The tensors are those bytes, not copies: nobody may change them.
@@ -130,12 +138,12 @@ def _bytes_of(tensor: torch.Tensor) -> memoryview:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
-def _tensors(data: bytes) -> Iterator[tuple[str, torch.Tensor]]:
+def _tensors(data: bytes | memoryview) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of a safetensors file, which fill it without a gap. Raises ValueError, KeyError and TypeError."""
     start = _LENGTH + int.from_bytes(data[:_LENGTH], "little")
     if start > len(data):
         raise ValueError("its header is cut short")
-    header = json.loads(data[_LENGTH:start])
+    header = json.loads(bytes(data[_LENGTH:start]))
     if not isinstance(header, dict):
         raise ValueError(f"its header is {type(header).__name__}, expected an object")
     header.pop("__metadata__", None)
@@ -154,7 +162,7 @@ def _tensors(data: bytes) -> Iterator[tuple[str, torch.Tensor]]:
         raise ValueError(f"its tensors come to {end} of {len(data) - start} bytes")
 
 
-def _viewed(data: bytes, dtype: torch.dtype, count: int, offset: int) -> torch.Tensor:
+def _viewed(data: bytes | memoryview, dtype: torch.dtype, count: int, offset: int) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given buffer is not writable")
         return torch.frombuffer(data, dtype=dtype, count=count, offset=offset)

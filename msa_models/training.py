@@ -168,6 +168,10 @@ class Training:
 
     def snapshot(self) -> bytes:
         """Everything needed to continue, as one safetensors file."""
+        return b"".join(self.pieces())
+
+    def pieces(self) -> list[bytes | memoryview]:
+        """What a snapshot is joined of, see `snapshot.pieces`."""
         progress = {
             "trial": self.identity(),
             "measurements": self.measurements,
@@ -185,9 +189,9 @@ class Training:
             groups["displacement"] = self.step.displacement.state
         if self.begun is not None:
             progress["inside"], groups = self.begun.progress, groups | self.begun.state
-        return snapshot.pack(progress, groups)
+        return snapshot.pieces(progress, groups)
 
-    def restore(self, data: bytes) -> None:
+    def restore(self, data: bytes | memoryview) -> None:
         """Continue from a snapshot of the same spec, objective, corpus and seed.
 
         Raises ValueError for anything else, and then leaves everything as it was.

@@ -77,8 +77,11 @@ class ToyRun:
     def snapshot(self) -> bytes:
         return json.dumps(self.measurements).encode()
 
-    def restore(self, data: bytes) -> None:
-        self.measurements = json.loads(data)
+    def pieces(self) -> list[bytes]:
+        return [self.snapshot()]
+
+    def restore(self, data: bytes | memoryview) -> None:
+        self.measurements = json.loads(bytes(data))
 
     def model(self) -> bytes:
         values = np.array([row["valid/mae"] for row in self.measurements])

@@ -49,8 +49,8 @@ class LongRun(fakes.ToyRun):
     def snapshot(self) -> bytes:
         return json.dumps([self.taken, self.measurements]).encode()
 
-    def restore(self, data: bytes) -> None:
-        self.taken, self.measurements = json.loads(data)
+    def restore(self, data: bytes | memoryview) -> None:
+        self.taken, self.measurements = json.loads(bytes(data))
 
 
 def studies(rungs: str, seeds: int) -> Any:
