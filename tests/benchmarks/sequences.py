@@ -6,7 +6,10 @@ linear head, which pads to the corpus's own length and is without any loss but L
 on one thread; steps are of batch 32, one to warm up and some that count. `learning` is what an arm reaches on the
 planted truth of the synthetic corpus, in sequences long enough that all settings act.
 
-`python -m tests.benchmarks.sequences [steps|evaluation|learning] [NAME ...]` prints some of it.
+`epochs`: an epoch of each method and its validation beside a hand-written loop over the network of `concat`, on the
+same batches, by turns in one process; batches of that loop are as long as the corpus is, or as the longest of them.
+
+`python -m tests.benchmarks.sequences [steps|evaluation|learning|epochs] [NAME ...]` prints some of it.
 """
 
 import multiprocessing
@@ -21,6 +24,7 @@ import torch
 
 from msa_models import data, seeding
 from msa_models.data.corpus import Corpus, Split
+from msa_models.epoch import rows_of_steps
 from msa_models.evaluation import predict
 from msa_models.methods import concat, cpsl, pase
 from msa_models.training import Training
@@ -31,6 +35,7 @@ WIDTHS = {"text": 768, "audio": 5, "vision": 20}
 LENGTHS = {"aligned": {"text": 50, "audio": 50, "vision": 50}, "unaligned": {"text": 50, "audio": 375, "vision": 500}}
 NUM_EVALUATED = 686  # MOSI's test split
 METHODS = {"cpsl": cpsl, "pase": pase}
+PLAIN = {"plain loop": False, "plain loop, cut": True}
 ARMS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "weights dropped": {"encoder.attention_dropout": "weights"},
@@ -41,6 +46,7 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 PLANTED = {"steps": 150, "num_train": 320, "num_valid": 200, "num_test": 8}
 EPOCHS, SEEDS = 8, range(3)
+TURNS, EPOCH_BATCHES, NUM_VALID, PLAIN_VALID = 3, 8, 64, 32  # of an epoch beside a plain one
 
 
 def corpus(layout: str, num_train: int, num_valid: int = 8) -> Corpus:
@@ -121,6 +127,50 @@ def evaluation_cost(method: str, layout: str, changes: dict[str, Any]) -> tuple[
     return time.process_time() - began, _peak()
 
 
+def epoch_costs(layout: str) -> dict[str, float]:
+    """Processor seconds of an epoch and its validation, medians over turns of which the first does not count."""
+    torch.set_num_threads(1)
+    on, changes = corpus(layout, SIZE * EPOCH_BATCHES, NUM_VALID), {"training.batch_size": SIZE}
+    runs = {name: training(method, on, changes) for name, method in ({"concat": concat} | METHODS).items()}
+    plain = {name: training(concat, on, changes) for name in PLAIN}  # for its network and optimiser
+    taken: dict[str, list[float]] = {name: [] for name in (*plain, *runs)}
+    for turn in range(1 + TURNS):
+        for name, cost in taken.items():
+            began = time.process_time()
+            if name in runs:
+                runs[name].train_epoch()
+            else:
+                _plain_epoch(plain[name], on, turn + 1, cut=PLAIN[name])
+            cost.append(time.process_time() - began)
+    return {name: statistics.median(cost[1:]) for name, cost in taken.items()}
+
+
+def _plain_epoch(run: Training, on: Corpus, epoch: int, *, cut: bool) -> None:
+    """What one writes by hand, with the order of a training; the validation is of batches as well."""
+    network, optimizer = run.network.train(), run.step.optimizer
+    split = on.splits["train"]
+    for rows in rows_of_steps(split, network.spec.training, 0, epoch):
+        loss = (_plain_forward(network, split, rows, cut) - torch.from_numpy(split.targets[rows])).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+    network.eval()
+    with torch.no_grad():
+        for start in range(0, NUM_VALID, PLAIN_VALID):
+            _plain_forward(network, on.splits["valid"], np.arange(start, start + PLAIN_VALID), cut)
+
+
+def _plain_forward(network: Any, split: Split, rows: np.ndarray, cut: bool) -> torch.Tensor:
+    found = []
+    for name, encoder in network.encoders.items():
+        mask = split.masks[name][rows]
+        longest = int(mask.sum(1).max()) if cut else mask.shape[1]
+        inputs = torch.from_numpy(split.inputs[name][rows, :longest])
+        found.append(encoder(inputs, torch.from_numpy(mask[:, :longest])).pooled)
+    return network.head(torch.cat(found, -1)).squeeze(-1)
+
+
 def learned(changes: dict[str, Any]) -> list[float]:
     """The best valid MAE of CP-SL on planted sequences, for each seed."""
     torch.set_num_threads(1)
@@ -167,6 +217,13 @@ def main(what: str = "", *names: str) -> None:
                 for name, changes in arms.items():
                     (cost, peak), _ = _apart(evaluation_cost, method, layout, changes)
                     print(f"{f'{layout} {method} {name}':32}{cost:5.2f}      {peak:5.2f}", flush=True)
+    if what in ("", "epochs"):
+        print(f"{f'epoch of {EPOCH_BATCHES} batches':32}CPU s      of a plain loop, of one that cuts")
+        for layout in LENGTHS:
+            costs, _ = _apart(epoch_costs, layout)
+            full, short = (costs[name] for name in PLAIN)
+            for name, cost in costs.items():
+                print(f"{f'{layout} {name}':32}{cost:6.3f}     {cost / full:5.2f}  {cost / short:5.2f}", flush=True)
     if what in ("", "learning"):
         print(f"{'planted sequences, CP-SL':32}valid MAE  CPU s of {len(SEEDS)} trainings   MAE of each")
         for name, changes in arms.items():
