@@ -56,7 +56,7 @@ def trial(study: Study, corpus: Corpus) -> tuple[float, float]:
     weights = 0 if pretrained is None else sum(array.nbytes for array in pretrained.weights.values())
     batch, most_steps = min(samples, len(train)), (study.fixed.get("training") or {}).get("max_tokens", MOST_STEPS)
     certain = PROCESS + 2 * batch * sample + weights
-    evaluated = min(_EVALUATED, most_steps / steps, max(map(len, corpus.splits.values()))) * sample
+    evaluated = 2 * min(_EVALUATED, most_steps / steps, max(map(len, corpus.splits.values()))) * sample
     kept = 4 * min(batch * steps, most_steps) * width * layers * _KEPT
     return certain, certain + max(kept, evaluated) + (_FINETUNED - 1) * weights
 
