@@ -18,6 +18,7 @@ from msa_models.data import Corpus
 from msa_models.epoch import steps_of_pass
 from msa_models.fused import FusableTraining
 from msa_models.training import Objective, Training
+from msa_models.without_compiler import without_compiler
 from orchestrator.plan.configure import configure, known_method
 from orchestrator.plan.search import members
 from orchestrator.run.messages import Assignment
@@ -33,8 +34,7 @@ NUM_CONFIGURATIONS = 3  # of the full method, drawn as its search would draw the
 MEASURED_S = 20.0  # that they are trained for, whatever an epoch takes; by then a step has come to its end
 _SAMPLES = 16  # evaluated at a time while that is measured
 
-# The first optimiser of a process imports another second and a half of torch: before the first trial, not inside it.
-torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+without_compiler()  # before the first optimiser
 
 
 def train(assignment: Assignment, corpus: Corpus) -> Training:
