@@ -10,7 +10,8 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,28 +57,38 @@ class Case:
 
     def attack(self, kind: str, draw: random.Random) -> str:
         """Damage one of the files, read, and put everything back; how the reader was deceived, or ''."""
+        with self.damaged(kind, draw) as done:
+            return f"{done}: {wrong}" if done and (wrong := self._deceived()) else ""
+
+    @contextmanager
+    def damaged(self, kind: str, draw: random.Random) -> Iterator[str]:
+        """With one of the files damaged, which is said, unless the damage happens to change nothing."""
         mine = sorted(path.relative_to(self.root).as_posix() for path in self.root.glob(self.pattern))
         path = draw.choice(mine)
         among = mine if len(mine) > 1 and draw.random() < 0.7 else sorted(self.whole)
         other = draw.choice([name for name in among if name != path])
         changes = _changes(kind, path, other, self.whole, draw)
-        done = f"{kind} of {' and '.join(changes)}"
         if all(self.whole.get(name) == data for name, data in changes.items()):
-            return ""
+            yield ""
+            return
         for name, data in changes.items():
             (self.root / name).write_bytes(data)
         try:
-            found, told = self.read(self.root)
-        except (StorageError, ValueError) as error:
-            return "" if len(str(error).splitlines()) == 1 else f"{done}: several lines: {error}"
+            yield f"{kind} of {' and '.join(changes)}"
         finally:
             self._restore(changes)
+
+    def _deceived(self) -> str:
+        try:
+            found, told = self.read(self.root)
+        except (StorageError, ValueError) as error:
+            return "" if len(str(error).splitlines()) == 1 else f"several lines: {error}"
         if more := found.keys() - self.values.keys():
-            return f"{done}: there is {sorted(map(str, more))[:3]}, which was never written"
+            return f"there is {sorted(map(str, more))[:3]}, which was never written"
         if changed := [name for name, value in found.items() if repr(value) != repr(self.values[name])]:
-            return f"{done}: {changed[:3]} is another value"
+            return f"{changed[:3]} is another value"
         if not (told or self.remade) and found.keys() != self.values.keys():
-            return f"{done}: something is missing, without a word"
+            return "something is missing, without a word"
         return ""
 
     def _restore(self, changes: dict[str, bytes]) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from pyarrow import fs
 
 import orchestrator
+from orchestrator.cli import msa as msa_command
 from orchestrator.findings import grid
 from orchestrator.findings.status import summary
 from orchestrator.run.output import captured
@@ -29,6 +32,9 @@ from tests.patience import wait_until
 
 MakeRow = Callable[..., dict[str, Any]]
 BUCKET = "experiments"
+MOMENTS = re.compile(
+    r"[\d.e-]+ (s|ms|h|kB|MB)\b|(duration|seconds|_s|_h|bytes)\": [\d.e-]+|\d{4}-\d\d-\d\d[T ][\d:.+]+"
+)
 
 
 @pytest.fixture(scope="session")
@@ -216,6 +222,41 @@ def test_a_campaign_gives_the_tables_of_one_in_a_folder(uri: str, tmp_path: Any)
     assert fakes.table(uri) == fakes.table(str(tmp_path))
     Store.open(uri).compact()
     assert fakes.table(uri) == fakes.table(str(tmp_path))
+
+
+@pytest.mark.slow
+def test_storages_are_merged_compared_verified_and_dropped_from_as_in_folders(uri: str, tmp_path: Path) -> None:
+    assert story_of_two_storages(uri) == story_of_two_storages(str(tmp_path))
+
+
+def story_of_two_storages(root: str) -> list[tuple[int, str]]:
+    """How commands end on two halves of an ablation, one of them compacted, and what they print."""
+    one, two, both = (f"{root}/{name}" for name in ("one", "two", "both"))
+    for half, seeds in ((one, [1, 2]), (two, [3, 4])):
+        fakes.play_ablation(half, fakes.ablation(tuning="none", seeds=seeds))
+    Store.open(two).compact()
+    cell = "without conflict_penalty"
+    commands = [
+        ("compare", one, two, "--json"),
+        ("merge", one, two, "--into", both, "--dry-run"),
+        ("merge", one, two, "--into", both),
+        ("merge", one, two, "--into", both),
+        ("verify", both, "--json"),
+        ("drop", both, cell, "--dry-run"),
+        ("drop", both, cell, "--yes"),
+        ("verify", both, "--json"),
+        ("compare", both, one, "--json"),
+        ("table", both, "--ablation", "--format", "json"),
+        ("drop", both, cell, "--yes"),
+        ("merge", f"{root}/nowhere", "--into", both),
+    ]
+    found = []
+    for command in commands:
+        ended = CliRunner().invoke(msa_command, command, standalone_mode=False)
+        said = ended.stdout if ended.exception is None else str(ended.exception)
+        found.append((ended.return_value, MOMENTS.sub("…", " ".join(said.replace(root, "ROOT").split()))))
+    assert [code for code, _ in found] == [0] * 10 + [None] * 2
+    return found
 
 
 def test_a_bucket_that_does_not_exist_is_one_clear_line(uri: str, record: dict[str, Any]) -> None:
