@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from msa_models.printable import printable
 from orchestrator.run.outlet import standard_outlets
 from orchestrator.views.screen import warning, wrapped_for
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
 
 DONE, FAILED, BAD_INPUT, COULD_NOT_RUN, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -130,6 +133,19 @@ def runs_in(storage: str) -> None:
 def go_on() -> GoOn:
     """Of the command that runs."""
     return click.get_current_context().find_root().ensure_object(GoOn)
+
+
+@contextmanager
+def opened(storage: str) -> Iterator[Store]:
+    """The storage to read from; what it finds to be damaged is said at the end, also of a command that fails."""
+    from orchestrator.store import Store
+
+    store = Store.open(storage)
+    try:
+        yield store
+    finally:
+        for line in store.warnings_:
+            say(warning(line))
 
 
 def refuse(when: str, **options: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from msa_models.printable import one_line
-from orchestrator.cli.base import DONE, Examples, msa, refuse, say, show, words
+from orchestrator.cli.base import DONE, Examples, msa, opened, refuse, say, show, words
 from orchestrator.views.screen import warning
 from orchestrator.views.table import FORMATS
 
@@ -21,14 +21,11 @@ def failures(storage: str, as_json: bool) -> int:
     import json
 
     from orchestrator.findings import failures as found
-    from orchestrator.store import Store
     from orchestrator.views import terminal
 
-    store = Store.open(storage)
-    groups = found.failures(store)
-    show(json.dumps(found.to_json(groups), indent=1) if as_json else terminal.failures(storage, groups))
-    for line in store.warnings_:
-        say(warning(line))
+    with opened(storage) as store:
+        groups = found.failures(store)
+        show(json.dumps(found.to_json(groups), indent=1) if as_json else terminal.failures(storage, groups))
     return DONE
 
 
@@ -145,7 +142,6 @@ def table(
 ) -> int:
     """The best trials of STORAGE's search, and its best configuration over several seeds; or its ablation."""
     from orchestrator.findings.status import without_results
-    from orchestrator.store import Store
     from orchestrator.views import terminal
 
     if importance:
@@ -158,21 +154,22 @@ def table(
     asked += ["--robustness"] * robustness
     if len(asked) > 1:
         raise click.UsageError(f"{' and '.join(asked)} exclude each other: got {len(asked)}, expected one of them")
-    store, named = Store.open(storage), None if metrics is None else words(metrics)
-    if nothing := without_results(store):
-        say(nothing)
-    if nothing and layout == "plain":
-        pass  # a table of nothing tells nothing
-    elif ablation:
-        show(terminal.ablation(store, layout, metrics=named, notes=notes))
-    elif robustness:
-        show(terminal.robustness(store, layout, metrics=named))
-    elif importance:
-        show(terminal.importance(store, layout))
-    else:
-        show(terminal.tables(store, layout, top=top, phase=phase, metrics=named))
-    for line in (*(terminal.warnings(store) if layout == "csv" else ()), *store.warnings_):
-        say(warning(line))
+    named = None if metrics is None else words(metrics)
+    with opened(storage) as store:
+        if nothing := without_results(store):
+            say(nothing)
+        if nothing and layout == "plain":
+            pass  # a table of nothing tells nothing
+        elif ablation:
+            show(terminal.ablation(store, layout, metrics=named, notes=notes))
+        elif robustness:
+            show(terminal.robustness(store, layout, metrics=named))
+        elif importance:
+            show(terminal.importance(store, layout))
+        else:
+            show(terminal.tables(store, layout, top=top, phase=phase, metrics=named))
+        for line in terminal.warnings(store) if layout == "csv" else ():
+            say(warning(line))
     return DONE
 
 

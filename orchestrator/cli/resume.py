@@ -12,6 +12,7 @@ from orchestrator.cli.base import (
     again_with,
     check_gpus,
     msa,
+    opened,
     refuse,
     run_options,
     runs_in,
@@ -131,12 +132,11 @@ def _show(storage: str, retry: Chosen | None) -> int:
     """What would be trained again, and how much else is left."""
     from orchestrator.run.retries import with_changes
     from orchestrator.run.study_state import FAIL
-    from orchestrator.store import Store
     from orchestrator.views import retry_view
 
-    store = Store.open(storage)
-    rows = store.trials(strict=True).to_pylist()
-    started = store.running(clean=False, states={row["trial_id"]: row["state"] for row in rows})
+    with opened(storage) as store:
+        rows = store.trials(strict=True).to_pylist()
+        started = store.running(clean=False, states={row["trial_id"]: row["state"] for row in rows})
     failed, again = with_changes([row for row in rows if row["state"] == FAIL], started)
     again |= {} if retry is None else retry(failed)
     show(retry_view.line(failed, again))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from orchestrator.cli import base
-from orchestrator.cli.base import DONE, Examples, msa, say
+from orchestrator.cli.base import DONE, Examples, msa
 
 
 @msa.command(
@@ -29,13 +29,9 @@ def show(storage: str, trial: str, as_json: bool) -> int:
     import json
 
     from orchestrator.findings.trial_details import details
-    from orchestrator.store import Store
     from orchestrator.views import trial_view
-    from orchestrator.views.screen import warning
 
-    store = Store.open(storage)
-    found = details(store, trial)
-    base.show(json.dumps(found) if as_json else trial_view.trial(found))
-    for line in store.warnings_:
-        say(warning(line))
+    with base.opened(storage) as store:
+        found = details(store, trial)
+        base.show(json.dumps(found) if as_json else trial_view.trial(found))
     return DONE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from msa_models.printable import one_line
-from orchestrator.cli.base import ALLOW_CHANGED, DONE, FAILED, YES, Examples, msa, refuse, say, show, sure
+from orchestrator.cli.base import ALLOW_CHANGED, DONE, FAILED, YES, Examples, msa, opened, refuse, say, show, sure
 from orchestrator.views.screen import warning
 
 
@@ -189,13 +189,9 @@ def compare(one: str, two: str, as_json: bool) -> int:
     import json
 
     from orchestrator.findings.side_by_side import compared
-    from orchestrator.store import Store
     from orchestrator.views import compare_view
 
-    stores = Store.open(one), Store.open(two)
-    found = compared(*stores)
-    show(json.dumps(found, indent=1) if as_json else compare_view.screen(found))
-    for store in stores:
-        for line in store.warnings_:
-            say(warning(line))
+    with opened(one) as first, opened(two) as second:
+        found = compared(first, second)
+        show(json.dumps(found, indent=1) if as_json else compare_view.screen(found))
     return DONE

@@ -64,7 +64,7 @@ class Commands:
         code, output, said = self._process(command) if apart else self._run(command)
         if "Traceback" in said or "--debug shows where" in said:
             return f"a fault of the program: {said}"
-        told = said != before[2] or code != before[0] or _warnings(output) != _warnings(before[1])
+        told = said != before[2] or code != before[0] or _told(output) != _told(before[1])
         return "" if told or output == before[1] else "its output is another, without a word"
 
     def _run(self, command: Sequence[str]) -> Ended:
@@ -85,13 +85,13 @@ class Commands:
         return [each.replace("STORAGE", self._storage).replace("WHOLE", self._copy) for each in command]
 
 
-def _warnings(output: str) -> object:
-    """Those of an output for programs that has a place for them."""
+def _told(output: str) -> object:
+    """What an output for programs says of damage and strangers, if it has a place for that."""
     try:
         values = json.loads(output)
     except json.JSONDecodeError:
         return None
-    return values.get("warnings") if isinstance(values, dict) else None
+    return (values.get("warnings"), values.get("kinds")) if isinstance(values, dict) else None
 
 
 def main() -> None:

@@ -217,3 +217,26 @@ def test_what_somebody_keeps_beside_the_results_is_no_fault(storage: Path) -> No
     (storage / "figures").mkdir()
     result = run("verify", str(storage), "--json")
     assert (result.return_value, json.loads(result.stdout)["kinds"]["others"]["files"]) == (0, 3)
+
+
+COMMANDS = (
+    "status",
+    "table",
+    "table --importance",
+    "table --robustness",
+    "failures",
+    "show {trial}",
+    "verify",
+    "compare {other}",
+)
+COMMANDS += ("resume --dry-run", "resume --retry-failed --dry-run", "merge --into {new} --dry-run")
+
+
+@pytest.mark.parametrize("asked", COMMANDS)
+def test_a_command_that_leaves_a_damaged_trial_out_says_so(storage: Path, tmp_path: Path, asked: str) -> None:
+    other = shutil.copytree(storage, tmp_path / "other")
+    (storage / "trials" / f"{TRIAL}.parquet").write_bytes(b"not what was written")
+    command, *more = asked.format(trial="56904c3b910be4ad", other=other, new=tmp_path / "new").split()
+    result = run(command, str(storage), *more)
+    told = " ".join(f"{result.output} {result.exception or ''}".split())
+    assert f"trials/{TRIAL}.parquet is damaged" in told
