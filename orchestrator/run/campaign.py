@@ -156,14 +156,20 @@ class Campaign:
         return None
 
     def mates(self, assignment: Assignment) -> list[Assignment]:
-        """Those to be trained in one pass with the next trial, handed out with it."""
-        study, found = self._running[assignment.trial_id].study, []
+        """Those to be trained in one pass with the next trial, handed out with it.
+
+        The last start that one has left it has alone: perhaps it was another that cost them their workers.
+        """
+        study, found, others = self._running[assignment.trial_id].study, [], []
         for mate in study.mates(assignment, running=self._running):
             asked = self._as_asked(mate)
-            if (asked.changes, asked.scale) == (assignment.changes, assignment.scale):
+            alike = (asked.changes, asked.scale) == (assignment.changes, assignment.scale)
+            if alike and not any(0 < self._losses[each.trial_id] >= self._restarts for each in (assignment, mate)):
                 found.append(self._begun(asked, study))
             else:
-                study.give_back(mate)
+                others.append(mate)
+        for mate in reversed(others):
+            study.give_back(mate)
         return found
 
     def report(self, trial_id: str, report: Report) -> bool:

@@ -145,7 +145,7 @@ class TuneState:
     def lose(self, ray_id: str, failure: Failure) -> None:
         """A worker was lost, perhaps because it was given up."""
         several, failure = self._end(ray_id), self._given_up.pop(ray_id, failure)
-        for each in several if not self.stopping else ():
+        for each in reversed(several) if not self.stopping else ():
             self.stop.write(lambda trial_id=each.trial_id: self.campaign.lose(trial_id, failure), None)
             self._look_at_failures()
 

@@ -16,7 +16,7 @@ from orchestrator.plan.plan import plan
 from orchestrator.plan.studies import Study
 from orchestrator.run import trial_runner
 from orchestrator.run.campaign import Campaign
-from orchestrator.run.messages import Assignment
+from orchestrator.run.messages import Assignment, Failure
 from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.store import Store
 from search_spaces.loading import validate
@@ -31,10 +31,10 @@ def planned(seeds: int = SEEDS, **config: Any) -> tuple[Study, ...]:
     return fakes.studies(config={"training.epochs": 3} | config, space={}, confirm={"seeds": seeds})
 
 
-def searched(uri: Path, studies: tuple[Study, ...]) -> Campaign:
+def searched(uri: Path, studies: tuple[Study, ...], **options: Any) -> Campaign:
     """A campaign whose only search trial is over."""
     fakes.train(Campaign(Store.create(str(uri), fakes.record(studies)), studies, fakes.PROVENANCE), str(uri), most=1)
-    return Campaign(Store.open(str(uri)), studies, fakes.PROVENANCE)
+    return Campaign(Store.open(str(uri)), studies, fakes.PROVENANCE, **options)
 
 
 def handed_out(campaign: Campaign) -> list[list[Assignment]]:
@@ -130,6 +130,17 @@ def test_one_that_is_put_back_is_taken_up_with_those_put_back_beside_it(tmp_path
         campaign.put_back(each.trial_id)
     (again,) = handed_out(campaign)
     assert {each.trial_id for each in again} == {each.trial_id for each in several}
+
+
+def test_after_losing_workers_together_each_has_its_last_start_alone(tmp_path: Path) -> None:
+    lost = Failure(error_type="WorkerDied", message="the worker was lost", traceback="")
+    campaign, starts = searched(tmp_path, planned(), restarts=2), []
+    while found := handed_out(campaign):
+        starts.append([[each.number for each in several] for several in found])
+        for each in reversed([each for several in found for each in several]):
+            campaign.lose(each.trial_id, lost)
+    assert starts == [[[0, 1, 2]], [[0, 1, 2]], [[0], [1], [2]]]
+    assert campaign.done
 
 
 # real trainings
