@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from orchestrator.plan.plan import Grid
+from orchestrator.plan.search import num_members
 from orchestrator.plan.studies import Study
 from orchestrator.plan.units import CONFIGURATIONS, SEEDS_EACH, Units
+from orchestrator.run.side_by_side import at_once
 from orchestrator.views.captions import counted as unit_word
 from search_spaces.schema import Experiment
 
@@ -35,6 +37,17 @@ def trials(studies: Sequence[Study]) -> str:
     most["confirm"] = sum(len(study.confirm_seeds) for study in studies)
     *first, last = [f"{_number(least[phase], most[phase])} {phase}" for phase in most]
     return f"{', '.join(first)} and {last} trials"
+
+
+def passes(study: Study) -> dict[str, str]:
+    """A line on the trainings of a study that share passes, see docs/recipes.md; nothing where each has its own."""
+    most, search = at_once(study.fixed), study.search
+    found = [f"search trials suggested {search.batch} at once"] if search.batch > 1 and num_members(search) == 1 else []
+    found += ["the trainings of a search trial"] if num_members(search) > 1 else []
+    found += ["the seeds of a configuration"] if len(study.confirm_seeds) > 1 else []
+    if most == 1 or not found:
+        return {}
+    return {"passes": f"of at most {most} models of one shape: {', '.join(found)}"}
 
 
 def choices(experiment: Experiment, grid: Grid) -> list[tuple[str, str, str, str]]:

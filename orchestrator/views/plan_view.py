@@ -114,6 +114,7 @@ def ablation(experiment: Experiment, grid: Grid, width: int = 120) -> str:
         "tuning": _TUNING[grid.tuning].format(trials=f"{full.search.trials} trials{_averaged(full.search)}"),
         **_ends(full.search),
         **_chosen_by([study for study in studies.values() if study.select_seeds][:1]),
+        **plan_costs.passes(full),
         "units": plan_costs.counted_units(grid.units),
         "cells": f"{len(grid.cells)}, {different} of them different",
         "comparisons": ", ".join(f"{number} {_KINDS[kind]}" for kind, number in kinds.items()) or "none",
@@ -148,6 +149,7 @@ def _facts(experiment: Experiment, studies: Sequence[Study]) -> dict[str, str]:
         **_ends(search),
         **_chosen_by(studies),
         "confirm": f"{best} on seeds {', '.join(map(str, seeds))}" if seeds else "none",
+        **plan_costs.passes(study),
         "per trial": _occupied(experiment.resources),
     }
     if several:
