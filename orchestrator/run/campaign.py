@@ -13,12 +13,14 @@ from dataclasses import replace
 
 from orchestrator.plan.studies import Study
 from orchestrator.run import retries
+from orchestrator.run.choice import of_one_cell
 from orchestrator.run.failing_start import FailingStart
 from orchestrator.run.history import History
 from orchestrator.run.messages import Assignment, Failure, Outcome, Report
 from orchestrator.run.progress import phases, totals
 from orchestrator.run.provenance import Provenance
 from orchestrator.run.retries import Changes, Retry
+from orchestrator.run.side_by_side import at_once
 from orchestrator.run.study_state import COMPLETE, FAIL, PRUNED, StudyState
 from orchestrator.run.trial_row import Started, trial_row
 from orchestrator.run.unit_race import races
@@ -155,22 +157,25 @@ class Campaign:
                 return self._begun(self._as_asked(assignment), study)
         return None
 
-    def mates(self, assignment: Assignment) -> list[Assignment]:
-        """Those to be trained in one pass with the next trial, handed out with it.
+    def together(self, assignment: Assignment) -> list[Assignment]:
+        """The next trial and those to be trained in one pass with it, which are handed out with it.
 
-        The last start that one has left it has alone: perhaps it was another that cost them their workers.
+        In an order that is always the same. The last start that one has left it has alone: perhaps it was another that
+        cost them their workers.
         """
-        study, found, others = self._running[assignment.trial_id].study, [], []
-        for mate in study.mates(assignment, running=self._running):
-            asked = self._as_asked(mate)
-            alike = (asked.changes, asked.scale) == (assignment.changes, assignment.scale)
-            if alike and not any(0 < self._losses[each.trial_id] >= self._restarts for each in (assignment, mate)):
-                found.append(self._begun(asked, study))
-            else:
-                others.append(mate)
-        for mate in reversed(others):
-            study.give_back(mate)
-        return found
+        study, several, apart = self._running[assignment.trial_id].study.study, [assignment], []
+        for each in (each for each in self._open if of_one_cell(each.study, study)):
+            most = at_once(study.fixed) - len(several) - len(apart)
+            for mate in each.mates(study, assignment, most, running=self._running):
+                asked = self._as_asked(mate)
+                alike = (asked.changes, asked.scale) == (assignment.changes, assignment.scale)
+                if alike and not any(0 < self._losses[one.trial_id] >= self._restarts for one in (assignment, mate)):
+                    several.append(self._begun(asked, each))
+                else:
+                    apart.append((each, mate))
+        for each, mate in reversed(apart):
+            each.give_back(mate)
+        return sorted(several, key=lambda each: each.trial_id)
 
     def report(self, trial_id: str, report: Report) -> bool:
         """Take a worker's report; True when the trial is over (trained, failed or pruned) and written, or starts anew.

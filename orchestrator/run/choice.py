@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from msa_models.varied import likeness
 from orchestrator.plan.configure import configure, known_method
+from orchestrator.plan.search import num_members
 from orchestrator.plan.studies import Study, confirm_trial_id
 from orchestrator.run.messages import Assignment, inputs_key
 from orchestrator.run.side_by_side import at_once
@@ -75,25 +76,34 @@ def left(cells: Iterable[Cell], finished: Values, running: Collection[str]) -> l
     return [cell for cell in cells if cell.trial_id not in finished and cell.trial_id not in running]
 
 
-def block(study: Study, trial: Cell | Assignment) -> tuple[str, str, int]:
-    """What trials of a study have in common that share a pass, and a range of their numbers.
+def block(study: Study, trial: Cell | Assignment) -> tuple[str, ...]:
+    """Where in the plan those stand that share a pass, if their models are of one `shape`.
 
-    Of a search: those suggested at once whose models are of one shape. Else: those of one configuration. So who they
-    are follows from the plan and from what is finished, not from how many slots there are.
+    Of a search they are suggested at once; of a cell they are seeds of the configurations that come to be known at
+    once. So who they are follows from the plan and from what is finished, not from how many slots there are.
     """
     most = at_once(study.fixed)
-    if isinstance(trial, Assignment) and trial.phase == SEARCH:
-        several = study.search.batch if trial.members is None and most > 1 else 1
-        return SEARCH, _shape(trial) if several > 1 else "", trial.number // several
-    number = trial.number % len(study.select_seeds) if trial.phase == SELECT else trial.number
-    return trial.phase, json.dumps(trial.params, sort_keys=True), number // most
+    if trial.phase == SEARCH:
+        alone = most == 1 or num_members(study.search) > 1
+        return SEARCH, study.study_id, str(trial.number // (1 if alone else study.search.batch))
+    if trial.phase == SELECT:
+        number = trial.number % len(study.select_seeds) // most
+        return SELECT, study.study_id, json.dumps(trial.params, sort_keys=True), str(number)
+    number = (study.replicate * len(study.confirm_seeds) + trial.number) // most
+    return CONFIRM, study.cell or study.study_id, study.leader or study.study_id, str(number)
 
 
-def _shape(trial: Assignment) -> str:
-    return inputs_key(trial.data_fingerprint, trial.config) + _likeness(trial.method, json.dumps(trial.config))
+def of_one_cell(study: Study, other: Study) -> bool:
+    """Whether trials of theirs may share a pass; units of a cell are studies of their own."""
+    return (study.cell or study.study_id) == (other.cell or other.study_id)
 
 
-@lru_cache(maxsize=1_000)
-def _likeness(method: str, config: str) -> str:
-    known = known_method(method)
-    return repr(likeness(known.build(configure(known.Config, json.loads(config)))))
+def shape(study: Study, trial: Cell | Assignment) -> str:
+    """What models must have in common to share a pass."""
+    return _shape(study.method, json.dumps(study.config(trial.params), sort_keys=True))
+
+
+@lru_cache(maxsize=10_000)
+def _shape(method: str, config: str) -> str:
+    known, values = known_method(method), json.loads(config)
+    return inputs_key("", values) + repr(likeness(known.build(configure(known.Config, values))))

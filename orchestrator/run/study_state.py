@@ -17,12 +17,11 @@ from orchestrator.plan import seeds
 from orchestrator.plan.search import members
 from orchestrator.plan.space import most_epochs
 from orchestrator.plan.studies import Study, search_trial_id
-from orchestrator.run.choice import CONFIRM, SEARCH, SELECT, Cell, Choice, block, confirms, left
+from orchestrator.run.choice import CONFIRM, SEARCH, SELECT, Cell, Choice, block, confirms, left, shape
 from orchestrator.run.curve import intermediate_values
 from orchestrator.run.messages import Assignment
 from orchestrator.run.pruning import Rungs, rungs_of
 from orchestrator.run.search_state import SearchState
-from orchestrator.run.side_by_side import at_once
 
 COMPLETE, PRUNED, FAIL = "COMPLETE", "PRUNED", "FAIL"
 
@@ -145,14 +144,16 @@ class StudyState:
             self.num_started += 1
         return assignment
 
-    def mates(self, assignment: Assignment, running: Collection[str] = ()) -> list[Assignment]:
-        """Those that share a pass with a trial that was handed out, see `block`, handed out with it."""
-        own = block(self.study, assignment)
+    def mates(self, of: Study, trial: Assignment, most: int, running: Collection[str] = ()) -> list[Assignment]:
+        """At most so many that share a pass with a trial of some study, handed out with it."""
+        own = block(of, trial)
         found = [each for each in self._waiting if block(self.study, each) == own]
         known = {*running, *(each.trial_id for each in found)}
         cells = (cell for cell in self._cells_left() if cell.trial_id not in known)
         found += [self._assignment(*cell) for cell in cells if block(self.study, cell) == own]
-        del found[at_once(self.study.fixed) - 1 :]
+        if found:
+            like = shape(of, trial)
+            found = [each for each in found if shape(self.study, each) == like][:most]
         self._waiting = deque(each for each in self._waiting if each not in found)
         self._running.update(each.trial_id for each in found)
         self.num_started += len(found)

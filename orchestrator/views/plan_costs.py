@@ -44,7 +44,7 @@ def passes(study: Study) -> dict[str, str]:
     most, search = at_once(study.fixed), study.search
     found = [f"search trials suggested {search.batch} at once"] if search.batch > 1 and num_members(search) == 1 else []
     found += ["the trainings of a search trial"] if num_members(search) > 1 else []
-    found += ["the seeds of a configuration"] if len(study.confirm_seeds) > 1 else []
+    found += ["the seeds that confirm"] if len(study.confirm_seeds) > 1 else []
     if most == 1 or not found:
         return {}
     return {"passes": f"of at most {most} models of one shape: {', '.join(found)}"}

@@ -85,7 +85,7 @@ class TuneState:
         assignment = self.campaign.next()
         if assignment is None:
             return None
-        self._ours[ray_id] = several = [assignment, *self.campaign.mates(assignment)]
+        self._ours[ray_id] = several = self.campaign.together(assignment)
         self._without_worker[ray_id] = time.monotonic()
         self._pace.begin(ray_id)
         self._listener.updated(trials=True)

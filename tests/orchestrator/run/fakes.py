@@ -263,9 +263,9 @@ def train(
     active: list[tuple[TrialRunner, list[str]]] = []
     while True:
         while len(active) < slots and (assignment := campaign.next()) is not None:
-            mates = campaign.mates(assignment)
-            runner = TrialRunner(assignment, read(assignment), Store.open(uri), workload, clock, mates)
-            active.append((runner, [each.trial_id for each in (assignment, *mates)]))
+            several = campaign.together(assignment)
+            runner = TrialRunner(several[0], read(assignment), Store.open(uri), workload, clock, several[1:])
+            active.append((runner, [each.trial_id for each in several]))
         if not active:
             campaign.settled()
             return

@@ -16,6 +16,7 @@ from orchestrator.plan.plan import plan
 from orchestrator.plan.studies import Study
 from orchestrator.run import trial_runner
 from orchestrator.run.campaign import Campaign
+from orchestrator.run.launch import record_of
 from orchestrator.run.messages import Assignment, Failure
 from orchestrator.run.trial_runner import TrialRunner
 from orchestrator.store import Store
@@ -41,7 +42,7 @@ def handed_out(campaign: Campaign) -> list[list[Assignment]]:
     """All that it hands out, as workers get it."""
     found = []
     while (assignment := campaign.next()) is not None:
-        found.append([assignment, *campaign.mates(assignment)])
+        found.append(sorted(campaign.together(assignment), key=lambda each: each.number))
     return found
 
 
@@ -141,6 +142,20 @@ def test_after_losing_workers_together_each_has_its_last_start_alone(tmp_path: P
             campaign.lose(each.trial_id, lost)
     assert starts == [[[0, 1, 2]], [[0, 1, 2]], [[0], [1], [2]]]
     assert campaign.done
+
+
+@pytest.mark.parametrize(("changes", "sizes"), [({}, [8] * 4), ({"seeds": 3}, [8, 4] * 4)], ids=["eight", "more"])
+def test_units_of_a_cell_share_passes(tmp_path: Path, changes: dict[str, Any], sizes: list[int]) -> None:
+    prepared = fakes.ablation(**{"tuning": "shared", "configurations": 4, "seeds": 2, **changes})
+    studies = prepared.plan.studies
+    campaign = Campaign(Store.create(str(tmp_path), record_of(prepared)), studies, fakes.PROVENANCE)
+    fakes.train(campaign, str(tmp_path), most=4)
+    found = handed_out(Campaign(Store.open(str(tmp_path)), studies, fakes.PROVENANCE))
+    assert [len(several) for several in found] == sizes
+    cells = {study.study_id: study.cell or study.study_id for study in studies}
+    assert all(len({cells[each.study_id] for each in several}) == 1 for several in found)
+    trials = [each.trial_id for several in found for each in several]
+    assert len(set(trials)) == len(trials)
 
 
 # real trainings

@@ -212,10 +212,10 @@ def test_how_long_a_trial_may_take_is_said() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ([], "of at most 8 models of one shape: the seeds of a configuration"),
+        ([], "of at most 8 models of one shape: the seeds that confirm"),
         (
             ["search.batch=4", "training.fuse=6"],
-            "of at most 6 models of one shape: search trials suggested 4 at once, the seeds of a configuration",
+            "of at most 6 models of one shape: search trials suggested 4 at once, the seeds that confirm",
         ),
         (["search.seeds=2", "confirm.seeds=1"], "of at most 8 models of one shape: the trainings of a search trial"),
         (["training.fuse=1", "search.batch=4"], None),

@@ -29,8 +29,8 @@ class EndlessCampaign:
     def reports(self, trial_ids: list[str], report: Report) -> list[str]:
         return trial_ids
 
-    def mates(self, assignment: Assignment) -> list[Assignment]:
-        return []
+    def together(self, assignment: Assignment) -> list[Assignment]:
+        return [assignment]
 
     def put_back(self, trial_id: str) -> None:
         self.num_put_back += 1
