@@ -20,7 +20,6 @@ from orchestrator.run.messages import Assignment, Failure, Outcome, Report
 from orchestrator.run.progress import phases, totals
 from orchestrator.run.provenance import Provenance
 from orchestrator.run.retries import Changes, Retry
-from orchestrator.run.side_by_side import at_once
 from orchestrator.run.study_state import COMPLETE, FAIL, PRUNED, StudyState
 from orchestrator.run.trial_row import Started, trial_row
 from orchestrator.run.unit_race import races
@@ -90,6 +89,11 @@ class Campaign:
     def grow(self, times: int, fits: Callable[[int], bool]) -> None:
         """Let trials that run out of memory start anew with twice the room, where `fits` says that there is as much."""
         self._growths, self._fits = times, fits
+
+    def share_passes(self, gains: Callable[[Study], bool]) -> None:
+        """Let only trials of studies share a pass that gain by it."""
+        for each in self.studies:
+            each.most = each.most if gains(each.study) else 1
 
     def keep_retries(self) -> None:
         """Put on file which failed trials are asked for again, so that any later run goes on with them."""
@@ -163,10 +167,10 @@ class Campaign:
         In an order that is always the same. The last start that one has left it has alone: perhaps it was another that
         cost them their workers.
         """
-        study, several, apart = self._running[assignment.trial_id].study.study, [assignment], []
-        for each in (each for each in self._open if of_one_cell(each.study, study)):
-            most = at_once(study.fixed) - len(several) - len(apart)
-            for mate in each.mates(study, assignment, most, running=self._running):
+        study, several, apart = self._running[assignment.trial_id].study, [assignment], []
+        for each in (each for each in self._open if study.most > 1 and of_one_cell(each.study, study.study)):
+            most = study.most - len(several) - len(apart)
+            for mate in each.mates(study.study, assignment, most, running=self._running):
                 asked = self._as_asked(mate)
                 alike = (asked.changes, asked.scale) == (assignment.changes, assignment.scale)
                 if alike and not any(0 < self._losses[one.trial_id] >= self._restarts for one in (assignment, mate)):

@@ -11,12 +11,12 @@ from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
+from msa_models.data import Corpus
 from msa_models.varied import likeness
 from orchestrator.plan.configure import configure, known_method
 from orchestrator.plan.search import num_members
 from orchestrator.plan.studies import Study, confirm_trial_id
 from orchestrator.run.messages import Assignment, inputs_key
-from orchestrator.run.side_by_side import at_once
 from orchestrator.store.selection import distinct, preferred
 
 SEARCH, SELECT, CONFIRM = "search", "select", "confirm"
@@ -76,13 +76,12 @@ def left(cells: Iterable[Cell], finished: Values, running: Collection[str]) -> l
     return [cell for cell in cells if cell.trial_id not in finished and cell.trial_id not in running]
 
 
-def block(study: Study, trial: Cell | Assignment) -> tuple[str, ...]:
-    """Where in the plan those stand that share a pass, if their models are of one `shape`.
+def block(study: Study, trial: Cell | Assignment, most: int) -> tuple[str, ...]:
+    """Where in the plan those stand that share a pass, at most so many, if their models are of one `shape`.
 
     Of a search they are suggested at once; of a cell they are seeds of the configurations that come to be known at
     once. So who they are follows from the plan and from what is finished, not from how many slots there are.
     """
-    most = at_once(study.fixed)
     if trial.phase == SEARCH:
         alone = most == 1 or num_members(study.search) > 1
         return SEARCH, study.study_id, str(trial.number // (1 if alone else study.search.batch))
@@ -91,6 +90,17 @@ def block(study: Study, trial: Cell | Assignment) -> tuple[str, ...]:
         return SELECT, study.study_id, json.dumps(trial.params, sort_keys=True), str(number)
     number = (study.replicate * len(study.confirm_seeds) + trial.number) // most
     return CONFIRM, study.cell or study.study_id, study.leader or study.study_id, str(number)
+
+
+def gains_by_sharing(study: Study, corpora: Mapping[str, Corpus]) -> bool:
+    """Whether passes of several models cost less: not of sequences, whose time is arithmetic, nor of texts encoded
+    on the way, nor where a component has no such form. `corpora`: what trials train on, by `inputs_key`.
+    """
+    known = known_method(study.method)
+    if study.encoders or not all(each.stacks for each in known.build(configure(known.Config, study.fixed)).components):
+        return False
+    corpus = corpora[inputs_key(study.data_fingerprint, study.fixed)]
+    return not any(map(corpus.sequence, study.variant.modalities))
 
 
 def of_one_cell(study: Study, other: Study) -> bool:

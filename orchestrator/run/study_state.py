@@ -7,6 +7,7 @@ that was never interrupted. Every suggestion follows from the past trials and (s
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from orchestrator.run.curve import intermediate_values
 from orchestrator.run.messages import Assignment
 from orchestrator.run.pruning import Rungs, rungs_of
 from orchestrator.run.search_state import SearchState
+from orchestrator.run.side_by_side import at_once
 
 COMPLETE, PRUNED, FAIL = "COMPLETE", "PRUNED", "FAIL"
 
@@ -52,6 +54,7 @@ class StudyState:
     ) -> None:
         self.study = study
         self.num_seeds, self.wanted = len(study.confirm_seeds), True
+        self.most = at_once(study.fixed)  # trials in a pass
         self._leader = leader
         self._code_fingerprint = code_fingerprint
         self._rungs = Rungs(study.search.pruner.reduction, study.direction)
@@ -146,11 +149,11 @@ class StudyState:
 
     def mates(self, of: Study, trial: Assignment, most: int, running: Collection[str] = ()) -> list[Assignment]:
         """At most so many that share a pass with a trial of some study, handed out with it."""
-        own = block(of, trial)
-        found = [each for each in self._waiting if block(self.study, each) == own]
+        own = block(of, trial, self.most)
+        found = [each for each in self._waiting if block(self.study, each, self.most) == own]
         known = {*running, *(each.trial_id for each in found)}
         cells = (cell for cell in self._cells_left() if cell.trial_id not in known)
-        found += [self._assignment(*cell) for cell in cells if block(self.study, cell) == own]
+        found += [self._assignment(*cell) for cell in cells if block(self.study, cell, self.most) == own]
         if found:
             like = shape(of, trial)
             found = [each for each in found if shape(self.study, each) == like][:most]
@@ -164,7 +167,8 @@ class StudyState:
         if not self.wanted:
             return 0
         waiting = [*self._waiting, *(cell for cell in self._cells_left() if cell.trial_id not in running)]
-        return -(-self._search.num_left // self.study.search.batch) + len({block(self.study, each) for each in waiting})
+        blocks = {block(self.study, each, self.most) for each in waiting}
+        return len(blocks) + math.ceil(self._search.num_left / (self.study.search.batch if self.most > 1 else 1))
 
     def give_back(self, assignment: Assignment) -> None:
         """A trial that was handed out and could not be trained is to be the next one."""

@@ -45,9 +45,9 @@ def passes(study: Study) -> dict[str, str]:
     found = [f"search trials suggested {search.batch} at once"] if search.batch > 1 and num_members(search) == 1 else []
     found += ["the trainings of a search trial"] if num_members(search) > 1 else []
     found += ["the seeds that confirm"] if len(study.confirm_seeds) > 1 else []
-    if most == 1 or not found:
+    if most == 1 or not found or study.encoders:
         return {}
-    return {"passes": f"of at most {most} models of one shape: {', '.join(found)}"}
+    return {"passes": f"with utterance features, of at most {most} models of one shape: {', '.join(found)}"}
 
 
 def choices(experiment: Experiment, grid: Grid) -> list[tuple[str, str, str, str]]:

@@ -12,6 +12,7 @@ from msa_models.data import Corpus
 from msa_models.data.lending import Lender
 from orchestrator.plan.studies import Study
 from orchestrator.run.campaign import Campaign
+from orchestrator.run.choice import gains_by_sharing
 from orchestrator.run.messages import Report
 from orchestrator.run.output import Listener, Silent, captured
 from orchestrator.run.provenance import Provenance, provenance
@@ -97,7 +98,9 @@ def run(
     campaign.keep_retries()
     if not campaign.done:
         try:
-            training = _Training(campaign, store, lease, dict(corpora()), demand, workload, listener, limit, address)
+            read = dict(corpora())
+            campaign.share_passes(lambda study: gains_by_sharing(study, read))
+            training = _Training(campaign, store, lease, read, demand, workload, listener, limit, address)
             if limit is not None:
                 limit.check()
             again = ("msa", "resume", store.files.uri, *(() if address is None else ("--address", address)))

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from msa_models import data
+from msa_models.components.conflict_penalty import ConflictPenalty
 from msa_models.data.corpus import Corpus
 from orchestrator.plan.corpora import CorpusInfo
 from orchestrator.plan.plan import plan
 from orchestrator.plan.studies import Study
 from orchestrator.run import trial_runner
 from orchestrator.run.campaign import Campaign
+from orchestrator.run.choice import gains_by_sharing
 from orchestrator.run.launch import record_of
 from orchestrator.run.messages import Assignment, Failure
 from orchestrator.run.trial_runner import TrialRunner
@@ -156,6 +158,29 @@ def test_units_of_a_cell_share_passes(tmp_path: Path, changes: dict[str, Any], s
     assert all(len({cells[each.study_id] for each in several}) == 1 for several in found)
     trials = [each.trial_id for several in found for each in several]
     assert len(set(trials)) == len(trials)
+
+
+def test_where_nothing_is_gained_each_trial_has_a_slot_of_its_own(tmp_path: Path) -> None:
+    campaign = searched(tmp_path, planned(5))
+    campaign.share_passes(lambda study: False)
+    assert campaign.num_waiting == 5
+    assert [[each.number for each in several] for several in handed_out(campaign)] == [[0], [1], [2], [3], [4]]
+
+
+@pytest.mark.parametrize(
+    ("layout", "changes", "gains"),
+    [("utterances", {}, True), ("sequences", {}, False), ("utterances", {"stacks": False}, False)],
+    ids=["utterances", "sequences", "a component that cannot"],
+)
+def test_passes_gain_where_features_are_of_utterances_and_components_can(
+    layout: str, changes: dict[str, bool], gains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"num_train": 16, "num_valid": 8, "num_test": 8, "text_width": 6, "audio_width": 4, "vision_width": 5}
+    corpus = data.load("synthetic", options=options | {"layout": layout})
+    (study,) = real_studies(corpus, CONFIRMS)
+    for name, value in changes.items():
+        monkeypatch.setattr(ConflictPenalty, name, value)
+    assert gains_by_sharing(study, {study.data_fingerprint: corpus}) is gains
 
 
 # real trainings

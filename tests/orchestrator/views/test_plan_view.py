@@ -212,16 +212,20 @@ def test_how_long_a_trial_may_take_is_said() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ([], "of at most 8 models of one shape: the seeds that confirm"),
+        ([], "8 models of one shape: the seeds that confirm"),
         (
             ["search.batch=4", "training.fuse=6"],
-            "of at most 6 models of one shape: search trials suggested 4 at once, the seeds that confirm",
+            "6 models of one shape: search trials suggested 4 at once, the seeds that confirm",
         ),
-        (["search.seeds=2", "confirm.seeds=1"], "of at most 8 models of one shape: the trainings of a search trial"),
+        (["search.seeds=2", "confirm.seeds=1"], "8 models of one shape: the trainings of a search trial"),
         (["training.fuse=1", "search.batch=4"], None),
         (["confirm.seeds=1"], None),
     ],
 )
 def test_it_says_which_trainings_share_passes(changes: list[str], expected: str | None) -> None:
     told = " ".join(outline("cpsl", *changes).split())
-    assert (f"passes {expected} per trial" in told) if expected else ("passes" not in told)
+    assert (
+        (f"passes with utterance features, of at most {expected} per trial" in told)
+        if expected
+        else ("passes" not in told)
+    )
